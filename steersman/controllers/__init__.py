@@ -1,0 +1,1 @@
+"""The controller manager: one file per controller, each a pure plan and a reconcile."""

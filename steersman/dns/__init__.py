@@ -1,0 +1,1 @@
+"""The cluster DNS server: records from Services and EndpointSlices."""

@@ -1,0 +1,1 @@
+"""Parts that know no Kubernetes word: time, tasks, HTTP, metrics, failpoints."""

@@ -1,0 +1,1 @@
+"""The scheduler: queue, columns over all nodes, plugins as masks and scores, binding."""

@@ -1,0 +1,122 @@
+"""The store's contract: keys, bytes and revisions.
+
+Owns the `Store` protocol, its values and its errors; `steersman.testing.suites.store` checks every implementation.
+Called only by the API server. It never decodes a value and never knows a kind.
+
+One revision counter serves the whole store: every successful write takes the next one. All methods run on the
+event loop of their caller. A watch sink is called, in revision order, *before* the writer of that revision resumes,
+so whoever feeds a cache from a sink can answer a reader with his own writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key's value. `revision` is that of its last write."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One committed write. `value` is None for a deletion; `previous` is None for a creation."""
+
+    key: str
+    revision: int
+    value: bytes | None
+    previous: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries in key order as of `revision`; `remaining` counts those after the last one that were left out."""
+
+    entries: Sequence[Entry]
+    revision: int
+    remaining: int = 0
+
+
+class StoreError(Exception):
+    """Base of what a store says no with."""
+
+
+class KeyExists(StoreError):
+    """`create` found the key there."""
+
+
+class RevisionConflict(StoreError):
+    """The key's last write is not the one the caller named; `current` is its entry, None when it is gone."""
+
+    def __init__(self, key: str, current: Entry | None) -> None:
+        super().__init__(key)
+        self.current = current
+
+
+class Compacted(StoreError):
+    """The revision asked for is no longer kept; `oldest` still is."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"required revision has been compacted, oldest is {oldest}")
+        self.oldest = oldest
+
+
+class FutureRevision(StoreError):
+    """The revision asked for has not been written yet."""
+
+
+class StoreUnavailable(StoreError):
+    """The write was not made durable (disk full, I/O error, closed); it is safe to try again."""
+
+
+Sink = Callable[[Sequence[Event]], None]
+"""Takes events in revision order, each exactly once. Must not block and must not raise."""
+
+
+class Store(Protocol):
+    """A revisioned, durable, watchable map of text keys to bytes."""
+
+    @property
+    def revision(self) -> int:
+        """The newest committed revision; 0 for a new store is never returned, the first is 1."""
+        ...
+
+    async def get(self, key: str, *, revision: int = 0) -> Entry | None:
+        """The entry now, or as of `revision`. Raises Compacted, FutureRevision."""
+        ...
+
+    async def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Page:
+        """Entries whose key starts with `prefix` and sorts after `after`, at most `limit` (0: all), now or as
+        of `revision`. Raises Compacted, FutureRevision."""
+        ...
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a new key; returns its revision. Raises KeyExists, StoreUnavailable."""
+        ...
+
+    async def update(self, key: str, value: bytes, expected: int) -> int:
+        """Replace the value whose last revision is `expected`; returns the new one. Raises RevisionConflict."""
+        ...
+
+    async def delete(self, key: str, expected: int) -> int:
+        """Remove the key whose last revision is `expected`; returns the deletion's. Raises RevisionConflict."""
+        ...
+
+    async def watch(self, prefix: str, after: int, sink: Sink) -> Callable[[], None]:
+        """Feed `sink` every event with a revision greater than `after`, the kept past first; returns the stop
+        function. Raises Compacted, FutureRevision."""
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Forget history before `revision`. Raises Compacted when that is done already, FutureRevision."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is accepted, then stop; later calls raise StoreUnavailable."""
+        ...
