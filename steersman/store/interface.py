@@ -84,7 +84,7 @@ class Store(Protocol):
 
     @property
     def revision(self) -> int:
-        """The newest committed revision; 0 for a new store is never returned, the first is 1."""
+        """The newest committed revision; 1 for a store that was never written."""
         ...
 
     async def get(self, key: str, *, revision: int = 0) -> Entry | None:
