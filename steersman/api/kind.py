@@ -10,8 +10,7 @@ JSON in the version that they were written against, and may change the object th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.api.errors import FieldError
@@ -120,9 +119,9 @@ class Behavior:
     validate_update: ValidateUpdate | None = None
     prepare_create: Prepare | None = None
     prepare_update: PrepareUpdate | None = None
-    updates: Mapping[str, Update] = MappingProxyType({})
+    updates: Mapping[str, Update] = field(default_factory=dict)
     columns: tuple[Column, ...] | None = None
-    fields: Mapping[str, Callable[[Object], str]] = MappingProxyType({})
+    fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
     name_rule: NameRule | None = None
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
@@ -157,9 +156,9 @@ class Kind:
     validate_update: ValidateUpdate = accept_update
     prepare_create: Prepare = do_nothing
     prepare_update: PrepareUpdate = leave_as_is
-    updates: Mapping[str, Update] = MappingProxyType({})
+    updates: Mapping[str, Update] = field(default_factory=dict)
     columns: tuple[Column, ...] | None = None
-    fields: Mapping[str, Callable[[Object], str]] = MappingProxyType({})
+    fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
     name_rule: NameRule | None = None
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
