@@ -78,13 +78,14 @@ def _without(items: list[dict[str, Any]] | None, name: str) -> list[dict[str, An
     return [item for item in items or [] if not (isinstance(item, dict) and item.get("name") == name)]
 
 
-def merge(path: Path, new: dict[str, Any]) -> None:
-    """Put `new`'s entries into the file at `path` and make its context current. Raises KubeconfigError."""
+def merge(path: Path, new: dict[str, Any], *, current: bool = True) -> None:
+    """Put `new`'s entries into the file at `path`, and make its context current or not. Raises KubeconfigError."""
     with _locked(path):
         config = _read(path)
         for part in ("clusters", "users", "contexts"):
             config[part] = _without(config.get(part), new["current-context"]) + new[part]
-        config["current-context"] = new["current-context"]
+        if current:
+            config["current-context"] = new["current-context"]
         write(path, config)
 
 
@@ -114,3 +115,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def has(path: Path, name: str) -> bool:
+    """Whether the file at `path` has a context called `name`. Raises KubeconfigError."""
+    return any(isinstance(item, dict) and item.get("name") == name for item in _read(path).get("contexts") or [])

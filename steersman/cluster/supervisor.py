@@ -118,11 +118,11 @@ class Supervisor:
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
         except BaseException:
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)
+        os._exit(code)
 
     def _reap(self) -> None:
         while True:

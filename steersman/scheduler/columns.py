@@ -1,0 +1,208 @@
+"""All nodes as columns: one array per resource, per label key, per fact.
+
+Owns what the scheduler knows of nodes and of the pods on them, updated in place as single nodes and pods change;
+nothing here is proportional to the cluster when one object changes. Called by the loop; plugins read it. NumPy is
+imported with this module, so the module is imported only by a running scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steersman.api.quantity import milli, whole
+from steersman.api.resource import Object
+from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
+
+ABSENT = -1  # the code of a node that lacks a label
+_FIRST_ROWS = 16
+_NAME = "metadata.name"  # node names are kept as one more label key
+
+
+@dataclass(slots=True)
+class LabelColumn:
+    """One label key: each node's value as a code, and the codes by value."""
+
+    codes: Codes
+    values: dict[str, int] = field(default_factory=dict)
+
+    def code(self, value: str) -> int:
+        """The code of a value, new or known."""
+        return self.values.setdefault(value, len(self.values))
+
+
+class Columns:
+    """Rows are nodes; a row is reused when its node is gone. `live` says which rows count."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rows: dict[str, int] = {}
+        self.live: Mask = np.zeros(_FIRST_ROWS, np.bool_)
+        self.unschedulable: Mask = np.zeros(_FIRST_ROWS, np.bool_)
+        self.allocatable: dict[str, Ints] = {}
+        self.requested: dict[str, Ints] = {}
+        self.nonzero: dict[str, Ints] = {}
+        self.taints: Codes = np.zeros(_FIRST_ROWS, np.int32)  # index into taint_sets
+        self.taint_sets: list[tuple[Taint, ...]] = [()]
+        self.labels: dict[str, LabelColumn] = {}
+        self.ports: dict[HostPort, dict[int, int]] = {}  # row -> how many pods use it
+        self.pods: list[dict[str, PodInfo]] = []  # by row, then by uid
+        self._nodes: dict[str, Object] = {}
+        self._where: dict[str, str] = {}  # pod uid -> node name
+        self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def resource(self, table: dict[str, Ints], name: str) -> Ints:
+        """One resource's column, zero where nobody said anything."""
+        column = table.get(name)
+        if column is None:
+            column = table[name] = np.zeros(len(self.live), np.int64)
+        return column
+
+    def label(self, key: str) -> LabelColumn:
+        """One label's column."""
+        column = self.labels.get(key)
+        if column is None:
+            column = self.labels[key] = LabelColumn(np.full(len(self.live), ABSENT, np.int32))
+        return column
+
+    def names_column(self) -> LabelColumn:
+        """Node names, as a label column."""
+        return self.label(_NAME)
+
+    def node(self, name: str) -> Object | None:
+        """The node as last seen."""
+        return self._nodes.get(name)
+
+    # Nodes -----------------------------------------------------------------------------------------------------
+
+    def set_node(self, node: Object) -> None:
+        """Add a node or replace what is known of it; the pods counted on it stay."""
+        name = node["metadata"]["name"]
+        row = self.rows.get(name)
+        if row is None:
+            row = self._new_row(name)
+        self._nodes[name] = node
+        spec, status = node.get("spec", {}), node.get("status", {})
+        self.live[row] = True
+        self.unschedulable[row] = bool(spec.get("unschedulable"))
+        self.taints[row] = self._taint_set(spec.get("taints") or ())
+        for column in self.allocatable.values():
+            column[row] = 0
+        for resource, amount in (status.get("allocatable") or {}).items():
+            self.resource(self.allocatable, resource)[row] = amount_of(resource, amount)
+        self._set_labels(row, name, node["metadata"].get("labels") or {})
+        for info in self._homeless.pop(name, {}).values():
+            self._count(row, info, 1)
+
+    def _new_row(self, name: str) -> int:
+        if self._free:
+            row = self._free.pop()
+            self.names[row] = name
+        else:
+            row = len(self.names)
+            self.names.append(name)
+            self.pods.append({})
+            if row >= len(self.live):
+                self._grow()
+        self.rows[name] = row
+        return row
+
+    def _grow(self) -> None:
+        more = len(self.live)
+        self.live = np.concatenate([self.live, np.zeros(more, np.bool_)])
+        self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, np.bool_)])
+        self.taints = np.concatenate([self.taints, np.zeros(more, np.int32)])
+        for table in (self.allocatable, self.requested, self.nonzero):
+            for name, column in table.items():
+                table[name] = np.concatenate([column, np.zeros(more, np.int64)])
+        for label in self.labels.values():
+            label.codes = np.concatenate([label.codes, np.full(more, ABSENT, np.int32)])
+
+    def _taint_set(self, taints: Iterable[dict[str, Any]]) -> int:
+        wanted = tuple(sorted(Taint(taint["key"], taint.get("value", ""), taint.get("effect", "")) for taint in taints))
+        if wanted not in self.taint_sets:
+            self.taint_sets.append(wanted)
+        return self.taint_sets.index(wanted)
+
+    def _set_labels(self, row: int, name: str, labels: dict[str, str]) -> None:
+        for column in self.labels.values():
+            column.codes[row] = ABSENT
+        names = self.names_column()
+        names.codes[row] = names.code(name)
+        for key, value in labels.items():
+            column = self.label(key)
+            column.codes[row] = column.code(value)
+
+    def remove_node(self, name: str) -> None:
+        """Forget a node; pods that are still assigned to it wait for its return."""
+        row = self.rows.pop(name, None)
+        if row is None:
+            return
+        left = dict(self.pods[row])
+        for info in left.values():
+            self._count(row, info, -1)
+        if left:
+            self._homeless[name] = left
+        self.live[row] = False
+        del self._nodes[name]
+        self._free.append(row)
+
+    # Pods ------------------------------------------------------------------------------------------------------
+
+    def add_pod(self, info: PodInfo, node: str) -> None:
+        """Count a pod on a node, assumed or bound; again is harmless."""
+        self.remove_pod(info.uid)
+        self._where[info.uid] = node
+        row = self.rows.get(node)
+        if row is None:
+            self._homeless.setdefault(node, {})[info.uid] = info
+        else:
+            self._count(row, info, 1)
+
+    def remove_pod(self, uid: str) -> None:
+        """Take a pod out of the count; unknown is harmless."""
+        node = self._where.pop(uid, None)
+        if node is None:
+            return
+        row = self.rows.get(node)
+        if row is None:
+            waiting = self._homeless.get(node, {})
+            waiting.pop(uid, None)
+            if not waiting:
+                self._homeless.pop(node, None)
+        elif (info := self.pods[row].get(uid)) is not None:
+            self._count(row, info, -1)
+
+    def _count(self, row: int, info: PodInfo, sign: int) -> None:
+        for resource, amount in info.requests.items():
+            self.resource(self.requested, resource)[row] += sign * amount
+        for resource, amount in info.nonzero.items():
+            self.resource(self.nonzero, resource)[row] += sign * amount
+        for port in info.ports:
+            users = self.ports.setdefault(port, {})
+            users[row] = users.get(row, 0) + sign
+            if not users[row]:
+                del users[row]
+            if not users:
+                del self.ports[port]
+        if sign > 0:
+            self.pods[row][info.uid] = info
+        else:
+            self.pods[row].pop(info.uid, None)
+
+
+def amount_of(resource: str, quantity: Any) -> int:
+    """A quantity in the unit of its column: millicores for cpu, else whole units, rounded up."""
+    return milli(quantity) if resource == "cpu" else whole(quantity)

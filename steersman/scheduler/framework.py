@@ -1,0 +1,114 @@
+"""How plugins decide: masks and scores over all nodes at once, and the words for why not.
+
+Owns the `Plugin` record, running a list of plugins, and the message of a pod that fits nowhere. Called by the loop.
+Pure: it changes nothing. Source: the Kubernetes scheduling framework (filter, score, normalize, weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from steersman.scheduler.columns import Columns, Mask
+from steersman.scheduler.podinfo import PodInfo
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Nodes that one plugin refuses, and its words. `resolvable`: removing pods from the node could help."""
+
+    nodes: Mask
+    reason: str
+    resolvable: bool = True
+
+
+Filter = Callable[[Columns, PodInfo], Sequence[Rejection]]
+"""Every node that does not suit the pod, by reason; rows that are not live do not matter."""
+Score = Callable[[Columns, PodInfo, Mask], Scores | None]
+"""0 to 100 per row, of which only feasible ones matter; None when the plugin has no opinion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One rule. `weight` multiplies its score."""
+
+    name: str
+    filter: Filter | None = None
+    score: Score | None = None
+    weight: int = 1
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Why each node was refused: the first plugin that did, as the original stops there."""
+
+    feasible: Mask
+    refusals: list[tuple[str, Rejection]] = field(default_factory=list)
+
+    def histogram(self) -> dict[str, int]:
+        """How many nodes gave each reason."""
+        counts: dict[str, int] = {}
+        for _, rejection in self.refusals:
+            counts[rejection.reason] = counts.get(rejection.reason, 0) + int(np.count_nonzero(rejection.nodes))
+        return {reason: count for reason, count in counts.items() if count}
+
+    def resolvable(self) -> Mask:
+        """Nodes that were refused only for reasons that removing pods could mend."""
+        hopeless = self.feasible.copy()
+        touched = self.feasible.copy()
+        for _, rejection in self.refusals:
+            touched |= rejection.nodes
+            if not rejection.resolvable:
+                hopeless |= rejection.nodes
+        return touched & ~hopeless
+
+
+def run_filters(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo) -> Verdict:
+    """Ask every plugin in order; a node is judged by the first that refuses it."""
+    left = columns.live.copy()
+    verdict = Verdict(left)
+    for plugin in plugins:
+        if plugin.filter is None:
+            continue
+        refused = np.zeros(len(left), np.bool_)
+        for rejection in plugin.filter(columns, pod):
+            mine = rejection.nodes & left
+            if mine.any():
+                verdict.refusals.append((plugin.name, Rejection(mine, rejection.reason, rejection.resolvable)))
+                refused |= mine
+        left &= ~refused
+    return verdict
+
+
+def run_scores(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo, feasible: Mask) -> Scores:
+    """The weighted sum of all plugins' scores; rows that are not feasible are -1."""
+    total = np.zeros(len(feasible), np.float64)
+    for plugin in plugins:
+        if plugin.score is not None and (scores := plugin.score(columns, pod, feasible)) is not None:
+            total += plugin.weight * np.floor(scores)
+    total[~feasible] = -1
+    return total
+
+
+def normalized(raw: Scores, feasible: Mask, *, reverse: bool = False) -> Scores:
+    """Scale so that the best feasible node has 100 (with `reverse`: the worst has 0 and 0 has 100)."""
+    highest = float(raw[feasible].max(initial=0))
+    if highest <= 0:
+        return np.full(len(raw), 100.0 if reverse else 0.0)
+    scaled = np.floor(raw * 100 / highest)
+    return 100 - scaled if reverse else scaled
+
+
+def fit_error(total: int, histogram: dict[str, int], preemption: str = "") -> str:
+    """The text of FailedScheduling, as the original's FitError writes it."""
+    message = f"0/{total} nodes are available:"
+    if total == 0 and not histogram:
+        return "no nodes available to schedule pods"
+    if histogram:
+        message += " " + ", ".join(sorted(f"{count} {reason}" for reason, count in histogram.items())) + "."
+    return f"{message} {preemption}" if preemption else message

@@ -1,0 +1,18 @@
+"""NodeName: a pod that names its node goes nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steersman.scheduler.columns import Columns
+from steersman.scheduler.framework import Rejection
+from steersman.scheduler.podinfo import PodInfo
+
+
+def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+    """Refuse every node but the one named."""
+    if not pod.node_name:
+        return ()
+    names = columns.names_column()
+    other = names.codes != names.values.get(pod.node_name, len(names.values))
+    return (Rejection(other, "node(s) didn't match the requested node name", resolvable=False),)

@@ -1,0 +1,19 @@
+"""NodeUnschedulable: cordoned nodes take only pods that tolerate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steersman.scheduler.columns import Columns
+from steersman.scheduler.framework import Rejection
+from steersman.scheduler.plugins.taint_toleration import tolerates
+from steersman.scheduler.podinfo import PodInfo, Taint
+
+_TAINT = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+
+
+def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+    """Refuse cordoned nodes."""
+    if not columns.unschedulable.any() or tolerates(pod, _TAINT):
+        return ()
+    return (Rejection(columns.unschedulable, "node(s) were unschedulable", resolvable=False),)
