@@ -1,0 +1,192 @@
+"""A request's body as an object: content type, apiVersion and kind, types, unknown fields.
+
+Owns `read`, the one way in for created, replaced and applied objects and for the bodies of subresources. Called by
+the API server's verbs. Raises ApiError with kube-apiserver's wording (source: apiserver's handlers/create.go and
+rest.go, apimachinery's serializers). Custom resources are decoded without types here; their structural schema is
+applied by whoever serves them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from steersman.api import errors
+from steersman.api.errors import ApiError
+from steersman.api.resource import Object
+from steersman.api.schema import strict, yaml
+from steersman.api.schema.decode import DecodeError, Decoders, malformed
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
+
+
+class GroupVersionKind(NamedTuple):
+    """What an object claims to be, or should be."""
+
+    group: str
+    version: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """`v1`, or `group/version`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class Body(NamedTuple):
+    """The object, with apiVersion and kind set, and texts for Warning headers."""
+
+    obj: Object
+    warnings: list[str]
+
+
+class _Head(msgspec.Struct):
+    apiVersion: str = ""
+    kind: str = ""
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def read(
+    decoders: Decoders,
+    wanted: GroupVersionKind,
+    body: bytes,
+    media_type: str = JSON,
+    validation: str = WARN,
+) -> Body:
+    """Decode `body` into an object of the kind `wanted`.
+
+    `media_type` is the Content-Type, parameters allowed, "" for JSON. `validation` is the fieldValidation parameter.
+    Raises ApiError: 415 for a content type not understood here, 400 for everything else that is wrong.
+    """
+    problems: list[str] = []
+    found, obj = wanted, None
+    media = media_type.partition(";")[0].strip().lower() or JSON
+    try:
+        if media == PROTOBUF:
+            found, obj = _from_protobuf(wanted, body)
+        elif media in (YAML, "application/apply-patch+yaml"):
+            body = _json_of(body, problems)
+        elif media != JSON:
+            raise _unknown_format()
+        if obj is None:
+            found = _claim(wanted, body)
+            _check_kind(decoders, wanted, found)
+            obj = _typed(decoders, found, body, problems if validation != IGNORE else None)
+        else:
+            _check_kind(decoders, wanted, found)
+    except _Unrecognized as error:
+        text = f"the object provided is unrecognized (must be of type {wanted.kind}): {error} ({_summary(body)})"
+        raise errors.bad_request(text) from None
+    except (DecodeError, yaml.YamlError) as error:
+        raise _cannot_handle(found, wanted, str(error)) from None
+    if found.api_version != wanted.api_version:
+        raise errors.bad_request(
+            f"the API version in the data ({found.api_version}) does not match the expected API version"
+            f" ({wanted.api_version})"
+        )
+    if problems and validation == STRICT:
+        raise _cannot_handle(found, wanted, f"strict decoding error: {', '.join(problems)}")
+    obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
+    return Body(obj, problems if validation == WARN else [])
+
+
+class _Unrecognized(ValueError):
+    """The body does not even say what it is."""
+
+
+def _claim(wanted: GroupVersionKind, body: bytes) -> GroupVersionKind:
+    """What the body says it is; what it leaves out is taken from `wanted`."""
+    try:
+        head = _HEAD.decode(body)
+    except msgspec.ValidationError as error:
+        kind = str(error).partition("got `")[2].partition("`")[0]
+        where = "Go value of type struct" if " - at" not in str(error) else "Go struct field .apiVersion of type string"
+        got = {"str": "string", "int": "number", "float": "number", "bool": "bool"}.get(kind, kind)
+        raise _Unrecognized(
+            f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into {where}"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Unrecognized(f"couldn't get version/kind; json parse error: {malformed(body, error)}") from None
+    group, _, version = head.apiVersion.rpartition("/")
+    if not head.apiVersion:
+        group, version = wanted.group, wanted.version
+    return GroupVersionKind(group, version, head.kind or wanted.kind)
+
+
+def _check_kind(decoders: Decoders, wanted: GroupVersionKind, found: GroupVersionKind) -> None:
+    if found.kind == wanted.kind:
+        return
+    if decoders.schemas.name(*found) is None:
+        raise DecodeError(
+            f'no kind "{found.kind}" is registered for version "{found.api_version}"'
+            ' in scheme "pkg/api/legacyscheme/scheme.go:30"'
+        )
+    internal = (wanted.group or "core").partition(".")[0]
+    raise DecodeError(f"converting ({found.version}.{found.kind}) to ({internal}.{wanted.kind}): unknown conversion")
+
+
+def _typed(decoders: Decoders, found: GroupVersionKind, body: bytes, problems: list[str] | None) -> Object:
+    """The object; unknown and repeated fields are added to `problems` unless that is None."""
+    name = decoders.schemas.name(*found)
+    if name is None:
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(malformed(body, error)) from None
+    obj = decoders.decode(name, body)
+    if problems is not None and not strict.clean(body, obj):
+        problems.extend(strict.problems(decoders.schemas, name, body))
+    return obj
+
+
+def _json_of(body: bytes, problems: list[str]) -> bytes:
+    """A YAML body as JSON text; JSON, which is YAML too, is left as it is."""
+    if body.lstrip()[:1] == b"{":
+        try:
+            msgspec.json.decode(body, type=msgspec.Raw)
+            return body
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    try:
+        return msgspec.json.encode(yaml.load(body, problems))
+    except RecursionError:
+        raise _Unrecognized("yaml: exceeded max depth") from None
+    except yaml.YamlError as error:
+        raise _Unrecognized(str(error)) from None
+
+
+def _from_protobuf(wanted: GroupVersionKind, body: bytes) -> tuple[GroupVersionKind, Object]:
+    from steersman.api import protobuf  # here: only typed Go clients need it
+
+    try:
+        claimed, obj = protobuf.decode(body, wanted.api_version, wanted.kind)
+    except protobuf.ProtobufError as error:
+        raise _Unrecognized(str(error)) from None
+    group, _, version = claimed[0].rpartition("/")
+    return GroupVersionKind(group, version, claimed[1]), obj
+
+
+def _cannot_handle(found: GroupVersionKind, wanted: GroupVersionKind, why: str) -> ApiError:
+    text = f'{found.kind} in version "{found.version}" cannot be handled as a {wanted.kind}: {why}'
+    return errors.bad_request(text)
+
+
+def _unknown_format() -> ApiError:
+    return errors.unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: "
+        + ", ".join((JSON, YAML, PROTOBUF))
+    )
+
+
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    head: Any = body[:30]
+    text = head.decode("utf-8", "replace") if body[:1] == b"{" else head.hex()
+    return text + (" ..." if len(body) > 30 else "")

@@ -1,0 +1,169 @@
+"""Typed decoding of JSON bodies, and errors in the words of Go's decoder.
+
+Owns `Decoders`: one msgspec decoder per definition, made when first asked for. A body becomes a dict whose types are
+checked, whose unknown fields are dropped and whose nulls are gone, as a Go server would have it. Called by `body.py`
+for requests and by whoever decodes a built-in object from JSON. No Python loop visits every field unless the body
+has a null in it or is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from steersman.api.schema import Schema, Schemas, scalars
+from steersman.api.schema.types import SPECIAL, Types
+
+
+class DecodeError(ValueError):
+    """The body is not what it should be; the text is Go's."""
+
+
+class Decoders:
+    """The decoders of one release."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self.schemas = schemas
+        self._types = Types(schemas)
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+
+    def decode(self, name: str, body: bytes) -> dict[str, Any]:
+        """The object in `body`, typed by the definition `name`. Raises DecodeError, KeyError for an unknown name."""
+        decode = self._decoders.get(name) or self._make(name)
+        try:
+            obj = decode(body)
+        except msgspec.ValidationError as error:
+            raise DecodeError(self._explain(name, body, str(error))) from None
+        except UnicodeDecodeError:  # Go puts U+FFFD where the text is not UTF-8
+            return self.decode(name, body.decode(errors="replace").encode())
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise DecodeError(malformed(body, error)) from None
+        if b"null" in body:
+            self._prune(obj, self.schemas.definitions[name])
+        return obj
+
+    def _make(self, name: str) -> Callable[[bytes], Any]:
+        decoder = msgspec.json.Decoder(self._types.of(name), dec_hook=scalars.hook)
+        self._decoders[name] = decoder.decode
+        return decoder.decode
+
+    def _prune(self, obj: dict[str, Any], schema: Schema) -> None:
+        """Drop null fields; null items and map values become what Go makes of them: the type's zero."""
+        properties = schema.get("properties", {})
+        for key in [key for key, value in obj.items() if value is None and key in properties]:
+            del obj[key]
+        for key, value in obj.items():
+            if key in properties and isinstance(value, (dict, list)):
+                self._prune_value(value, properties[key])
+
+    def _prune_value(self, value: Any, node: Schema) -> None:
+        node = self.schemas.resolve(node)
+        inner = node.get("items") if isinstance(value, list) else node.get("additionalProperties")
+        if isinstance(value, dict) and "properties" in node:
+            self._prune(value, node)
+        elif isinstance(inner, dict):
+            for key, item in enumerate(value) if isinstance(value, list) else list(value.items()):
+                if item is None:
+                    value[key] = self._zero(inner)
+                elif isinstance(item, (dict, list)):
+                    self._prune_value(item, inner)
+
+    def _zero(self, node: Schema) -> Any:
+        if SPECIAL.get(node.get("$ref", "")) is scalars.Quantity:
+            return "0"
+        kind = self.schemas.resolve(node).get("type")
+        return dict[str, Any]() if kind == "object" else _ZEROS.get(kind or "")
+
+    def _explain(self, name: str, body: bytes, text: str) -> str:
+        """msgspec's complaint in the words of Go's encoding/json."""
+        complaint, _, path = text.partition(" - at `")
+        steps = _STEP.findall(path)
+        fields: list[str] = []
+        struct, node = name, self.schemas.definitions[name]
+        for field, index in steps:
+            node = self.schemas.resolve(node)
+            if index:
+                node = node.get("items") or node.get("additionalProperties") or {}
+            else:
+                fields.append(field)
+                node = node.get("properties", {}).get(field, {})
+            if node.get("$ref") and (field, index) != steps[-1] and "properties" in self.schemas.resolve(node):
+                struct = node["$ref"]
+        if not complaint.startswith("Expected"):
+            return complaint
+        value = _found(body, steps, complaint)
+        if not fields:
+            return f"json: cannot unmarshal {value} into Go value of type {go_name(name)}"
+        where = f"{struct.rpartition('.')[2]}.{'.'.join(fields)}"
+        return f"json: cannot unmarshal {value} into Go struct field {where} of type {self._go_type(node)}"
+
+    def _go_type(self, node: Schema) -> str:
+        if "$ref" in node:
+            return go_name(node["$ref"])
+        kind = node.get("type")
+        if kind == "array":
+            return f"[]{self._go_type(node['items'])}"
+        if kind == "object":
+            inner = node.get("additionalProperties")
+            return f"map[string]{self._go_type(inner)}" if isinstance(inner, dict) else "map[string]interface {}"
+        if kind == "integer":
+            return str(node.get("format", "int64"))
+        return {"boolean": "bool", "number": "float64", "string": "string"}.get(kind or "", "interface {}")
+
+
+def go_name(name: str) -> str:
+    """`v1.Deployment` for `io.k8s.api.apps.v1.Deployment`."""
+    return ".".join(name.split(".")[-2:])
+
+
+def malformed(body: bytes, error: Exception | None = None) -> str:
+    """Why `body` is not JSON, in the words of Go's encoding/json."""
+    if isinstance(error, RecursionError):
+        return "json: exceeded max depth"
+    text = body.decode(errors="replace")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as found:
+        if found.pos >= len(text.rstrip()):
+            return "unexpected end of JSON input"
+        where = next((words for start, words in _PLACES.items() if found.msg.startswith(start)), "in literal")
+        return f"invalid character '{text[found.pos]}' {where}"
+    except RecursionError:
+        return "json: exceeded max depth"
+    return str(error)
+
+
+def _found(body: bytes, steps: list[tuple[str, str]], complaint: str) -> str:
+    """What is there instead: `string`, `number 1.5`, …"""
+    match = _GOT.search(complaint)
+    wanted_int = complaint.startswith("Expected `int")
+    got = {"str": "string", "int": "number", "float": "number"}.get(match[1], match[1]) if match else "number"
+    if got != "number" or not wanted_int:
+        return got
+    value: Any = msgspec.json.decode(body)
+    for field, index in steps:
+        if index == "...":
+            return got
+        value = value[int(index)] if index else value[field]
+    return f"number {value}"
+
+
+_ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
+_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
+_GOT = re.compile(r"got `(\w+)`")
+_PLACES = {
+    "Expecting value": "looking for beginning of value",
+    "Extra data": "after top-level value",
+    "Expecting property name": "looking for beginning of object key string",
+    "Expecting ':'": "after object key",
+    "Expecting ','": "after object key:value pair",
+    "Illegal trailing comma": "looking for beginning of value",
+    "Invalid control character": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Unterminated string": "in string literal",
+}
+"""Python's words for what is wrong in JSON, and Go's."""

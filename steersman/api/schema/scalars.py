@@ -1,0 +1,103 @@
+"""Values that are more than a JSON type: quantities, times, bytes.
+
+Owns the marker types that decoders are built with and the hook that msgspec calls for each. A hook gets the JSON value
+and returns what is stored: a quantity or time in canonical form. It raises ValueError with the wording of the Go
+type's UnmarshalJSON. Called only through decoders.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+
+class _AnyText(type):
+    """Makes msgspec accept what the hook returns: its check is `isinstance(value, marker)`."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, str)
+
+
+class Quantity(metaclass=_AnyText):
+    """resource.Quantity."""
+
+
+class Time(metaclass=_AnyText):
+    """metav1.Time: seconds, in UTC."""
+
+
+class MicroTime(metaclass=_AnyText):
+    """metav1.MicroTime: microseconds, in UTC."""
+
+
+class Base64(metaclass=_AnyText):
+    """[]byte."""
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+_QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+_QUANTITY_ERROR = r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def hook(marker: type, value: Any) -> Any:
+    """msgspec's `dec_hook`. Raises ValueError."""
+    if marker is Quantity:
+        return _quantity(value)
+    if not isinstance(value, str):
+        raise ValueError(f"json: cannot unmarshal {json_type(value)} into Go value of type {_GO_TYPES[marker]}")
+    if marker is Base64:
+        return _base64(value)
+    return _time(value, micro=marker is MicroTime)
+
+
+def json_type(value: Any) -> str:
+    """What Go's encoding/json calls the type of a decoded value."""
+    for types, name in ((bool, "bool"), ((int, float), "number"), (str, "string"), (list, "array"), (dict, "object")):
+        if isinstance(value, types):
+            return name
+    return "null"
+
+
+_GO_TYPES: dict[type, str] = {Time: "string", MicroTime: "string", Base64: "[]uint8"}
+
+
+def _quantity(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(_QUANTITY_ERROR)
+    text = value if isinstance(value, str) else repr(value)
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError(_QUANTITY_ERROR)
+    return text
+
+
+def _time(value: str, *, micro: bool) -> str:
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    try:
+        if not _RFC3339.fullmatch(value):
+            raise ValueError
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"') from None
+    if micro:
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if len(value) == 20:
+        return value
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _base64(value: str) -> str:
+    try:
+        binascii.a2b_base64(value.replace("\n", "").replace("\r", ""), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"illegal base64 data at input byte {_bad_byte(value)}") from None
+    return value
+
+
+def _bad_byte(value: str) -> int:
+    """Where Go's decoder would stop: the first foreign character, or the end of the last whole group."""
+    for i, char in enumerate(value):
+        if not (char.isascii() and (char.isalnum() or char in "+/\r\n")):
+            return i
+    return len(value) // 4 * 4

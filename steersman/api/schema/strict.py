@@ -1,0 +1,65 @@
+"""Which fields of a body are unknown, and which are there twice.
+
+Owns `problems`: the slow walk that names them all, and `clean`: the fast test that there are none. Called for
+fieldValidation=Strict and Warn. Source: sigs.k8s.io/json's strict errors (wording, paths, at most 100, no repeats).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from steersman.api.schema import Schema, Schemas
+
+_SPACE = b" \t\r\n"
+_MOST = 100
+
+
+def clean(body: bytes, obj: dict[str, Any]) -> bool:
+    """True when nothing was lost on the way from `body` to the freshly decoded `obj`.
+
+    What is dropped makes the text shorter, so equal lengths without white space mean that nothing was. False only
+    means that a closer look is needed.
+    """
+    return len(body.translate(None, _SPACE)) == len(msgspec.json.encode(obj).translate(None, _SPACE))
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its members, repeated ones too."""
+
+
+def problems(schemas: Schemas, name: str, body: bytes) -> list[str]:
+    """Texts such as `unknown field "spec.foo"`, in the order of the document; `body` has been decoded already."""
+    found: dict[str, None] = {}
+    _walk(schemas, json.loads(body.decode(errors="replace"), object_pairs_hook=_Pairs), {"$ref": name}, "", found)
+    return list(found)[:_MOST]
+
+
+def _walk(schemas: Schemas, value: Any, node: Schema, path: str, found: dict[str, None]) -> None:
+    node = schemas.resolve(node)
+    if isinstance(value, _Pairs):
+        properties, extra = node.get("properties"), node.get("additionalProperties")
+        if properties is None and not isinstance(extra, dict):
+            return  # RawExtension and the like decode themselves, without strictness
+        seen: set[str] = set()
+        for key, item in value:
+            where = f"{path}.{key}" if path else key
+            inner = extra if properties is None else properties.get(key)
+            if inner is None:
+                found[f"unknown field {_quote(where)}"] = None
+                continue
+            if key in seen:
+                found[f"duplicate field {_quote(where)}"] = None
+            seen.add(key)
+            _walk(schemas, item, inner, where, found)
+    elif isinstance(value, list):
+        inner = node.get("items")
+        if isinstance(inner, dict):
+            for i, item in enumerate(value):
+                _walk(schemas, item, inner, f"{path}[{i}]", found)
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
