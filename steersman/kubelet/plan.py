@@ -1,0 +1,272 @@
+"""Which steps are due for a pod, given what is wanted, what the engine has, and the time.
+
+Owns the order of a pod's life: sandbox, ephemeral, init, sidecar and regular containers, restarts and back-off,
+replacement, the end. Pure: called by `worker`, which performs the steps in order and asks again. Source of behaviour:
+Pod lifecycle documentation, KEP-753 (sidecars), KEP-5307 (container restart rules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from steersman.api.resource import Object
+from steersman.engine.interface import ContainerState
+from steersman.kubelet import podspec
+from steersman.kubelet.observed import Observed, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make the volumes and a new sandbox ready."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopSandbox:
+    """Kill what runs in the pod and stop its sandboxes; keep the ended containers."""
+
+    message: str = ""
+
+
+class Cause(StrEnum):
+    """Why a container is killed: it decides the grace period."""
+
+    CHANGED = "changed"
+    STARTUP_PROBE = "startupProbe"
+    LIVENESS_PROBE = "livenessProbe"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End one running container."""
+
+    name: str
+    container_id: str
+    message: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make a new run of a container. `field`: which list of the spec it is in. `restart_count`: of the new run."""
+
+    name: str
+    field: str
+    restart_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Forget a run that nobody will ask about."""
+
+    container_id: str
+
+
+Step = Prepare | StopSandbox | Kill | Start | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A container must not be started before `until` (Unix seconds)."""
+
+    until: float
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known besides the engine. Probe results are by container id; None or missing: no result yet."""
+
+    startup: Mapping[str, bool | None] = field(default_factory=dict)
+    liveness: Mapping[str, bool | None] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order. `wake_at`: when to plan again although nothing happened (Unix seconds)."""
+
+    steps: Sequence[Step] = ()
+    wake_at: float | None = None
+
+
+KEPT_RUNS = 2
+"""Runs of a container that are kept: the last, and the one before for `logs --previous`."""
+
+
+def plan(pod: Object, seen: Observed, facts: Facts, now: float) -> Plan:
+    """The steps that are due for a pod that is neither deleted nor in a final phase."""
+    draft = _Draft(pod, seen, facts, now)
+    if seen.sandbox is None:
+        draft.without_sandbox()
+    else:
+        draft.with_sandbox()
+    return Plan(tuple(draft.steps), draft.wake_at)
+
+
+class _Draft:
+    """A plan while it is being made."""
+
+    def __init__(self, pod: Object, seen: Observed, facts: Facts, now: float) -> None:
+        self.pod, self.seen, self.facts, self.now = pod, seen, facts, now
+        self.steps: list[Step] = []
+        self.wake_at: float | None = None
+
+    def without_sandbox(self) -> None:
+        """No sandbox yet, or it died: everything starts again from the init containers."""
+        if self.seen.runs and self.seen.sandboxes and podspec.restart_policy(self.pod) == "Never":
+            self._stop_if_needed()
+            return
+        latest = [(each, self.seen.latest(each["name"])) for each in podspec.containers(self.pod)]
+        if any(run for _, run in latest) and not any(
+            run is None or not run.exited or podspec.should_restart(self.pod, each, run.exit_code)
+            for each, run in latest
+        ):
+            self._stop_if_needed()
+            return
+        self._stop_if_needed()
+        hold = self.facts.holds.get("")
+        if hold is not None and hold.until > self.now:
+            self._wake(hold.until)
+            return
+        self.steps.append(Prepare(self.seen.next_attempt))
+
+    def _stop_if_needed(self) -> None:
+        if self.seen.running():
+            self.steps.append(StopSandbox())
+
+    def with_sandbox(self) -> None:
+        """The usual case: bring each container to where it should be."""
+        for each in podspec.ephemeral_containers(self.pod):
+            if self.seen.latest(each["name"]) is None:
+                self._start("ephemeralContainers", each)
+        before = len(self.steps)
+        initialized = self._init_containers()
+        if initialized is None:
+            del self.steps[before:]
+            self.steps.append(StopSandbox())
+            return
+        if initialized:
+            self._regular_containers()
+        self._prune()
+
+    def _init_containers(self) -> bool | None:
+        """True: regular containers may run; False: not yet; None: initialization failed for good."""
+        inits = podspec.init_containers(self.pod)
+        if not inits:
+            return True
+        done_before = any(
+            run.container.state in (ContainerState.RUNNING, ContainerState.CREATED) or self._in_this_sandbox(run)
+            for each in podspec.containers(self.pod)
+            if (run := self.seen.latest(each["name"])) is not None
+        )
+        for each in inits:
+            if podspec.is_sidecar(each):
+                ready = self._sidecar(each)
+                if not ready and not done_before:
+                    return False
+            elif not done_before:
+                outcome = self._init_container(each)
+                if outcome is not True:
+                    return outcome
+        return True
+
+    def _in_this_sandbox(self, run: Run) -> bool:
+        return self.seen.sandbox is not None and run.container.sandbox_id == self.seen.sandbox.id
+
+    def _init_container(self, container: Object) -> bool | None:
+        run = self.seen.latest(container["name"])
+        if run is None or not self._in_this_sandbox(run):
+            self._start("initContainers", container)
+            return False
+        if run.running:
+            return False
+        if run.exited:
+            if run.exit_code == 0:
+                return True
+            if not podspec.should_restart(self.pod, container, run.exit_code, is_init=True):
+                return None
+        self._start("initContainers", container)
+        return False
+
+    def _sidecar(self, container: Object) -> bool:
+        """Keep a sidecar running; True once it has started, so that the next container may."""
+        run = self.seen.latest(container["name"])
+        if run is None or not run.running:
+            self._start("initContainers", container)
+            return False
+        name = container["name"]
+        if container.get("startupProbe"):
+            started = self.facts.startup.get(run.id)
+            if started is False:
+                message = f"Init container {name} failed startup probe"
+                self._replace("initContainers", container, run, message, Cause.STARTUP_PROBE)
+            if not started:
+                return False
+        if run.hash != podspec.container_hash(container):
+            self._replace("initContainers", container, run, f"Init container {name} definition changed", Cause.CHANGED)
+        elif container.get("livenessProbe") and self.facts.liveness.get(run.id) is False:
+            message = f"Init container {name} failed liveness probe"
+            self._replace("initContainers", container, run, message, Cause.LIVENESS_PROBE)
+        return True
+
+    def _regular_containers(self) -> None:
+        alive = 0
+        for each in podspec.containers(self.pod):
+            run = self.seen.latest(each["name"])
+            if run is None or run.container.state in (ContainerState.CREATED, ContainerState.UNKNOWN):
+                self._start("containers", each)
+                alive += 1
+            elif run.exited:
+                if podspec.should_restart(self.pod, each, run.exit_code):
+                    self._start("containers", each)
+                    alive += 1
+            else:
+                alive += self._check(each, run)
+        if not alive:
+            # Sidecars must not keep a finished pod alive.
+            self.steps = [*(step for step in self.steps if isinstance(step, Kill)), StopSandbox()]
+
+    def _check(self, container: Object, run: Run) -> int:
+        """Look at a running container; 0 when it is killed for good."""
+        name = container["name"]
+        policy = container.get("restartPolicy") or podspec.restart_policy(self.pod)
+        restart = policy != "Never"
+        if run.hash != podspec.container_hash(container):
+            message, cause, restart = f"Container {name} definition changed", Cause.CHANGED, True
+        elif self.facts.liveness.get(run.id) is False:
+            message, cause = f"Container {name} failed liveness probe", Cause.LIVENESS_PROBE
+        elif self.facts.startup.get(run.id) is False:
+            message, cause = f"Container {name} failed startup probe", Cause.STARTUP_PROBE
+        else:
+            return 1
+        if restart:
+            self._replace("containers", container, run, message + ", will be restarted", cause)
+            return 1
+        self.steps.append(Kill(name, run.id, message, cause))
+        return 0
+
+    def _replace(self, field_name: str, container: Object, run: Run, message: str, cause: Cause) -> None:
+        self.steps.append(Kill(container["name"], run.id, message, cause))
+        self._start(field_name, container)
+
+    def _start(self, field_name: str, container: Object) -> None:
+        name = container["name"]
+        hold = self.facts.holds.get(name)
+        if hold is not None and hold.until > self.now:
+            self._wake(hold.until)
+            return
+        last = self.seen.latest(name)
+        self.steps.append(Start(name, field_name, last.restart_count + 1 if last else 0))
+
+    def _prune(self) -> None:
+        for runs in self.seen.runs.values():
+            self.steps += [Remove(run.id) for run in runs[KEPT_RUNS:] if not run.running]
+
+    def _wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
