@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from steersman.engine.interface import Resources
 
 _V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb")
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
+_KILL_ROUNDS = 20
+_KILL_PATIENCE_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,12 @@ class Cgroups:
         return {pid for directory in self._directories(path) for pid in _processes_below(directory)}
 
     def kill(self, path: str) -> None:
-        """Send KILL to every process in a cgroup and below, until there is none that is new."""
-        seen: set[int] = set()
-        while fresh := self.processes(path) - seen:
-            seen |= fresh
-            for pid in fresh:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """Send KILL to every process in a cgroup and below, and wait until they are gone (at most some seconds)."""
+        for _ in range(_KILL_ROUNDS):
+            pids = self.processes(path)
+            if not pids:
+                return
+            _kill_and_wait(pids)
 
     def oom_kills(self, path: str) -> int:
         """How many processes of a cgroup the kernel killed for memory."""
@@ -139,6 +141,19 @@ class Cgroups:
     def swap_limit_works(self) -> bool:
         """Whether swap can be limited here (v1 needs swap accounting)."""
         return self.unified or (self._roots["memory"] / "memory.memsw.limit_in_bytes").exists()
+
+
+def _kill_and_wait(pids: set[int]) -> None:
+    fds: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            fds.append(os.pidfd_open(pid))
+            signal.pidfd_send_signal(fds[-1], signal.SIGKILL)
+    for fd in fds:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(_KILL_PATIENCE_MS)
+        os.close(fd)
 
 
 def _v1_limits(resources: Resources) -> Iterator[tuple[str, str, str]]:

@@ -507,7 +507,9 @@ class LocalRuntime:
 
     async def attach(self, container_id: str, *, stdin: bool) -> Session:
         """Join the live streams of the container's first process."""
-        record = self._running(container_id).record
+        record = self._entry(container_id).record
+        if record.phase not in ("created", "running"):
+            raise RuntimeFailure(f"container {container_id} is not running")
         bundle = self._layout.container(container_id)
         connection = attach.connect(bundle)
         return attach.AttachSession(connection, bundle, stdin=stdin and record.config.stdin, tty=record.config.tty)
