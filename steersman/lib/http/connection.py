@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BODYLESS = frozenset({204, 304})
+_LINGER = 0.5  # seconds
 _KEEP, _CLOSE = "", "connection: close\r\n"
 
 
@@ -132,7 +133,13 @@ class Connection(asyncio.Protocol):
             body = reason.encode("latin-1", "replace") + b"\n"
             extra = f"content-length: {len(body)}\r\n{_CLOSE}"
             self._transport.write(head(status, [("content-type", "text/plain; charset=utf-8")], extra) + body)
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close a little later: closing at once with unread bytes resets the connection and the answer is lost."""
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER, self._transport.close)
 
     def give_up(self) -> None:
         """The deadline has passed: between requests just close, within one say so."""

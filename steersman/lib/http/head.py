@@ -33,6 +33,8 @@ def check_header(name: bytes, value: bytes) -> None:
 def check_framing(headers: Iterable[tuple[str, str]], version: str, limits: Limits) -> int | None:
     """How the body is delimited: its length, or None when chunked. Raises BadRequest for anything two readers could
     understand in two ways (RFC 9112 section 6.3)."""
+    if version not in ("1.0", "1.1"):
+        raise BadRequest(400, "unsupported HTTP version")
     lengths = [value for name, value in headers if name == "content-length"]
     codings = [value for name, value in headers if name == "transfer-encoding"]
     hosts = sum(name == "host" for name, _ in headers)

@@ -1,0 +1,132 @@
+"""Server and client together, over every transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from steersman.lib.http.client import Address, HttpClient
+from steersman.lib.http.server import Server
+from tests.lib.http.conftest import BIG
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_methods_and_queries(client: HttpClient, method: str) -> None:
+    answer = await client.request(method, "/now?a=b%20c")
+    assert (answer.status, await answer.read()) == (200, f"{method} a=b%20c".encode())
+    assert answer.header("content-type") == "text/plain"
+    assert answer.header("date") is not None
+
+
+async def test_bodies_of_every_size(client: HttpClient) -> None:
+    for size in (0, 1, 65_535, 65_536, 999_999):
+        answer = await client.request("POST", "/echo", body=BIG[:size])
+        assert await answer.read() == BIG[:size]
+
+
+async def test_a_streamed_upload(client: HttpClient) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield BIG
+
+    answer = await client.request("PUT", "/upload", body=parts())
+    assert await answer.read() == b"%d" % (5 * len(BIG))
+
+
+async def test_a_stream_is_read_as_it_comes(client: HttpClient) -> None:
+    answer = await client.request("GET", "/stream")
+    assert b"".join([chunk async for chunk in answer.chunks()]) == b"chunk 0\nchunk 1\nchunk 2\n"
+
+
+async def test_a_stream_that_breaks_is_an_error(client: HttpClient) -> None:
+    answer = await client.request("GET", "/broken-stream")
+    with pytest.raises(ConnectionError):
+        await answer.read()
+
+
+async def test_upgrade_becomes_a_duplex(client: HttpClient) -> None:
+    answer, duplex = await client.upgrade("POST", "/upgrade", [("connection", "Upgrade"), ("upgrade", "echo")])
+    assert answer.status == 101
+    assert duplex is not None
+    for word in (b"one", b"two"):
+        duplex.write(word)
+        assert await duplex.read() == word.upper()
+    duplex.close()
+
+
+async def test_upgrade_refused_is_an_ordinary_answer(client: HttpClient) -> None:
+    answer, duplex = await client.upgrade("GET", "/now?x", [("connection", "Upgrade"), ("upgrade", "echo")])
+    assert (answer.status, duplex, await answer.read()) == (200, None, b"GET x")
+
+
+async def test_no_body_where_none_belongs(client: HttpClient) -> None:
+    assert (await client.request("GET", "/empty")).status == 204
+    head = await client.request("HEAD", "/big")
+    assert (head.header("content-length"), await head.read()) == (str(len(BIG)), b"")
+
+
+async def test_the_connection_is_used_again(client: HttpClient, server: Server) -> None:
+    for _ in range(20):
+        assert await (await client.request("GET", "/now")).read() == b"GET "
+    assert len(client._lines) == 1
+
+
+async def test_many_at_once(client: HttpClient) -> None:
+    async def one(number: int) -> None:
+        answer = await client.request("POST", f"/{number}", body=b"%d" % number)
+        assert (answer.header("x-path"), await answer.read()) == (f"/{number}", b"%d" % number)
+
+    for _ in range(5):
+        await asyncio.gather(*(one(number) for number in range(15)))
+
+
+async def test_the_certificate_reaches_the_handler(client: HttpClient) -> None:
+    expected = b"certificate" if client.address.tls else b"nobody"
+    assert await (await client.request("GET", "/who")).read() == expected
+
+
+@pytest.mark.parametrize("path", ["/fails", "/injects"])
+async def test_a_handler_that_fails_is_500(client: HttpClient, path: str) -> None:
+    answer = await client.request("GET", path)
+    assert (answer.status, await answer.read()) == (500, b"internal error\n")
+    assert (await client.request("GET", "/now")).status == 200
+
+
+async def test_a_pooled_connection_that_died_is_replaced(client: HttpClient) -> None:
+    await (await client.request("GET", "/now")).read()
+    client._idle[0].transport.abort()
+    assert (await client.request("POST", "/echo", body=b"x")).status == 200
+
+
+@pytest.mark.parametrize("target", ["/a b", "/a\r\nx: y", "/a\n"])
+async def test_the_client_injects_nothing(client: HttpClient, target: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        await client.request("GET", target)
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(ConnectionError):
+        await HttpClient(Address("127.0.0.1", 1)).request("GET", "/")
+
+
+async def test_drain_finishes_what_is_under_way(server: Server, port: int) -> None:
+    client = HttpClient(Address("127.0.0.1", port))
+    reading = asyncio.ensure_future(client.request("PUT", "/upload", body=_slow(server, port)))
+    answer = await reading
+    assert await answer.read() == b"10"
+    with pytest.raises(ConnectionError):
+        await HttpClient(Address("127.0.0.1", port)).request("GET", "/now")
+    await client.close()
+
+
+async def _slow(server: Server, port: int) -> AsyncIterator[bytes]:
+    """Half a body, then the server is told to stop, then the other half."""
+    yield b"12345"
+    other = HttpClient(Address("127.0.0.1", port))
+    await (await other.request("GET", "/now")).read()  # answered after the upload's head was read
+    await other.close()
+    closing = asyncio.ensure_future(server.close())
+    await asyncio.wait([closing], timeout=0.05)
+    yield b"67890"
