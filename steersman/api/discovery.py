@@ -1,0 +1,173 @@
+"""What the server serves, as the documents that clients discover it from.
+
+Owns /api, /apis, /apis/G, /apis/G/V and /api/v1, plain and aggregated (apidiscovery.k8s.io v2 and v2beta1), built from
+the registry and kept until it changes. Called by the API server for those paths; it passes the Accept header and
+sends what it gets. Source: apimachinery's metav1 discovery types, KEP-3352 (aggregated discovery).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import msgspec
+
+from steersman.api.kind import Kind, Subresource
+from steersman.api.registry import Registry
+
+Document = dict[str, Any]
+_GROUP = "apidiscovery.k8s.io"
+_LIST = "APIGroupDiscoveryList"
+
+
+class Answer(NamedTuple):
+    """A document as sent. `etag` is a quoted hash, empty for plain documents."""
+
+    content_type: str
+    body: bytes
+    etag: str = ""
+
+
+class Discovery:
+    """The discovery documents of one registry."""
+
+    def __init__(self, registry: Registry, server_address: str = "127.0.0.1:6443") -> None:
+        """`server_address` (host:port) is what /api says."""
+        self._registry = registry
+        self._address = server_address
+        self._cache: dict[tuple[str, str], Answer | None] = {}
+        self._revision = -1
+
+    def answer(self, path: str, accept: str = "") -> Answer | None:
+        """The document at `path` in the form that the Accept header prefers; None when there is none."""
+        if self._revision != self._registry.revision:
+            self._cache.clear()
+            self._revision = self._registry.revision
+        path = path.rstrip("/")
+        key = (path, negotiate(accept) if path in ("/api", "/apis") else "")
+        if key not in self._cache:
+            if len(self._cache) > 1000:  # paths come from outside
+                self._cache.clear()
+            self._cache[key] = self._build(*key)
+        return self._cache[key]
+
+    def _build(self, path: str, version: str) -> Answer | None:
+        if version:
+            body = msgspec.json.encode(self.aggregated(version, core=path == "/api"))
+            etag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
+            return Answer(f"application/json;g={_GROUP};v={version};as={_LIST}", body, etag)
+        document = self.document(path)
+        return None if document is None else Answer("application/json", msgspec.json.encode(document))
+
+    def document(self, path: str) -> Document | None:
+        """The plain document at `path`, which has no slash at its end."""
+        if path == "/api":
+            return self._core()
+        parts = path.split("/")[1:] or [""]
+        if parts[0] == "api" and len(parts) == 2:
+            return self.resources("", parts[1])
+        if parts[0] != "apis" or len(parts) > 3:
+            return None
+        if len(parts) == 1:
+            groups = [self._group(group) for group in self._registry.groups() if group]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        if not parts[1] or parts[1] not in self._registry.groups():
+            return None
+        if len(parts) == 2:
+            return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])}
+        return self.resources(parts[1], parts[2])
+
+    def _core(self) -> Document:
+        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address}]
+        versions = self._registry.versions("")
+        return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": addresses}
+
+    def _group(self, group: str) -> Document:
+        versions = [{"groupVersion": f"{group}/{name}", "version": name} for name in self._registry.versions(group)]
+        return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+    def resources(self, group: str, version: str) -> Document | None:
+        """The metav1.APIResourceList of one group and version; None when it is not served."""
+        kinds = self._registry.of_group(group, version)
+        if not kinds:
+            return None
+        rows = [row for kind in kinds for row in _plain(kind, version)]
+        group_version = kinds[0].api_version(version)
+        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": rows}
+
+    def aggregated(self, version: str, *, core: bool) -> Document:
+        """The APIGroupDiscoveryList in `version` (v2, v2beta1) of the core group, or of all others."""
+        groups = [group for group in self._registry.groups() if bool(group) != core]
+        items = [{"metadata": {"name": group} if group else {}, "versions": self._versions(group)} for group in groups]
+        return {"kind": _LIST, "apiVersion": f"{_GROUP}/{version}", "metadata": {}, "items": items}
+
+    def _versions(self, group: str) -> list[Document]:
+        return [
+            {
+                "version": version,
+                "resources": [_aggregated(kind, version) for kind in self._registry.of_group(group, version)],
+                "freshness": "Current",
+            }
+            for version in self._registry.versions(group)
+        ]
+
+
+def negotiate(accept: str) -> str:
+    """The aggregated version (v2, v2beta1) that an Accept header asks for before anything else, "" for plain."""
+    for clause in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in clause.split(";"))
+        given = {key: value for key, _, value in (part.partition("=") for part in parameters)}
+        if media in ("application/json", "application/*", "*/*"):
+            if given.get("g") == _GROUP and given.get("as") == _LIST.lower():
+                if given.get("v") in ("v2", "v2beta1"):
+                    return given["v"]
+            elif "as" not in given:
+                return ""
+    return ""
+
+
+def _plain(kind: Kind, version: str) -> list[Document]:
+    row: Document = {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": kind.verbs,
+    }
+    if kind.short_names:
+        row["shortNames"] = kind.short_names
+    if kind.categories:
+        row["categories"] = kind.categories
+    return [row, *(_plain_subresource(kind, sub) for sub in kind.subresources_of(version))]
+
+
+def _plain_subresource(kind: Kind, sub: Subresource) -> Document:
+    row: Document = {"name": f"{kind.plural}/{sub.name}", "singularName": "", "namespaced": kind.namespaced}
+    if sub.version:
+        row |= {"group": sub.group, "version": sub.version}
+    return {**row, "kind": sub.kind or kind.kind, "verbs": sub.verbs}
+
+
+def _aggregated(kind: Kind, version: str) -> Document:
+    row: Document = {
+        "resource": kind.plural,
+        "responseKind": {"group": "", "version": "", "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": kind.verbs,
+    }
+    if kind.short_names:
+        row["shortNames"] = kind.short_names
+    if kind.categories:
+        row["categories"] = kind.categories
+    subresources = kind.subresources_of(version)
+    if subresources:
+        row["subresources"] = [
+            {
+                "subresource": sub.name,
+                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind or kind.kind},
+                "verbs": sub.verbs,
+            }
+            for sub in subresources
+        ]
+    return row

@@ -1,0 +1,149 @@
+"""Discovery documents, plain and aggregated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from steersman.api.discovery import Discovery, negotiate
+from steersman.api.kind import Kind, Version
+from steersman.api.registry import Registry
+
+V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+V2BETA1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+REGISTRY = Registry("1.36", behaviors=())
+DISCOVERY = Discovery(REGISTRY, "10.0.0.1:6443")
+
+
+def get(path: str, accept: str = "") -> dict[str, Any]:
+    answer = DISCOVERY.answer(path, accept)
+    assert answer is not None
+    return json.loads(answer.body)
+
+
+def test_the_core_versions() -> None:
+    assert get("/api/") == {
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "10.0.0.1:6443"}],
+    }
+
+
+def test_groups_have_a_preferred_version() -> None:
+    groups = get("/apis")["groups"]
+    by_name = {group["name"]: group for group in groups}
+    assert by_name["autoscaling"]["preferredVersion"] == {"groupVersion": "autoscaling/v2", "version": "v2"}
+    assert get("/apis/autoscaling") == {"kind": "APIGroup", "apiVersion": "v1", **by_name["autoscaling"]}
+    assert [group["name"] for group in groups[:3]] == ["apiregistration.k8s.io", "apps", "events.k8s.io"]
+
+
+def test_resources_of_a_group() -> None:
+    rows = {row["name"]: row for row in get("/apis/apps/v1")["resources"]}
+    assert list(rows)[:4] == ["controllerrevisions", "daemonsets", "daemonsets/status", "deployments"]
+    assert rows["deployments/scale"] == {
+        "name": "deployments/scale",
+        "singularName": "",
+        "namespaced": True,
+        "group": "autoscaling",
+        "version": "v1",
+        "kind": "Scale",
+        "verbs": ["get", "patch", "update"],
+    }
+    assert rows["deployments"]["shortNames"] == ["deploy"]
+    assert rows["deployments"]["categories"] == ["all"]
+
+
+def test_core_resources() -> None:
+    document = get("/api/v1")
+    rows = {row["name"]: row for row in document["resources"]}
+    assert document["groupVersion"] == "v1"
+    assert rows["pods/eviction"]["kind"] == "Eviction"
+    assert rows["pods/exec"] == {
+        "name": "pods/exec",
+        "singularName": "",
+        "namespaced": True,
+        "kind": "PodExecOptions",
+        "verbs": ["create", "get"],
+    }
+    assert "deletecollection" not in rows["namespaces"]["verbs"]
+    assert rows["componentstatuses"]["verbs"] == ["get", "list"]
+    assert rows["bindings"]["verbs"] == ["create"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/api/v2",
+        "/apis/nope",
+        "/apis/apps/v9",
+        "/apis/apps/v1/deployments",
+        "/apis//v1",
+        "/version",
+        "/apis/core/v1",
+    ],
+)
+def test_what_is_not_there_is_none(path: str) -> None:
+    assert DISCOVERY.answer(path) is None
+
+
+@pytest.mark.parametrize("accept", [V2, V2BETA1])
+def test_aggregated_documents(accept: str) -> None:
+    answer = DISCOVERY.answer("/apis", accept + ",application/json")
+    assert answer is not None and answer.content_type == accept and answer.etag.startswith('"')
+    document = json.loads(answer.body)
+    assert document["apiVersion"] == "apidiscovery.k8s.io/" + accept.split(";")[2][2:]
+    apps = next(item for item in document["items"] if item["metadata"] == {"name": "apps"})
+    assert apps["versions"][0]["freshness"] == "Current"
+    deployments = next(row for row in apps["versions"][0]["resources"] if row["resource"] == "deployments")
+    assert deployments["responseKind"] == {"group": "", "version": "", "kind": "Deployment"}
+    assert deployments["scope"] == "Namespaced"
+    assert [sub["subresource"] for sub in deployments["subresources"]] == ["scale", "status"]
+    assert deployments["subresources"][0]["responseKind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+
+
+def test_the_core_group_is_aggregated_at_api() -> None:
+    items = get("/api", V2)["items"]
+    assert len(items) == 1
+    assert items[0]["versions"][0]["version"] == "v1"
+    assert all(item["metadata"] for item in get("/apis", V2)["items"])
+
+
+@pytest.mark.parametrize(
+    ("accept", "version"),
+    [
+        ("", ""),
+        ("*/*", ""),
+        ("application/json", ""),
+        (f"{V2},{V2BETA1},application/json", "v2"),
+        (f"{V2BETA1},application/json", "v2beta1"),
+        (f"application/json,{V2}", ""),
+        ("application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList,application/json", ""),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io", ""),
+        (";;=,,", ""),
+        ("application/json; g=apidiscovery.k8s.io; v=v2; as=APIGroupDiscoveryList; q=0.9", "v2"),
+    ],
+)
+def test_negotiation(accept: str, version: str) -> None:
+    assert negotiate(accept) == version
+
+
+def test_custom_kinds_show_at_once() -> None:
+    registry = Registry(behaviors=())
+    discovery = Discovery(registry)
+    assert discovery.answer("/apis/example.com/v1") is None
+    before = discovery.answer("/apis", V2)
+    registry.add(Kind("example.com", "Widget", "widgets", "widget", (Version("v1", storage=True),), verbs=("get",)))
+    assert discovery.answer("/apis/example.com/v1") is not None
+    after = discovery.answer("/apis", V2)
+    assert before and after and before.etag != after.etag
+
+
+def test_answers_are_kept() -> None:
+    assert DISCOVERY.answer("/apis", V2) is DISCOVERY.answer("/apis", V2)
+    for i in range(3000):
+        assert DISCOVERY.answer(f"/apis/{i}") is None
+    assert len(DISCOVERY._cache) <= 1001
