@@ -6,10 +6,10 @@ Pure: called by `env` and by the downwardAPI and projected volumes. Source: docu
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Decimal
 
 from steersman.api.resource import Object
 from steersman.kubelet import podspec, resources
@@ -77,5 +77,5 @@ def resource_value(pod: Object, container: Object | None, ref: Object, facts: Fa
     if (quantity is None or not resources.amount(quantity)) and which == "limits":
         quantity = facts.allocatable.get(resource)
     divisor = str(ref.get("divisor") or "0")
-    by = resources.amount(divisor) or Decimal(1)
-    return str(int((resources.amount(quantity or "0") / by).to_integral_value(ROUND_CEILING)))
+    by = resources.amount(divisor) or 1
+    return str(math.ceil(resources.amount(quantity or "0") / by))

@@ -80,7 +80,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known besides the engine. Probe results are by container id; None or missing: no result yet."""
+    """What is known besides the engine. Probe results are by container id; None or missing: no result yet.
+
+    `holds` are by container name; "" holds the whole pod.
+    """
 
     startup: Mapping[str, bool | None] = field(default_factory=dict)
     liveness: Mapping[str, bool | None] = field(default_factory=dict)
@@ -257,10 +260,10 @@ class _Draft:
 
     def _start(self, field_name: str, container: Object) -> None:
         name = container["name"]
-        hold = self.facts.holds.get(name)
-        if hold is not None and hold.until > self.now:
-            self._wake(hold.until)
-            return
+        for hold in (self.facts.holds.get(""), self.facts.holds.get(name)):
+            if hold is not None and hold.until > self.now:
+                self._wake(hold.until)
+                return
         last = self.seen.latest(name)
         self.steps.append(Start(name, field_name, last.restart_count + 1 if last else 0))
 

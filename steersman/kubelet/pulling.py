@@ -96,6 +96,17 @@ class Puller:
         tell("Normal", "Pulled", text + f"Image size: {image.size} bytes.")
         return image
 
+    def names(self, image_id: str, asked: str) -> tuple[str, str]:
+        """How a status names an image: (a tag of it, the one that was asked for if possible; its digest or id)."""
+        found = self._images.find(image_id)
+        if found is None:
+            return asked or image_id, image_id
+        same = self._images.find(asked) if asked else None
+        wanted = asked.removeprefix("docker.io/").removeprefix("library/")
+        tag = next((each for each in found.tags if each == asked or each.endswith(f"/{wanted}")), "")
+        name = tag or (asked if same is not None and same.id == found.id else next(iter(found.tags), image_id))
+        return name, next(iter(found.digests), found.id)
+
     def forget(self, uid: str) -> None:
         """A pod is gone."""
         for key in [key for key in self._failed if key[0] == uid]:

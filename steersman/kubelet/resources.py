@@ -7,50 +7,24 @@ documentation of pod QoS and KEP-2837 (pod-level resources).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from functools import lru_cache
+from fractions import Fraction
 
+from steersman.api.quantity import add, milli, parse, whole
 from steersman.api.resource import Object
 from steersman.engine.interface import Resources
 from steersman.kubelet import podspec
 
-_SUFFIXES = {
-    "n": Decimal(10) ** -9,
-    "u": Decimal(10) ** -6,
-    "m": Decimal(10) ** -3,
-    **{letter: Decimal(1000) ** (power + 1) for power, letter in enumerate("kMGTPE")},
-    **{letter + "i": Decimal(1024) ** (power + 1) for power, letter in enumerate("KMGTPE")},
-}
 _PERIOD = 100_000  # microseconds
 _GUARANTEED_OOM = -997
 _BEST_EFFORT_OOM = 1000
 
 
-@lru_cache(maxsize=1024)
-def amount(quantity: str) -> Decimal:
+__all__ = ["amount", "milli", "whole"]
+
+
+def amount(quantity: str) -> Fraction:
     """A quantity as a number. Raises ValueError when it is none."""
-    text = str(quantity).strip()
-    for size in (2, 1):
-        factor = _SUFFIXES.get(text[-size:])
-        if factor is not None:
-            text = text[:-size]
-            break
-    else:
-        factor = Decimal(1)
-    try:
-        return Decimal(text) * factor
-    except InvalidOperation:
-        raise ValueError(f"cannot read quantity {quantity!r}") from None
-
-
-def milli(quantity: str) -> int:
-    """A quantity in thousandths, rounded up."""
-    return int((amount(quantity) * 1000).to_integral_value(ROUND_CEILING))
-
-
-def whole(quantity: str) -> int:
-    """A quantity in units, rounded up."""
-    return int(amount(quantity).to_integral_value(ROUND_CEILING))
+    return parse(str(quantity)).value
 
 
 def requests(container: Object) -> Mapping[str, str]:
@@ -179,11 +153,11 @@ def oom_score(pod: Object, container: Object, memory_capacity: int) -> int:
 
 
 def _merged(lists: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    out: dict[str, Decimal] = {}
+    out: dict[str, str] = {}
     for each in lists:
         for name, quantity in each.items():
-            out[name] = out.get(name, Decimal(0)) + amount(quantity)
-    return {name: str(value) for name, value in out.items()}
+            out[name] = add(out.get(name, "0"), quantity)
+    return out
 
 
 def _hugepages(of: Mapping[str, str]) -> dict[str, int]:

@@ -98,14 +98,16 @@ def references(pod: Object) -> set[tuple[str, str]]:
     return out
 
 
-def take_down(directories: PodDirectories) -> None:
-    """Unmount and remove everything of the pod; nothing of the node's own (hostPath) is touched."""
+def take_down(directories: PodDirectories, *, everything: bool) -> None:
+    """Unmount and remove the pod's volumes; with `everything` also its directory. hostPaths are not touched."""
     for base in (directories.root, directories.memory):
+        if not base.exists():
+            continue
         for point in mounts.mounted_under(str(base)):
             mounts.unmount(point)
-    for base in (directories.root, directories.memory):
-        if not mounts.mounted_under(str(base)):
-            shutil.rmtree(base, ignore_errors=True)
+        for part in [base] if everything else [base / "volumes", base / "volume-subpaths"]:
+            if not mounts.mounted_under(str(part)):
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def pods_on_disk(root: Path) -> set[str]:
