@@ -1,0 +1,167 @@
+"""The loop that every controller runs in: watch, queue keys, reconcile, back off.
+
+Owns the wiring from informers to one work queue and the workers on it. A controller is a value: a name, what it
+watches and `reconcile`, which is told a key and never what happened. Called by `controllers.run`.
+Source: the reconcile contract of controller-runtime; queue and retries as client-go's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import Object, Resource
+from steersman.client.client import Client
+from steersman.client.events import EventRecorder
+from steersman.client.informer import Informer, Informers
+from steersman.client.workqueue import WorkQueue
+from steersman.lib.clock import Clock
+from steersman.lib.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """The object to reconcile."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`requeue_after`: seconds after which to look again although nothing happened; 0 means when something does."""
+
+    requeue_after: float = 0.0
+
+
+DONE = Result()
+
+
+class Context:
+    """What a controller works with. `config` holds its settings by name."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        recorder: EventRecorder,
+        random: Random,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        self.client = client
+        self.informers = informers
+        self.clock = clock
+        self.recorder = recorder
+        self.random = random
+        self.config = config or {}
+
+    def informer(self, resource: Resource) -> Informer:
+        """The shared informer of a whole collection."""
+        return self.informers.informer(resource)
+
+
+Reconcile = Callable[[Context, Key], Awaitable[Result]]
+KeysOf = Callable[[Context, Object], Iterable[Key]]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A collection whose changes matter, and the keys to reconcile for each of its objects."""
+
+    resource: Resource
+    keys: KeysOf
+
+
+def key_of(obj: Object) -> Key:
+    """An object's own key."""
+    meta = obj["metadata"]
+    return Key(meta.get("namespace") or "", meta["name"])
+
+
+def For(resource: Resource) -> Watch:
+    """Reconcile the object itself."""
+    return Watch(resource, lambda _, obj: (key_of(obj),))
+
+
+def Owns(resource: Resource, owner: Resource) -> Watch:
+    """Reconcile the object's controlling owner, when that is of the kind `owner`."""
+
+    def keys(_: Context, obj: Object) -> Iterable[Key]:
+        for reference in obj["metadata"].get("ownerReferences") or ():
+            if (
+                reference.get("controller")
+                and reference.get("kind") == owner.kind
+                and reference.get("apiVersion", "").rpartition("/")[0] == owner.group
+            ):
+                yield Key(obj["metadata"].get("namespace") or "" if owner.namespaced else "", reference["name"])
+
+    return Watch(resource, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it."""
+
+    name: str
+    reconcile: Reconcile
+    watches: tuple[Watch, ...]
+    workers: int = 5
+    indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
+
+
+async def run(controller: Controller, context: Context) -> None:
+    """Run one controller until cancelled."""
+    queue: WorkQueue[Key] = WorkQueue(context.clock)
+    for resource, indexes in controller.indexes.items():
+        for name, keys in indexes.items():
+            context.informer(resource).add_index(name, keys)
+    for watch in controller.watches:
+        context.informer(watch.resource).add_handler(_enqueuer(watch, context, queue))
+    for watch in controller.watches:
+        await context.informer(watch.resource).synced()
+    async with Tasks() as tasks:
+        for number in range(controller.workers):
+            tasks.spawn(_work(controller, context, queue), f"{controller.name} {number}")
+        await asyncio.get_running_loop().create_future()
+
+
+def _enqueuer(watch: Watch, context: Context, queue: WorkQueue[Key]) -> Callable[[Object | None, Object | None], None]:
+    """Both the old and the new object count: an owner that lost a child must hear of it."""
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        for obj in (old, new):
+            if obj is not None:
+                for key in watch.keys(context, obj):
+                    queue.add(key)
+
+    return changed
+
+
+async def _work(controller: Controller, context: Context, queue: WorkQueue[Key]) -> None:
+    while True:
+        key = await queue.get()
+        try:
+            result = await controller.reconcile(context, key)
+        except (ApiError, OSError, TimeoutError) as error:
+            level = logging.INFO if isinstance(error, ApiError) and error.code == 409 else logging.WARNING
+            log.log(level, "%s: cannot reconcile %s: %s", controller.name, key, error)
+            queue.retry(key)
+        except Exception:
+            log.exception("%s: reconciling %s failed", controller.name, key)
+            queue.retry(key)
+        else:
+            queue.forget(key)
+            if result.requeue_after > 0:
+                queue.add_after(key, result.requeue_after)
+        finally:
+            queue.done(key)
