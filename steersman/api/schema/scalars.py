@@ -12,6 +12,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from steersman.api.quantity import FORMAT_ERROR, canonical
+
 
 class _AnyText(type):
     """Makes msgspec accept what the hook returns: its check is `isinstance(value, marker)`."""
@@ -37,8 +39,6 @@ class Base64(metaclass=_AnyText):
 
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
-_QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
-_QUANTITY_ERROR = r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 
 def hook(marker: type, value: Any) -> Any:
@@ -65,11 +65,8 @@ _GO_TYPES: dict[type, str] = {Time: "string", MicroTime: "string", Base64: "[]ui
 
 def _quantity(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(_QUANTITY_ERROR)
-    text = value if isinstance(value, str) else repr(value)
-    if not _QUANTITY.fullmatch(text):
-        raise ValueError(_QUANTITY_ERROR)
-    return text
+        raise ValueError(FORMAT_ERROR)
+    return canonical(value if isinstance(value, str) else repr(value))
 
 
 def _time(value: str, *, micro: bool) -> str:

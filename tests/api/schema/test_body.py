@@ -155,9 +155,10 @@ def test_white_space_and_escapes_are_no_problem(indent: int | None) -> None:
 
 
 def test_quantities_may_be_numbers() -> None:
-    limits = {"cpu": 2, "memory": "128Mi", "x.io/y": 5}
+    limits = {"cpu": 2, "memory": "128Mi", "x.io/y": 0.5, "z": "1000m"}
     obj = parse({"spec": {"containers": [{"name": "a", "resources": {"limits": limits}}]}}, POD).obj
-    assert obj["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "128Mi", "x.io/y": "5"}
+    stored = obj["spec"]["containers"][0]["resources"]["limits"]
+    assert stored == {"cpu": "2", "memory": "128Mi", "x.io/y": "500m", "z": "1"}
 
 
 @pytest.mark.parametrize("bad", ["abc", "", "1.2.3", "5 Mi", True, [], "1KB", "--1", "0x10"])
