@@ -18,6 +18,7 @@ from pathlib import Path
 from steersman.engine.interface import Resources
 
 _V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb")
+_V1_OTHERS = ("systemd", "unified")  # without limits of ours, but OCI runtimes put processes there
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 _KILL_ROUNDS = 20
 _KILL_PATIENCE_MS = 1000
@@ -48,7 +49,9 @@ class Cgroups:
             self._roots = {"": mount}
         else:
             self._roots = {
-                name: mount / name for name in (*_V1_CONTROLLERS, "systemd") if (mount / name / "cgroup.procs").exists()
+                name: mount / name
+                for name in (*_V1_CONTROLLERS, *_V1_OTHERS)
+                if (mount / name / "cgroup.procs").exists()
             }
         if not self._roots or (not self.unified and "memory" not in self._roots):
             raise FileNotFoundError(f"no usable cgroup hierarchy below {mount}")
@@ -62,6 +65,8 @@ class Cgroups:
     def create(self, path: str, resources: Resources) -> None:
         """Make a cgroup with limits (a pod's). Raises OSError."""
         for name, root in self._roots.items():
+            if name in _V1_OTHERS:
+                continue
             directory = root
             for part in path.split("/"):
                 if self.unified:

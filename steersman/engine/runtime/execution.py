@@ -194,13 +194,17 @@ class ExecSession:
         return 128 - code if code < 0 else code
 
     def kill(self) -> None:
-        """Kill the command with what it started in its session."""
-        with contextlib.suppress(OSError, ValueError):
+        """Kill the command, with its process group if it leads one."""
+        if not self._pid:
+            return
+        try:
+            # not the runtime's exec: an orphan of another PID namespace would hold up the container's end
             pid = int((self._directory / "pid").read_text(encoding="ascii"))
-            if self._pid:  # while the runtime's exec waits for it, the pid is not reused
+            if os.getpgid(pid) == pid:
                 os.killpg(pid, signal.SIGKILL)
-                return
-        if self._pid:
+            else:
+                os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError):
             os.kill(self._pid, signal.SIGKILL)
 
     async def close(self) -> None:

@@ -144,6 +144,20 @@ class OciRuntime:
             raise RuntimeFailure(f"{os.path.basename(self.programs.runtime)} {words[0]}: {text or 'failed'}")
         return text
 
+    def start(self, container_id: str) -> None:
+        """Let a created container go on. Raises RuntimeFailure or OSError when its first process is gone."""
+        fifo = self._state / container_id / "exec.fifo"
+        if not self.programs.is_crun or not fifo.exists():
+            self.command("start", container_id)
+            return
+        # all that `crun start` does here, without its 4 ms
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fifo.unlink()
+            os.write(fd, b"\0")
+        finally:
+            os.close(fd)
+
     def delete(self, container_id: str) -> None:
         """Kill and forget a container; idempotent."""
         if (self._state / container_id).exists():

@@ -399,7 +399,7 @@ class LocalRuntime:
             if record.phase != "created":
                 raise RuntimeFailure("the container has already ended", "StartError")
             with _failures("StartError"):
-                await self._workers.run(self._made.oci.command, "start", record.id)
+                await self._workers.run(self._made.oci.start, record.id)
             failpoint("container.after_start")
             record.phase, record.started_at = "running", self._clock.now()
             self._save(record)

@@ -1,0 +1,256 @@
+"""What survives the agent's death, what is cleaned up after it, and that nothing is left in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.engine.interface import ContainerState, NoSuchContainer, RuntimeFailure, SandboxState
+from steersman.engine.runtime import kernel
+from steersman.engine.runtime.purge import purge
+from steersman.lib.failpoint import arm
+from tests.engine.runtime import agent
+from tests.engine.runtime.conftest import CGROUP, BusyboxImages, Pods, eventually, make_runtime, until
+
+pytestmark = pytest.mark.node
+
+FAILPOINTS = [
+    "sandbox.after_record",
+    "sandbox.after_files",
+    "sandbox.after_address",
+    "sandbox.after_namespaces",
+    "container.after_record",
+    "container.after_overlay",
+    "container.before_monitor",
+    "container.after_monitor",
+]
+
+
+def traces(root: Path) -> dict[str, set[str]]:
+    """Everything on this machine that belongs to the engine of a state directory."""
+    commands = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            text = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if str(root) in text and "pytest" not in text:
+            commands.add(text)
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    cgroups = {str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}")}
+    return {
+        "processes": commands,
+        "mounts": {path for path in mounts if path.startswith(str(root))},
+        "cgroups": cgroups,
+        "interfaces": {name for name in os.listdir("/sys/class/net") if name.startswith("veth")},
+        "files": {str(root)} if root.exists() else set(),
+    }
+
+
+class Agent:
+    """The process of `agent.py`."""
+
+    def __init__(self, state: Path, images: BusyboxImages, logs: Path, *actions: str, failpoints: str = "") -> None:
+        repository = Path(__file__).parents[3]
+        self.process = subprocess.Popen(
+            [sys.executable, agent.__file__, state, images.directory / "base", logs, *actions],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(repository), "STEER_FAILPOINTS": failpoints},
+        )
+
+    async def line(self) -> list[Any]:
+        assert self.process.stdout is not None
+        return json.loads(await asyncio.to_thread(self.process.stdout.readline))
+
+    async def end(self) -> int:
+        code = await asyncio.to_thread(self.process.wait, 30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        await self.end()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    before = traces(tmp_path / "state")
+    yield tmp_path / "state"
+    purge(tmp_path / "state", CGROUP)
+    assert traces(tmp_path / "state") == before
+
+
+async def test_containers_survive_the_agent(state: Path, images: BusyboxImages, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    first = Agent(state, images, logs, "pod", "created", "short", "wait")
+    pod, created, short = [await first.line() for _ in range(3)]
+    await first.kill()
+    log = logs / "pod/main.log"
+    size = log.stat().st_size
+    await eventually(lambda: log.stat().st_size > size)  # it goes on logging without an agent
+    (logs / "go").touch()
+    await eventually((state / "exits" / short[1]).exists)
+    second = make_runtime(state, images)
+    await second.start()
+    try:
+        running = second.container(pod[1])
+        assert (running.state, running.pid, running.started_at) == (ContainerState.RUNNING, pod[2], pod[3])
+        assert {sandbox.id for sandbox in second.sandboxes()} == {pod[0], created[0], short[0]}
+        assert all(sandbox.state == SandboxState.READY for sandbox in second.sandboxes())
+        await eventually(lambda: second.container(short[1]).state == ContainerState.EXITED)
+        assert second.container(short[1]).exit_code == 23
+        assert second.container(created[1]).state == ContainerState.CREATED
+        events = second.events()
+        await second.start_container(created[1])
+        await until(events, created[1], "exited")
+        assert second.container(created[1]).exit_code == 4
+        said = await second.exec_sync(pod[1], ["sh", "-c", "echo still here"], 10)
+        assert said.stdout == b"still here\n"
+        pods = Pods(second, logs)
+        assert (await pods.sandbox("new")).ips[0] not in {pod[4][0], created[4][0], short[4][0]}
+        await second.stop_container(pod[1], 0)
+        assert second.container(pod[1]).exit_code == 137
+    finally:
+        await second.close()
+
+
+@pytest.mark.parametrize("name", [*FAILPOINTS, "container.after_start"])
+async def test_a_crash_at_any_step_is_recovered(state: Path, images: BusyboxImages, tmp_path: Path, name: str) -> None:
+    crashed = Agent(state, images, tmp_path / "logs", "pod", failpoints=f"{name}=exit")
+    assert await crashed.end() == 86
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    try:
+        assert [one.state for one in runtime.containers()] == (
+            [ContainerState.RUNNING] if name == "container.after_start" else []
+        )
+        assert len(runtime.sandboxes()) == (1 if name.startswith("container") else 0)
+        pods = Pods(runtime, tmp_path / "logs")
+        code, _ = await pods.result("exit 3")
+        assert code == 3
+        for sandbox in runtime.sandboxes():
+            await runtime.remove_sandbox(sandbox.id)
+        assert [list((state / part).iterdir()) for part in ("containers", "sandboxes", "ns", "addresses", "oci")] == [
+            *([[]] * 5)
+        ]
+        assert {name for name in os.listdir("/sys/class/net") if name.startswith("veth")} == set()
+    finally:
+        await runtime.close()
+
+
+@pytest.mark.parametrize("name", FAILPOINTS)
+async def test_a_failure_at_any_step_leaves_nothing(
+    state: Path, images: BusyboxImages, tmp_path: Path, name: str
+) -> None:
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    pods = Pods(runtime, tmp_path / "logs")
+    sandbox = await pods.sandbox("kept")
+    before = traces(state)
+
+    def fail() -> None:
+        raise OSError("planted")
+
+    disarm: Callable[[], None] = arm(name, fail)
+    try:
+        with pytest.raises(RuntimeFailure, match="planted"):
+            await pods.start("sleep 1", sandbox if name.startswith("container") else None)
+        after = traces(state)
+        assert after.keys() == before.keys()
+        assert all(after[kind] == before[kind] for kind in before if kind != "cgroups")  # the sandbox has one by now
+        assert list((state / "containers").iterdir()) == []
+        assert len(list((state / "addresses").iterdir())) == 1
+    finally:
+        disarm()
+        await runtime.close()
+
+
+async def test_purge_leaves_nothing(state: Path, images: BusyboxImages, tmp_path: Path) -> None:
+    before = traces(state)
+    busy = Agent(state, images, tmp_path / "logs", "pod", "created", "wait")
+    await busy.line()
+    [sandbox_id, *_] = await busy.line()
+    with pytest.raises(RuntimeFailure, match="another process"):
+        purge(state, CGROUP)
+    await busy.kill()
+    (state / "sandboxes" / sandbox_id / "sandbox.json").write_text("{")
+    purge(state, CGROUP)
+    purge(state, CGROUP)
+    assert traces(state) == before
+
+
+async def test_one_owner(state: Path, images: BusyboxImages) -> None:
+    first, second = make_runtime(state, images), make_runtime(state, images)
+    await first.start()
+    with pytest.raises(RuntimeFailure, match="another process"):
+        await second.start()
+    await first.close()
+    await second.start()
+    await second.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id": 5}', b"\xff\xfe\x00", b"null"])
+async def test_corrupt_records(
+    state: Path, images: BusyboxImages, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    pods = Pods(runtime, tmp_path / "logs")
+    bad, good = await pods.start("sleep 1000", name="bad"), await pods.start("sleep 1000", name="good")
+    await runtime.close()
+    (state / "containers" / bad.id / "container.json").write_bytes(content)
+    (state / "containers/nonsense").mkdir()
+    runtime = make_runtime(state, images)
+    with caplog.at_level(logging.ERROR):
+        await runtime.start()
+    try:
+        assert bad.id in caplog.text
+        assert runtime.container(bad.id).state == ContainerState.UNKNOWN
+        assert runtime.container(good.id).state == ContainerState.RUNNING
+        await runtime.remove_container(bad.id)
+        with pytest.raises(NoSuchContainer):
+            runtime.container(bad.id)
+        assert kernel.process_start(bad.pid) == 0
+    finally:
+        await runtime.close()
+
+
+async def test_a_killed_monitor_ends_its_container(state: Path, images: BusyboxImages, tmp_path: Path) -> None:
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    container = await Pods(runtime, tmp_path / "logs").start("sleep 1000")
+    events = runtime.events()
+    os.kill(int((state / "containers" / container.id / "monitor.pid").read_text()), signal.SIGKILL)
+    await until(events, container.id, "exited")
+    ended = runtime.container(container.id)
+    assert (ended.exit_code, ended.reason) == (255, "Error")
+    assert "monitor" in ended.message
+    await runtime.close()
+
+
+async def test_a_sandbox_whose_namespaces_are_gone_is_not_ready(
+    state: Path, images: BusyboxImages, tmp_path: Path
+) -> None:
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    sandbox = await Pods(runtime, tmp_path / "logs").sandbox()
+    await runtime.close()
+    for name in ("net", "uts", "ipc"):
+        subprocess.run(["umount", state / "ns" / sandbox.id / name], check=True)
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    assert [one.state for one in runtime.sandboxes()] == [SandboxState.NOTREADY]
+    assert list((state / "addresses").iterdir()) == []
+    await runtime.close()
