@@ -133,7 +133,8 @@ class Kind:
 
     `stored_as` names the (group, plural) that holds its objects when that is not its own: events.k8s.io is a view of
     core Events. `create_on_update` says that PUT of a missing object creates it; `generations` that
-    metadata.generation counts changes of spec. `custom` is True for a CustomResourceDefinition's kind.
+    metadata.generation counts changes of spec; `returns_deleted` that DELETE answers with the object, not a Status.
+    `custom` is True for a CustomResourceDefinition's kind.
     """
 
     group: str
@@ -150,6 +151,7 @@ class Kind:
     stored_as: tuple[str, str] | None = None
     create_on_update: bool = False
     generations: bool = False
+    returns_deleted: bool = False
     custom: bool = False
     default: Default = do_nothing
     validate: Validate = accept

@@ -116,6 +116,7 @@ def built_in(group: str, row: Row, schemas: Schemas, behavior: Behavior | None =
         stored_as=row.stored_as,
         create_on_update=row.create_on_update,
         generations=row.generations,
+        returns_deleted=row.returns_deleted,
     )
     return behave(kind, behavior or Behavior(group, row.kind))
 

@@ -66,6 +66,7 @@ class Row(NamedTuple):
     generations: bool = False
     create_on_update: bool = False
     stored_as: tuple[str, str] | None = None
+    returns_deleted: bool = False
 
 
 def _cluster(plural: str, kind: str, versions: str = "v1", **more: Any) -> Row:
@@ -105,10 +106,12 @@ RESOURCES: dict[str, tuple[Row, ...]] = {
             verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"),
         ),
         _cluster("nodes", "Node", short="no", subresources=(Subresource("proxy", PROXY, "NodeProxyOptions"), STATUS)),
-        Row("persistentvolumeclaims", "PersistentVolumeClaim", short="pvc", subresources=(STATUS,)),
-        _cluster("persistentvolumes", "PersistentVolume", short="pv", subresources=(STATUS,)),
-        Row("pods", "Pod", short="po", categories="all", subresources=_POD, generations=True),
-        Row("podtemplates", "PodTemplate", generations=True),
+        Row(
+            "persistentvolumeclaims", "PersistentVolumeClaim", short="pvc", subresources=(STATUS,), returns_deleted=True
+        ),
+        _cluster("persistentvolumes", "PersistentVolume", short="pv", subresources=(STATUS,), returns_deleted=True),
+        Row("pods", "Pod", short="po", categories="all", subresources=_POD, generations=True, returns_deleted=True),
+        Row("podtemplates", "PodTemplate", generations=True, returns_deleted=True),
         Row(
             "replicationcontrollers",
             "ReplicationController",
@@ -117,13 +120,14 @@ RESOURCES: dict[str, tuple[Row, ...]] = {
             subresources=_BOTH,
             generations=True,
         ),
-        Row("resourcequotas", "ResourceQuota", short="quota", subresources=(STATUS,)),
+        Row("resourcequotas", "ResourceQuota", short="quota", subresources=(STATUS,), returns_deleted=True),
         Row("secrets", "Secret"),
         Row(
             "serviceaccounts",
             "ServiceAccount",
             short="sa",
             subresources=(Subresource("token", CREATE, "TokenRequest", "authentication.k8s.io", "v1"),),
+            returns_deleted=True,
         ),
         Row(
             "services",
@@ -132,6 +136,7 @@ RESOURCES: dict[str, tuple[Row, ...]] = {
             categories="all",
             subresources=(Subresource("proxy", PROXY, "ServiceProxyOptions"), STATUS),
             create_on_update=True,
+            returns_deleted=True,
         ),
     ),
     "apiregistration.k8s.io": (
@@ -203,12 +208,12 @@ RESOURCES: dict[str, tuple[Row, ...]] = {
         Row("roles", "Role", create_on_update=True),
     ),
     "storage.k8s.io": (
-        _cluster("csidrivers", "CSIDriver", generations=True),
-        _cluster("csinodes", "CSINode"),
+        _cluster("csidrivers", "CSIDriver", generations=True, returns_deleted=True),
+        _cluster("csinodes", "CSINode", returns_deleted=True),
         Row("csistoragecapacities", "CSIStorageCapacity", "v1 v1beta1"),
-        _cluster("storageclasses", "StorageClass", short="sc"),
-        _cluster("volumeattachments", "VolumeAttachment", subresources=(STATUS,)),
-        _cluster("volumeattributesclasses", "VolumeAttributesClass", short="vac"),
+        _cluster("storageclasses", "StorageClass", short="sc", returns_deleted=True),
+        _cluster("volumeattachments", "VolumeAttachment", subresources=(STATUS,), returns_deleted=True),
+        _cluster("volumeattributesclasses", "VolumeAttributesClass", short="vac", returns_deleted=True),
     ),
     "admissionregistration.k8s.io": (
         _extension("mutatingadmissionpolicies", "MutatingAdmissionPolicy"),
@@ -233,11 +238,11 @@ RESOURCES: dict[str, tuple[Row, ...]] = {
     "node.k8s.io": (_cluster("runtimeclasses", "RuntimeClass", create_on_update=True),),
     "discovery.k8s.io": (Row("endpointslices", "EndpointSlice", generations=True),),
     "resource.k8s.io": (
-        _cluster("deviceclasses", "DeviceClass", generations=True),
+        _cluster("deviceclasses", "DeviceClass", generations=True, returns_deleted=True),
         _cluster("devicetaintrules", "DeviceTaintRule", subresources=(STATUS,), generations=True),
-        Row("resourceclaims", "ResourceClaim", subresources=(STATUS,)),
-        Row("resourceclaimtemplates", "ResourceClaimTemplate"),
-        _cluster("resourceslices", "ResourceSlice", generations=True),
+        Row("resourceclaims", "ResourceClaim", subresources=(STATUS,), returns_deleted=True),
+        Row("resourceclaimtemplates", "ResourceClaimTemplate", returns_deleted=True),
+        _cluster("resourceslices", "ResourceSlice", generations=True, returns_deleted=True),
     ),
     "flowcontrol.apiserver.k8s.io": (
         _cluster("flowschemas", "FlowSchema", "v1 v1beta3 v1beta2 v1beta1", subresources=(STATUS,), generations=True),
