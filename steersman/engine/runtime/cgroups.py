@@ -56,6 +56,16 @@ class Cgroups:
         if not self._roots or (not self.unified and "memory" not in self._roots):
             raise FileNotFoundError(f"no usable cgroup hierarchy below {mount}")
 
+    def controllers(self) -> frozenset[str]:
+        """The controllers that limits can be set with."""
+        if self.unified:
+            return frozenset(_read(self._mount / "cgroup.controllers").split())
+        return frozenset(name for name in self._roots if name not in _V1_OTHERS)
+
+    def is_writable(self) -> bool:
+        """Whether cgroups can be made here."""
+        return all(os.access(root, os.W_OK) for root in self._roots.values())
+
     def _directory(self, controller: str, path: str) -> Path:
         return self._roots["" if self.unified else controller] / path
 
@@ -86,9 +96,10 @@ class Cgroups:
 
     def update(self, path: str, resources: Resources) -> None:
         """Change limits; what is 0 or empty stays as it is. Raises OSError (EBUSY: more memory is in use)."""
+        there = self.controllers()
         for controller, file, value in _v2_limits(resources) if self.unified else _v1_limits(resources):
-            target = self._directory(controller, path) / file
-            if target.exists():
+            target = self._directory(controller, path) / file if controller in there else None
+            if target is not None and target.exists():
                 _write(target, value)
 
     def remove(self, path: str) -> None:

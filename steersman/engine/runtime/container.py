@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from steersman.engine.interface import Image, Mount, RuntimeFailure
+from steersman.engine.interface import ContainerConfig, Image, Mount, RuntimeFailure
 from steersman.engine.runtime import capabilities, devices, kernel, rootfs, sandbox, spec, users
 from steersman.engine.runtime.oci import OciRuntime, send_signal
 from steersman.engine.runtime.profiles import Profiles
@@ -71,11 +71,13 @@ def record_path(machine: Machine, container_id: str) -> Path:
     return machine.layout.container(container_id) / _RECORD
 
 
-def check(config: Sequence[Mount]) -> None:
-    """Refuse mounts that have no source. Raises RuntimeFailure."""
-    for mount in config:
+def check(config: ContainerConfig) -> None:
+    """Refuse what can be seen to be wrong before anything is made. Raises RuntimeFailure."""
+    for mount in config.mounts:
         if not mount.image and not mount.host_path.startswith("/"):
             raise RuntimeFailure(f"mount {mount.container_path!r}: host path {mount.host_path!r} is not absolute")
+    if config.security.apparmor.startswith("localhost/"):
+        raise RuntimeFailure(f"AppArmor profile {config.security.apparmor!r}: AppArmor is not supported by this engine")
 
 
 def create(factory: Factory, record: ContainerRecord, pod: SandboxRecord, pid_of_target: int) -> None:
@@ -141,6 +143,7 @@ def _facts(
         nofile_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         least_oom_score=factory.oom_score,
         swap_limit_works=machine.cgroups.swap_limit_works(),
+        hugepages_work="hugetlb" in machine.cgroups.controllers(),
         seccomp=filter_,
         annotations=annotations,
     )

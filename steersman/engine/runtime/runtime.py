@@ -360,7 +360,7 @@ class LocalRuntime:
         if pod.record.phase != "ready":
             raise RuntimeFailure("the sandbox is stopped", "CreateContainerError")
         with _failures("CreateContainerError"):
-            container.check(config.mounts)
+            container.check(config)
             record = ContainerRecord(new_id(), sandbox_id, config, kernel.boot_id(), self._clock.now())
             record.log_path = spec.log_path(pod.record.config, config)
             parent = spec.cgroup_parent(self._cgroup_root, sandbox_id, pod.record.config)

@@ -54,6 +54,7 @@ class Facts:
     nofile_limit: int = 1048576
     least_oom_score: int = -1000
     swap_limit_works: bool = True
+    hugepages_work: bool = True
     seccomp: dict[str, Any] | None = None
     annotations: dict[str, str] = field(default_factory=dict)
 
@@ -182,7 +183,7 @@ def _resources(resources: Resources, facts: Facts, *, privileged: bool) -> dict[
     }
     if resources.pids_limit:
         answer["pids"] = {"limit": resources.pids_limit}
-    if resources.hugepage_limits:
+    if resources.hugepage_limits and facts.hugepages_work:
         limits = resources.hugepage_limits.items()
         answer["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in limits]
     return answer

@@ -39,6 +39,10 @@ class Workers:
         """Run `job` in a worker and wait for it. A cancelled caller leaves the job running to its end."""
         return await asyncio.wrap_future(self._pool.submit(job, *args, **kwargs))
 
+    def run_blocking(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `job` in a worker, for callers without a loop."""
+        return self._pool.submit(job, *args, **kwargs).result()
+
     def home_fd(self, name: str) -> int:
         """The open namespace `name` (mnt, net, ipc, uts, pid) that jobs begin in; owned by this object."""
         return self._home[name]
