@@ -161,7 +161,7 @@ def _wants_protobuf(accept: str) -> bool:
     """True when the first thing asked for that can be served is gnostic's protobuf."""
     for clause in accept.split(","):
         media = clause.partition(";")[0].strip().lower()
-        if media.startswith("application/com.github.") and media.endswith("spec.v2@v1.0+protobuf"):
+        if media in openapi_protobuf.ASKED:
             return True
         if media in ("application/json", "application/*", "*/*"):
             return False

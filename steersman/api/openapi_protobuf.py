@@ -14,7 +14,9 @@ import msgspec
 
 from steersman.api.protobuf.encode import delimited, varint
 
-CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+ASKED = (CONTENT_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+"""What clients ask for; the one with @ is no valid media type, so it is never answered with."""
 
 _SCHEMA_TEXTS = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}
 _SCHEMA_NUMBERS = {

@@ -15,17 +15,19 @@ from steersman.api import kind as generic
 from steersman.api import schema
 from steersman.api.kind import Behavior, Kind, Subresource, Update, Version
 from steersman.api.schema import Schemas
+from steersman.api.schema.decode import Decoders
 from steersman.api.schema.resources import GROUPS, RESOURCES, SINCE, Row
 
 _KUBE_VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?")
 
 
 class Registry:
-    """The served kinds. `revision` grows with every change."""
+    """The served kinds, with their schemas and decoders. `revision` grows with every change."""
 
     def __init__(self, release: str = schema.NEWEST, behaviors: Iterable[Behavior] | None = None) -> None:
         """`behaviors` defaults to `kinds.ALL`. Raises schema.UnknownRelease."""
         self.schemas: Schemas = schema.load(release)
+        self.decoders = Decoders(self.schemas)
         self.revision = 0
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._by_resource: dict[tuple[str, str, str], Kind] = {}
