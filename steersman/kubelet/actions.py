@@ -31,7 +31,7 @@ class Outcome:
 
 def port_number(port: int | str, container: Object) -> int:
     """A port given by number or by the name of a container port. Raises ValueError."""
-    if isinstance(port, int) or str(port).isdigit():
+    if isinstance(port, int) or port.isdigit():
         number = int(port)
     else:
         number = next(

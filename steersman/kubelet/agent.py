@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,7 @@ class Kubelet:
             await self._tasks.close()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Kubelet]:
+    async def running(self) -> AsyncGenerator[Kubelet]:
         """`run` beside the caller, for as long as the block lasts."""
         tasks = Tasks()
         task = tasks.spawn(self.run(), f"kubelet {self.node_name}")

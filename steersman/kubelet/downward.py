@@ -54,7 +54,7 @@ def field_value(pod: Object, path: str, facts: Facts) -> str:
 
 
 def _lines(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{key}={json.dumps(str(values[key]), ensure_ascii=False)}" for key in sorted(values))
+    return "\n".join(f"{key}={json.dumps(values[key], ensure_ascii=False)}" for key in sorted(values))
 
 
 def resource_value(pod: Object, container: Object | None, ref: Object, facts: Facts) -> str:

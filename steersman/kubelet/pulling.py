@@ -7,7 +7,6 @@ Owns the decision to pull, one pull at a time for the same image, and the texts 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -171,7 +170,7 @@ def _entries(secret: Object) -> dict[str, Any]:
             found = json.loads(base64.b64decode(data[".dockercfg"]))
         else:
             return {}
-    except (ValueError, AttributeError, binascii.Error):
+    except (ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -200,6 +199,6 @@ def _login(entry: Any) -> Credentials | None:
     if entry.get("auth"):
         try:
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        except (ValueError, binascii.Error):
+        except ValueError:
             return None
     return Credentials(str(user), str(password), str(entry.get("identitytoken") or ""))

@@ -24,7 +24,7 @@ __all__ = ["amount", "milli", "whole"]
 
 def amount(quantity: str) -> Fraction:
     """A quantity as a number. Raises ValueError when it is none."""
-    return parse(str(quantity)).value
+    return parse(quantity).value
 
 
 def requests(container: Object) -> Mapping[str, str]:

@@ -219,7 +219,7 @@ def _readiness(container: Object, status: Object, run: Run | None, known: Known,
         ended = status["state"].get("terminated")
         status["ready"] = ended is not None and ended.get("exitCode") == 0
     else:
-        status["ready"] = bool(started and run is not None and known.ready.get(run.id, True))
+        status["ready"] = started and run is not None and known.ready.get(run.id, True)
 
 
 def _with_spec(container: Object, status: Object) -> Object:

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steersman.engine.interface import (
     Container,
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from steersman.lib.clock import Clock
     from steersman.lib.http.messages import Duplex
 
-Command = Callable[[Sequence[str]], ExecResult]
+Command = Callable[[Sequence[str]], ExecResult | None]
+"""What a command answers; None: it never ends, and echoes its input where it has one."""
 _KILLED = 137
 
 
@@ -104,13 +105,15 @@ class FakeRuntime:
         clock: Clock,
         *,
         scripts: Scripts = scripted_by_environment,
+        images: FakeImages | None = None,
         pod_cidr: str = "10.244.0.0/16",
         sandbox_seconds: float = 0.0,
         start_seconds: float = 0.0,
     ) -> None:
-        """`sandbox_seconds`, `start_seconds`: how long making a sandbox and starting a container take."""
+        """`sandbox_seconds`, `start_seconds`: how long these take. `images`: only these can be started, if given."""
         self._clock = clock
         self.scripts = scripts
+        self._images = images
         self._addresses = ipaddress.ip_network(pod_cidr).hosts()
         self._free: list[str] = []
         self._sandbox_seconds = sandbox_seconds
@@ -187,6 +190,8 @@ class FakeRuntime:
         sandbox = self._sandboxes.get(sandbox_id)
         if sandbox is None or sandbox.state is not SandboxState.READY:
             raise RuntimeFailure(f"sandbox {sandbox_id} is not ready")
+        if self._images is not None and self._images.find(config.image) is None:
+            raise RuntimeFailure(f"no image {config.image}", "CreateContainerError")
         script = self.scripts(config)
         if script.create_failure:
             raise RuntimeFailure(script.create_failure, "CreateContainerError")
@@ -209,6 +214,8 @@ class FakeRuntime:
         """Begin its script."""
         live = self._found(container_id)
         self.calls.append(("start_container", live.container.config.name))
+        if live.container.state is ContainerState.EXITED:
+            raise RuntimeFailure(f"container {container_id} has ended", "RunContainerError")
         if live.container.state is not ContainerState.CREATED:
             return
         if self._start_seconds:
@@ -309,27 +316,39 @@ class FakeRuntime:
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:
         """What the script answers."""
-        live = self._found(container_id)
-        self.calls.append(("exec_sync", live.container.config.name))
-        if live.container.state is not ContainerState.RUNNING:
-            raise RuntimeFailure(f"container {container_id} is not running")
-        if timeout and live.script.answer_in > timeout:
+        live = self._running(container_id)
+        answer = live.script.answers(command)
+        takes = float("inf") if answer is None else live.script.answer_in
+        if timeout and takes > timeout:
             await self._clock.sleep(timeout)
             raise TimeoutError
-        if live.script.answer_in:
-            await self._clock.sleep(live.script.answer_in)
-        return live.script.answers(command)
+        if answer is None:
+            await live.ended.wait()
+            return ExecResult(_KILLED, b"", b"")
+        if takes:
+            await self._clock.sleep(takes)
+        return answer
+
+    def _running(self, container_id: str) -> _Live:
+        live = self._found(container_id)
+        self.calls.append(("exec", live.container.config.name))
+        if live.container.state is not ContainerState.RUNNING:
+            raise RuntimeFailure(f"container {container_id} is not running")
+        return live
 
     async def exec(self, container_id: str, command: Sequence[str], *, tty: bool, stdin: bool) -> FakeSession:
-        """A session that prints what the script answers."""
-        result = await self.exec_sync(container_id, command, 0)
-        return FakeSession(result)
+        """A session that prints what the script answers, or echoes."""
+        live = self._running(container_id)
+        answer = live.script.answers(command)
+        if answer is None:
+            return FakeSession(ExecResult(0, b"", b""), live.ended, echo=True)
+        return FakeSession(answer)
 
     async def attach(self, container_id: str, *, stdin: bool) -> FakeSession:
-        """A session that prints the script's lines and ends with the container."""
+        """A session that prints the script's lines, echoes input where there is one, and ends with the container."""
         live = self._found(container_id)
         text = "".join(f"{line}\n" for line in live.script.output)
-        return FakeSession(ExecResult(0, text.encode(), b""), live.ended)
+        return FakeSession(ExecResult(0, text.encode(), b""), live.ended, echo=live.container.config.stdin and stdin)
 
     async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
         """What `listeners` has for the port."""
@@ -383,37 +402,65 @@ class FakeRuntime:
 
 
 class FakeSession:
-    """A session whose output is known beforehand; it ends when `until` is set, or at once."""
+    """A session whose output is known beforehand, or is its input; it ends with `until`, or at once."""
 
-    def __init__(self, result: ExecResult, until: asyncio.Event | None = None) -> None:
+    def __init__(self, result: ExecResult, until: asyncio.Event | None = None, *, echo: bool = False) -> None:
         self._result = result
-        self._stdout, self._stderr = result.stdout, result.stderr
+        self._output: asyncio.Queue[bytes] = asyncio.Queue()
+        self._stderr = result.stderr
         self._until = until
+        self._echo = echo
+        self._ended = False
+        self._closed = asyncio.Event()
         self.received = b""
         self.size: tuple[int, int] | None = None
-        self.stdin_closed = asyncio.Event()
+        if result.stdout:
+            self._output.put_nowait(result.stdout)
+        if until is None:
+            self._closed.set()
 
     def write(self, data: bytes) -> None:
-        """Keep what came."""
+        """Keep what came, and echo it if that is what it does."""
         self.received += data
+        if self._echo:
+            self._output.put_nowait(data)
 
     async def drain(self) -> None:
         """Never full."""
 
     def close_stdin(self) -> None:
-        """Note the end of input."""
-        self.stdin_closed.set()
+        """End of input: an echo ends."""
+        if self._echo:
+            self._closed.set()
 
     async def read_stdout(self) -> bytes:
-        """The output once, then empty."""
-        data, self._stdout = self._stdout, b""
-        if not data and self._until is not None:
-            await self._until.wait()
-        return data
+        """Output as it comes, then empty."""
+        if self._output.empty():
+            await self._over(self._output)
+        return b"" if self._output.empty() else self._output.get_nowait()
+
+    async def _over(self, output: asyncio.Queue[bytes] | None) -> None:
+        """Wait for the end, or for output."""
+        if self._closed.is_set() or (self._until is not None and self._until.is_set()):
+            return
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._closed.wait())]
+        if self._until is not None:
+            waits.append(asyncio.ensure_future(self._until.wait()))
+        more = asyncio.ensure_future(output.get()) if output is not None else None
+        await asyncio.wait({*waits, more} if more is not None else set(waits), return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        if more is not None and output is not None:
+            if more.done():
+                output.put_nowait(more.result())
+            else:
+                more.cancel()
 
     async def read_stderr(self) -> bytes:
-        """The error output once, then empty."""
+        """The error output once, then empty at the end."""
         data, self._stderr = self._stderr, b""
+        if not data:
+            await self._over(None)
         return data
 
     def resize(self, width: int, height: int) -> None:
@@ -422,14 +469,12 @@ class FakeSession:
 
     async def wait(self) -> int:
         """The exit code."""
-        if self._until is not None:
-            await self._until.wait()
+        await self._over(None)
         return self._result.exit_code
 
     async def close(self) -> None:
         """End it."""
-        if self._until is not None:
-            self._until.set()
+        self._closed.set()
 
 
 class FakeImages:
