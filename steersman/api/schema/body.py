@@ -15,7 +15,7 @@ import msgspec
 from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
-from steersman.api.schema import strict, yaml
+from steersman.api.schema import yaml
 from steersman.api.schema.decode import DecodeError, Decoders, malformed
 
 JSON = "application/json"
@@ -139,10 +139,7 @@ def _typed(decoders: Decoders, found: GroupVersionKind, body: bytes, problems: l
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
-    obj = decoders.decode(name, body)
-    if problems is not None and not strict.clean(body, obj):
-        problems.extend(strict.problems(decoders.schemas, name, body))
-    return obj
+    return decoders.decode(name, body, problems)
 
 
 def _json_of(body: bytes, problems: list[str]) -> bytes:

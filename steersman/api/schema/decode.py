@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from steersman.api.schema import Schema, Schemas, scalars
-from steersman.api.schema.types import SPECIAL, Types
+from steersman.api.schema import Schema, Schemas, scalars, strict
+from steersman.api.schema.nulls import Nulls
+from steersman.api.schema.types import Types
 
 
 class DecodeError(ValueError):
@@ -29,54 +30,33 @@ class Decoders:
     def __init__(self, schemas: Schemas) -> None:
         self.schemas = schemas
         self._types = Types(schemas)
+        self._nulls = Nulls(schemas)
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
 
-    def decode(self, name: str, body: bytes) -> dict[str, Any]:
-        """The object in `body`, typed by the definition `name`. Raises DecodeError, KeyError for an unknown name."""
+    def decode(self, name: str, body: bytes, problems: list[str] | None = None) -> dict[str, Any]:
+        """The object in `body`, typed by the definition `name`; unknown and repeated fields are added to `problems`.
+
+        Raises DecodeError, and KeyError for an unknown name.
+        """
         decode = self._decoders.get(name) or self._make(name)
         try:
             obj = decode(body)
         except msgspec.ValidationError as error:
             raise DecodeError(self._explain(name, body, str(error))) from None
         except UnicodeDecodeError:  # Go puts U+FFFD where the text is not UTF-8
-            return self.decode(name, body.decode(errors="replace").encode())
+            return self.decode(name, body.decode(errors="replace").encode(), problems)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
+        if problems is not None and not strict.clean(body, obj):
+            problems.extend(strict.problems(self.schemas, name, body))
         if b"null" in body:
-            self._prune(obj, self.schemas.definitions[name])
+            self._nulls.drop(obj, name)
         return obj
 
     def _make(self, name: str) -> Callable[[bytes], Any]:
         decoder = msgspec.json.Decoder(self._types.of(name), dec_hook=scalars.hook)
         self._decoders[name] = decoder.decode
         return decoder.decode
-
-    def _prune(self, obj: dict[str, Any], schema: Schema) -> None:
-        """Drop null fields; null items and map values become what Go makes of them: the type's zero."""
-        properties = schema.get("properties", {})
-        for key in [key for key, value in obj.items() if value is None and key in properties]:
-            del obj[key]
-        for key, value in obj.items():
-            if key in properties and isinstance(value, (dict, list)):
-                self._prune_value(value, properties[key])
-
-    def _prune_value(self, value: Any, node: Schema) -> None:
-        node = self.schemas.resolve(node)
-        inner = node.get("items") if isinstance(value, list) else node.get("additionalProperties")
-        if isinstance(value, dict) and "properties" in node:
-            self._prune(value, node)
-        elif isinstance(inner, dict):
-            for key, item in enumerate(value) if isinstance(value, list) else list(value.items()):
-                if item is None:
-                    value[key] = self._zero(inner)
-                elif isinstance(item, (dict, list)):
-                    self._prune_value(item, inner)
-
-    def _zero(self, node: Schema) -> Any:
-        if SPECIAL.get(node.get("$ref", "")) is scalars.Quantity:
-            return "0"
-        kind = self.schemas.resolve(node).get("type")
-        return dict[str, Any]() if kind == "object" else _ZEROS.get(kind or "")
 
     def _explain(self, name: str, body: bytes, text: str) -> str:
         """msgspec's complaint in the words of Go's encoding/json."""
@@ -152,7 +132,6 @@ def _found(body: bytes, steps: list[tuple[str, str]], complaint: str) -> str:
     return f"number {value}"
 
 
-_ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 _STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
 _GOT = re.compile(r"got `(\w+)`")
 _PLACES = {

@@ -33,7 +33,7 @@ class _Pairs(list[tuple[str, Any]]):
 def problems(schemas: Schemas, name: str, body: bytes) -> list[str]:
     """Texts such as `unknown field "spec.foo"`, in the order of the document; `body` has been decoded already."""
     found: dict[str, None] = {}
-    _walk(schemas, json.loads(body.decode(errors="replace"), object_pairs_hook=_Pairs), {"$ref": name}, "", found)
+    _walk(schemas, json.loads(body, object_pairs_hook=_Pairs), {"$ref": name}, "", found)
     return list(found)[:_MOST]
 
 

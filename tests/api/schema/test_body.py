@@ -52,7 +52,17 @@ def test_null_is_absent() -> None:
 
 def test_null_stays_inside_what_is_not_typed() -> None:
     wanted = GroupVersionKind("apps", "v1", "ControllerRevision")
-    assert parse({"data": {"spec": None}, "revision": 1}, wanted).obj["data"] == {"spec": None}
+    for data in ({"spec": None}, [1, None], None, [{"a": [None]}]):
+        stored = parse({"data": data, "revision": 1, "metadata": None}, wanted).obj
+        assert stored.get("data") == data and "metadata" not in stored
+
+
+def test_null_stays_inside_the_values_of_a_custom_schema() -> None:
+    wanted = GroupVersionKind("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+    props = {"enum": [None, [1, None], {"a": None}], "not": {"default": {"x": None}, "format": None}}
+    version = {"name": "v1", "schema": {"openAPIV3Schema": props}}
+    stored = parse({"spec": {"versions": [version]}}, wanted).obj["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert stored == {"enum": props["enum"], "not": {"default": {"x": None}}}
 
 
 @pytest.mark.parametrize(
