@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from steersman.api.resource import Object
 from steersman.engine.interface import Credentials, Image, Images, PullFailed
 from steersman.kubelet.crashloop import duration
+from steersman.kubelet.tell import EventType
 from steersman.lib.backoff import Backoff
 
 if TYPE_CHECKING:
     from steersman.lib.clock import Clock
 
-Tell = Callable[[str, str, str], None]
+Tell = Callable[[EventType, str, str], None]
 """(type, reason, message) of an event about the container."""
 
 

@@ -24,7 +24,7 @@ from steersman.kubelet.observed import Observed
 from steersman.kubelet.plan import Cause, Hold, Kill, Prepare, Start
 from steersman.kubelet.pulling import NoImage, Puller
 from steersman.kubelet.settings import NodeConfig
-from steersman.kubelet.tell import Recorder, Teller
+from steersman.kubelet.tell import EventType, Recorder, Teller
 from steersman.kubelet.volumes import mounter
 from steersman.kubelet.volumes.context import VolumeContext, VolumeFailed
 from steersman.lib.backoff import Backoff
@@ -186,7 +186,7 @@ class PodSteps:
     async def _image(self, name: str, reference: str, policy: str) -> Image:
         teller = self.teller
 
-        def tell(type: str, reason: str, message: str) -> None:
+        def tell(type: EventType, reason: str, message: str) -> None:
             teller.container(name, type, reason, message)
 
         try:

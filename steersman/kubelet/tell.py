@@ -6,16 +6,18 @@ something. The texts are with whoever knows what happened.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from steersman.api.resource import Object
 from steersman.kubelet import podspec
+
+EventType = Literal["Normal", "Warning"]
 
 
 class Recorder(Protocol):
     """What writes events (`client.events.EventRecorder`)."""
 
-    def event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+    def event(self, regarding: Object, type: EventType, reason: str, message: str) -> None:
         """Record one event; never waits, never fails."""
         ...
 
@@ -28,11 +30,11 @@ class Teller:
         self._reference = reference(pod)
         self._pod = pod
 
-    def pod(self, type: str, reason: str, message: str) -> None:
+    def pod(self, type: EventType, reason: str, message: str) -> None:
         """An event about the pod itself."""
         self._recorder.event(self._reference, type, reason, message)
 
-    def container(self, name: str, type: str, reason: str, message: str) -> None:
+    def container(self, name: str, type: EventType, reason: str, message: str) -> None:
         """An event about one of its containers."""
         found = podspec.container_named(self._pod, name)
         field = f"spec.{found[0] if found else 'containers'}{{{name}}}"
@@ -40,7 +42,7 @@ class Teller:
 
 
 def reference(pod: Object) -> Object:
-    """An ObjectReference to a pod that also reads as an object with metadata."""
+    """An ObjectReference to a pod."""
     meta = pod["metadata"]
-    known = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion") if meta.get(key)}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": known, **known}
+    known = {key: meta[key] for key in ("name", "namespace", "uid") if meta.get(key)}
+    return {"apiVersion": "v1", "kind": "Pod", **known}
