@@ -1,6 +1,6 @@
 """The engine's Runtime: the order of things, over state that is all on disk.
 
-Owns the records in memory, one lock per sandbox and container, and recovery. `sandbox.py` and `container.py` do the
+Owns the records in memory, and one lock per sandbox and container. `sandbox.py` and `container.py` do the
 work, in worker threads. Built by `cluster`, used by the kubelet and the CLI. Never pulls an image, never restarts
 a container, never decides.
 """
@@ -22,7 +22,6 @@ from steersman.engine.interface import (
     Container,
     ContainerConfig,
     ContainerEvent,
-    ContainerState,
     ExecResult,
     NoSuchContainer,
     PortMapping,
@@ -30,38 +29,27 @@ from steersman.engine.interface import (
     RuntimeFailure,
     Sandbox,
     SandboxConfig,
-    SandboxState,
     Session,
     Stats,
 )
 from steersman.engine.runtime import (
     attach,
-    capabilities,
     container,
     execution,
     kernel,
-    network,
     portforward,
+    recovery,
     sandbox,
     spec,
+    usage,
 )
-from steersman.engine.runtime.cgroups import Cgroups
 from steersman.engine.runtime.container import Factory, LayeredImages
-from steersman.engine.runtime.ipam import AddressPool
 from steersman.engine.runtime.network import NetworkConfig
-from steersman.engine.runtime.oci import OciRuntime, find_programs, send_signal
-from steersman.engine.runtime.profiles import Profiles
-from steersman.engine.runtime.records import (
-    ContainerRecord,
-    Corrupt,
-    Layout,
-    SandboxRecord,
-    is_id,
-    load,
-    new_id,
-    save,
-)
+from steersman.engine.runtime.oci import send_signal
+from steersman.engine.runtime.prepare import prepare
+from steersman.engine.runtime.records import ContainerRecord, Layout, SandboxRecord, new_id, save
 from steersman.engine.runtime.sandbox import Machine
+from steersman.engine.runtime.views import container_view, sandbox_view
 from steersman.engine.runtime.watch import Events, Watches
 from steersman.engine.runtime.workers import Workers
 from steersman.lib.clock import Clock
@@ -72,12 +60,6 @@ from steersman.lib.tasks import Tasks
 log = logging.getLogger(__name__)
 
 _LOG_PATIENCE = 5.0  # seconds for conmon to reopen a log
-_STATES = {
-    "creating": ContainerState.UNKNOWN,
-    "created": ContainerState.CREATED,
-    "running": ContainerState.RUNNING,
-    "exited": ContainerState.EXITED,
-}
 
 
 @dataclass(slots=True)
@@ -135,7 +117,9 @@ class LocalRuntime:
         self._take_ownership()
         workers = Workers()
         try:
-            self._factory = await workers.run(self._prepare, workers)
+            self._factory = await workers.run(
+                prepare, self._layout, workers, self._images, self._network, self._cgroup_root, self._runtime
+            )
             await self._recover()
         except BaseException:
             workers.close()
@@ -150,23 +134,6 @@ class LocalRuntime:
         except BlockingIOError:
             os.close(self._lock_fd)
             raise RuntimeFailure(f"another process is using {self._layout.root}") from None
-
-    def _prepare(self, workers: Workers) -> Factory:
-        programs = find_programs(self._runtime)
-        try:
-            cgroups = Cgroups()
-        except OSError as error:
-            raise RuntimeFailure(f"this machine has no usable cgroups: {error}") from error
-        network.prepare_node()
-        share(self._layout.pins)
-        addresses = AddressPool(self._layout.addresses, self._network.pod_cidr)
-        mtu = self._network.mtu or network.default_mtu()
-        machine = Machine(self._layout, workers, cgroups, self._cgroup_root, self._network, addresses, mtu)
-        oci = OciRuntime(programs, self._layout.oci, workers, hide_unified=cgroups.hybrid)
-        profiles = Profiles(compile_here=programs.is_crun)
-        profiles.filter("RuntimeDefault", capabilities.DEFAULT)
-        score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
-        return Factory(machine, oci, profiles, self._images, capabilities.bounding(), score)
 
     async def close(self) -> None:
         """Let go without touching any container."""
@@ -200,57 +167,14 @@ class LocalRuntime:
     # --- recovery ---------------------------------------------------------------------------------------------------
 
     async def _recover(self) -> None:
-        boot = kernel.boot_id()
-        for directory in sorted(self._layout.sandboxes.iterdir()):
-            await self._recover_sandbox(directory, boot)
-        for directory in sorted(self._layout.containers.iterdir()):
-            await self._recover_container(directory, boot)
-        self._machine.addresses.sweep({pod.record.id for pod in self._pods.values() if pod.record.phase == "ready"})
-
-    async def _recover_sandbox(self, directory: Path, boot: str) -> None:
-        if not is_id(directory.name):
-            log.error("not a sandbox, left alone: %s", directory)
-            return
-        try:
-            record = load(directory / "sandbox.json", SandboxRecord)
-        except Corrupt as error:
-            log.error("sandbox %s cannot be read and is shown as stopped: %s", directory.name, error)
-            record = SandboxRecord(directory.name, SandboxConfig("", "", ""), boot, self._clock.now(), "stopped")
-            await self._workers.run(sandbox.tear_down, self._machine, record)
-        if record.phase == "creating":
-            await self._workers.run(sandbox.tear_down, self._machine, record)
-            await self._workers.run(sandbox.remove, self._machine, record)
-            return
-        self._pods[record.id] = _Pod(record)
-        if record.phase == "ready" and not sandbox.is_intact(self._machine, record):
-            record.phase = "stopped"
-            await self._workers.run(sandbox.tear_down, self._machine, record)
-            save(directory / "sandbox.json", record)
-
-    async def _recover_container(self, directory: Path, boot: str) -> None:
-        if not is_id(directory.name):
-            log.error("not a container, left alone: %s", directory)
-            return
-        try:
-            record = load(directory / "container.json", ContainerRecord)
-        except Corrupt as error:
-            log.error("container %s cannot be read and is shown as unknown: %s", directory.name, error)
-            record = ContainerRecord(directory.name, "", ContainerConfig("", ""), boot, self._clock.now(), lost=True)
-            record.message = str(error)
-            self._entries[record.id] = _Entry(record)
-            return
-        if record.phase == "creating":
-            await self._workers.run(container.clean, self._made, record)
-            await self._workers.run(container.forget, self._machine, record)
-            return
-        self._entries[record.id] = _Entry(record)
-        if record.phase == "exited":
-            self._entries[record.id].ended.set()
-            return
-        if record.phase == "created" and await self._workers.run(self._made.oci.was_started, record.id):
-            record.phase, record.started_at = "running", self._clock.now()
-            save(directory / "container.json", record)
-        self._watch(record)
+        for pod in await self._workers.run(recovery.sandboxes, self._machine, self._clock.now()):
+            self._pods[pod.id] = _Pod(pod)
+        for record in await self._workers.run(recovery.containers, self._made, self._clock.now()):
+            self._entries[record.id] = entry = _Entry(record)
+            if record.phase == "exited":
+                entry.ended.set()
+            elif not record.lost:
+                self._watch(record)
 
     def _watch(self, record: ContainerRecord) -> None:
         if not self._watches.add(record.id, record.monitor, self._ended):
@@ -292,7 +216,7 @@ class LocalRuntime:
             spec.cgroup_parent(self._cgroup_root, record.id, config)
             await self._workers.run(self._make_sandbox, record)
         self._pods[record.id] = _Pod(record)
-        return _sandbox(record)
+        return sandbox_view(record)
 
     def _make_sandbox(self, record: SandboxRecord) -> None:
         directory = self._layout.sandbox(record.id)
@@ -338,7 +262,7 @@ class LocalRuntime:
 
     def sandboxes(self) -> Sequence[Sandbox]:
         """Every sandbox, stopped ones too."""
-        return [_sandbox(pod.record) for pod in self._pods.values()]
+        return [sandbox_view(pod.record) for pod in self._pods.values()]
 
     def port_mappings(self) -> Sequence[tuple[str, str, PortMapping]]:
         """Sandbox id, address and mapping of every host port of a ready sandbox, for whoever owns the node's rules."""
@@ -370,7 +294,7 @@ class LocalRuntime:
         self._entries[record.id] = _Entry(record)
         self._watch(record)
         self._tell("created", record)
-        return _container(record)
+        return container_view(record)
 
     def _make_container(self, record: ContainerRecord, pod: SandboxRecord, target: int) -> None:
         directory = self._layout.container(record.id)
@@ -437,11 +361,11 @@ class LocalRuntime:
 
     def containers(self) -> Sequence[Container]:
         """Every container, ended ones too."""
-        return [_container(entry.record) for entry in self._entries.values()]
+        return [container_view(entry.record) for entry in self._entries.values()]
 
     def container(self, container_id: str) -> Container:
         """One container. Raises NoSuchContainer."""
-        return _container(self._entry(container_id).record)
+        return container_view(self._entry(container_id).record)
 
     def _entry(self, container_id: str) -> _Entry:
         entry = self._entries.get(container_id)
@@ -465,26 +389,7 @@ class LocalRuntime:
         """Usage now."""
         record = self._running(container_id).record
         with _failures(""):
-            return await self._workers.run(self._stats, record)
-
-    def _stats(self, record: ContainerRecord) -> Stats:
-        usage = self._machine.cgroups.usage(record.cgroup)
-        used, inodes = _disk_usage(self._layout.container(record.id) / "upper")
-        received, sent = network.traffic(record.sandbox_id)
-        return Stats(
-            timestamp=self._clock.now(),
-            cpu_ns=usage.cpu_ns,
-            memory_usage=usage.memory_usage,
-            memory_working_set=usage.memory_working_set,
-            memory_rss=usage.memory_rss,
-            page_faults=usage.page_faults,
-            major_page_faults=usage.major_page_faults,
-            pids=usage.pids,
-            rootfs_used=used,
-            rootfs_inodes=inodes,
-            network_rx_bytes=received,
-            network_tx_bytes=sent,
-        )
+            return await self._workers.run(usage.stats, self._machine, record, self._clock.now())
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -555,53 +460,11 @@ def _failures(reason: str) -> Iterator[None]:
         raise RuntimeFailure(str(error), reason) from error
 
 
-def _sandbox(record: SandboxRecord) -> Sandbox:
-    state = SandboxState.READY if record.phase == "ready" else SandboxState.NOTREADY
-    return Sandbox(record.id, record.config, state, record.created_at, tuple(record.ips))
-
-
-def _container(record: ContainerRecord) -> Container:
-    return Container(
-        id=record.id,
-        sandbox_id=record.sandbox_id,
-        config=record.config,
-        state=ContainerState.UNKNOWN if record.lost else _STATES[record.phase],
-        image_id=record.image_id,
-        created_at=record.created_at,
-        started_at=record.started_at,
-        finished_at=record.finished_at,
-        exit_code=record.exit_code,
-        reason=record.reason,
-        message=record.message,
-        pid=record.init.pid if record.phase in ("created", "running") else 0,
-        log_path=record.log_path,
-        user=record.user,
-    )
-
-
 def _inode(path: str) -> int:
     try:
         return os.stat(path).st_ino
     except OSError:
         return 0
-
-
-def _disk_usage(directory: Path) -> tuple[int, int]:
-    """Bytes and inodes below a directory."""
-    used = count = 0
-    for parent, _, files in os.walk(directory):
-        for name in (".", *files):
-            with contextlib.suppress(OSError):
-                used += os.lstat(os.path.join(parent, name)).st_blocks * 512
-                count += 1
-    return used, count
-
-
-def share(directory: Path) -> None:
-    """Make a directory a shared mount of its own, so that unmounts in it reach the containers' copies; idempotent."""
-    if str(directory) not in kernel.mount_points():
-        kernel.mount(str(directory), str(directory), flags=kernel.MS_BIND)
-    kernel.mount("", str(directory), flags=kernel.MS_SHARED)
 
 
 def _signal(name: str) -> int:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from steersman.engine.interface import Container, ContainerConfig, Image, ImageConfig, Sandbox, SandboxConfig
-from steersman.engine.runtime import LocalRuntime
-from steersman.engine.runtime.purge import purge
+from steersman.engine.runtime import LocalRuntime, purge
 from steersman.lib.clock import SystemClock
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh\n"

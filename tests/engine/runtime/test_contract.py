@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from steersman.engine.runtime import LocalRuntime
-from steersman.engine.runtime.purge import purge
+from steersman.engine.runtime import LocalRuntime, purge
 from steersman.testing.suites import runtime as suite
 from tests.engine.runtime.conftest import CGROUP, BusyboxImages, make_runtime
 

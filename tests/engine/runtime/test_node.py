@@ -23,8 +23,7 @@ from steersman.engine.interface import (
     Sandbox,
     Security,
 )
-from steersman.engine.runtime import LocalRuntime
-from steersman.engine.runtime.purge import purge
+from steersman.engine.runtime import LocalRuntime, purge
 from tests.engine.runtime.conftest import CGROUP, BusyboxImages, Pods, eventually, make_runtime, output
 
 pytestmark = pytest.mark.node

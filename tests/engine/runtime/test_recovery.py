@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from steersman.engine.interface import ContainerState, NoSuchContainer, RuntimeFailure, SandboxState
-from steersman.engine.runtime import kernel
-from steersman.engine.runtime.purge import purge
+from steersman.engine.runtime import kernel, purge
 from steersman.lib.failpoint import arm
 from tests.engine.runtime import agent
 from tests.engine.runtime.conftest import CGROUP, BusyboxImages, Pods, eventually, make_runtime, until
