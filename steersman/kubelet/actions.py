@@ -135,21 +135,19 @@ async def _fetch(url: str, headers: Sequence[tuple[str, str]], agent: str) -> tu
         status_line = (await reader.readline()).decode("latin-1").split(None, 2)
         if len(status_line) < 2 or not status_line[0].startswith("HTTP/") or not status_line[1].isdigit():
             raise ValueError("malformed HTTP response" if status_line else "EOF")
-        location = ""
+        location, length = "", ""
         while line := (await reader.readline()).strip():
             name, _, value = line.decode("latin-1").partition(":")
             if name.lower() == "location":
                 location = value.strip()
+            elif name.lower() == "content-length":
+                length = value.strip()
         status = int(status_line[1])
-        body = b"" if status >= 400 else await _start_of_body(reader)
+        empty = status >= 400 or status == 204 or length == "0"
+        body = b"" if empty else await reader.read(_MAX_BODY)  # a start: some bodies never end
         return status, location, body.decode("utf-8", "replace")
     finally:
         writer.transport.abort()
-
-
-async def _start_of_body(reader: asyncio.StreamReader) -> bytes:
-    """What has come so far: enough for a message, without waiting for a body that may never end."""
-    return await reader.read(_MAX_BODY)
 
 
 def _head(host: str, path: str, headers: Sequence[tuple[str, str]], agent: str) -> bytes:

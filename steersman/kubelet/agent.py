@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ORPHAN_GRACE = 1.0
+_WORKER_RETRY = 5.0
 
 
 class Kubelet:
@@ -92,6 +93,8 @@ class Kubelet:
         """Be this node until cancelled."""
         for directory in (self.settings.pods, self.settings.memory / "pods", self.settings.logs):
             directory.mkdir(parents=True, exist_ok=True)
+        for private in (self.settings.pods, self.settings.memory / "pods"):
+            private.chmod(0o750)
         events = self.runtime.events()  # before the first look, so that nothing falls between
         try:
             async with asyncio.TaskGroup() as group:
@@ -116,8 +119,11 @@ class Kubelet:
             await tasks.close()
 
     async def _live(self) -> None:
-        registering = self._agent.register()
-        await asyncio.gather(registering, self._pods.synced(), self._services.synced())
+        node = {"apiVersion": "v1", "kind": "Node", "name": self.node_name, "uid": self.node_name}
+        self._recorder.event(node, "Normal", "Starting", "Starting kubelet.")
+        await asyncio.gather(self._agent.register(), self._pods.synced(), self._services.synced())
+        ready = f"Node {self.node_name} status is now: NodeReady"
+        self._recorder.event(node, "Normal", "NodeReady", ready)
         self._clean_up_orphans()
         self._pods.add_handler(self._pod_changed)
         self.registered.set()
@@ -152,11 +158,17 @@ class Kubelet:
         return dict(node_object(self.settings, {})["metadata"]["labels"])
 
     async def _work(self, worker: PodWorker) -> None:
-        try:
-            await worker.run()
-        finally:
-            if self._workers.get(worker.uid) is worker:
-                del self._workers[worker.uid]
+        """Let a worker run to its end; a mistake in it must not leave the pod without one."""
+        while True:
+            try:
+                await worker.run()
+            except Exception:  # whatever it is, the next look at engine and API may do better
+                log.exception("worker of %s failed, it starts again", podspec.full_name(worker.pod))
+                await self._clock.sleep(_WORKER_RETRY)
+            else:
+                break
+        if self._workers.get(worker.uid) is worker:
+            del self._workers[worker.uid]
 
     async def _hear(self, events: AsyncIterator[ContainerEvent]) -> None:
         """Wake the worker of each container that something happened to."""

@@ -462,6 +462,6 @@ def _concerns(pod: Object) -> tuple[Any, ...]:
         meta.get("deletionGracePeriodSeconds"),
         meta.get("labels"),
         meta.get("annotations"),
-        pod["spec"] if not meta.get("generation") else None,
+        pod["spec"],
         foreign,
     )

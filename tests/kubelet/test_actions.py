@@ -67,6 +67,12 @@ async def test_http_answers(answer: bytes, ok: bool, text: str) -> None:
     assert found.warning is (text == "Probe terminated redirects")
 
 
+async def test_a_connection_that_stays_open_after_an_empty_answer_is_fine() -> None:
+    for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"):
+        async with listening(says(answer, hold=True)) as port:
+            assert (await get(port)).ok
+
+
 async def test_http_sends_what_the_original_sends() -> None:
     received: list[bytes] = []
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, PODS
 from steersman.engine.interface import ExecResult, PullFailed
 from steersman.testing.fakeruntime import Script
@@ -33,8 +34,8 @@ async def test_a_pod_becomes_running_and_ready(world: World) -> None:
         assert main["image"] == "docker.io/library/nginx:1.7.9"
         assert main["imageID"].startswith("docker.io/library/nginx@sha256:")
         assert main["containerID"].startswith("simulated://c")
-        assert world.api.reasons() == ["Pulled", "Created", "Started"]
-        assert world.api.events[0] == (
+        assert world.api.reasons() == ["Starting", "NodeReady", "Pulled", "Created", "Started"]
+        assert world.api.events[2] == (
             "spec.containers{main}",
             "Normal",
             "Pulled",
@@ -431,3 +432,124 @@ async def test_ephemeral_containers_start_in_a_running_pod(world: World) -> None
             lambda: "running" in str(world.api.pod("web")["status"].get("ephemeralContainerStatuses"))
         )
         assert world.api.pod("web")["status"]["observedGeneration"] == 2
+
+
+@virtual
+async def test_a_mistake_in_a_worker_does_not_leave_the_pod_alone(world: World) -> None:
+    def broken(config: object) -> Script:
+        world.scripts["main"] = Script()
+        raise ZeroDivisionError
+
+    world.scripts["main"] = broken
+    async with world.kubelet():
+        world.api.put(PODS, pod())
+        await world.until_phase("web", "Running")
+
+
+@virtual
+async def test_a_finalizer_keeps_a_deleted_pod_without_ending_it_twice(world: World) -> None:
+    async with world.kubelet():
+        world.api.put(PODS, pod())
+        await world.until_phase("web", "Running")
+        kept = world.api.pod("web")
+        original = world.api.delete
+
+        async def refuse(*arguments: object, **more: object) -> dict[str, object]:
+            world.api.requests.append(("delete", "pods", "web"))
+            return world.api.pod("web") or {}
+
+        world.api.delete = refuse  # type: ignore[method-assign, assignment]
+        world.api.delete_gracefully("web")
+        await world.api.until(lambda: not world.runtime.sandboxes())
+        assert kept is not None
+        world.api.put(
+            PODS, {**world.api.pod("web"), "metadata": {**world.api.pod("web")["metadata"], "labels": {"a": "b"}}}
+        )
+        await world.clock.sleep(60)
+        assert world.api.requests.count(("delete", "pods", "web")) <= 3
+        assert "terminated" in world.api.pod("web")["status"]["containerStatuses"][0]["state"]
+        world.api.delete = original  # type: ignore[method-assign]
+
+
+@virtual
+async def test_the_node_registers_and_keeps_its_lease(world: World) -> None:
+    async with world.kubelet():
+        node = world.api.objects["nodes", "", "node-1"]
+        assert {each["type"]: each["status"] for each in node["status"]["conditions"]} == {
+            "MemoryPressure": "False",
+            "DiskPressure": "False",
+            "PIDPressure": "False",
+            "Ready": "True",
+        }
+        assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
+        assert node["status"]["addresses"] == [
+            {"type": "InternalIP", "address": "192.0.2.10"},
+            {"type": "Hostname", "address": "node-1"},
+        ]
+        assert node["status"]["nodeInfo"]["containerRuntimeVersion"] == "simulated://1"
+        await world.clock.sleep(1)
+        lease = world.api.objects["leases", "kube-node-lease", "node-1"]
+        before = lease["spec"]["renewTime"]
+        await world.clock.sleep(60)
+        assert world.api.objects["leases", "kube-node-lease", "node-1"]["spec"]["renewTime"] > before
+        world.api.requests.clear()
+        await world.clock.sleep(600)
+        assert world.api.requests.count(("update", "leases", "node-1")) == 60
+        assert world.api.requests.count(("patch", "nodes", "node-1")) == 2
+    world.api.down = False
+    async with world.kubelet():
+        assert world.api.objects["nodes", "", "node-1"]["status"]["conditions"]
+
+
+@virtual
+async def test_the_server_is_told_where_things_are(world: World) -> None:
+    world.scripts["main"] = Script(output=["hello"])
+    async with world.kubelet() as kubelet:
+        made = world.api.put(PODS, pod())
+        await world.until_phase("web", "Running")
+        running = kubelet.container_id("default", "web", "main", uid=made["metadata"]["uid"])
+        assert world.runtime.container(running).config.name == "main"
+        assert Path(kubelet.log_path("default", "web", "main")).read_text().endswith(" stdout F hello\n")
+        assert kubelet.sandbox_id("default", "web") == world.runtime.sandboxes()[0].id
+        assert [each["status"]["phase"] for each in kubelet.pods()] == ["Running"]
+        summary = await kubelet.stats_summary()
+        assert summary["node"]["nodeName"] == "node-1"
+        assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 8 << 20
+        for ask in (kubelet.container_id, kubelet.log_path):
+            with pytest.raises(ApiError):
+                ask("default", "nobody", "main")
+        with pytest.raises(ApiError):
+            kubelet.container_id("default", "web", "main", uid="other")
+        with pytest.raises(ApiError):
+            kubelet.log_path("default", "web", "main", previous=True)
+
+
+@virtual
+async def test_tokens_are_renewed_in_the_volume(world: World) -> None:
+    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+    mount = [{"name": "t", "mountPath": "/t"}]
+    async with world.kubelet():
+        volumes = [{"name": "t", "projected": {"sources": [token]}}]
+        world.api.put(PODS, pod("web", container(volumeMounts=mount), volumes=volumes))
+        await world.until_phase("web", "Running")
+        place = next(
+            each.host_path for each in world.runtime.containers()[0].config.mounts if each.container_path == "/t"
+        )
+        assert (Path(place) / "token").read_text() == "token-1"
+        await world.clock.sleep(3300)
+        assert (Path(place) / "token").read_text() == "token-2"
+
+
+@virtual
+async def test_labels_reach_a_downward_volume_live(world: World) -> None:
+    source = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
+    mount = [{"name": "d", "mountPath": "/d"}]
+    async with world.kubelet():
+        world.api.put(PODS, pod("web", container(volumeMounts=mount), volumes=[{"name": "d", "downwardAPI": source}]))
+        await world.until_phase("web", "Running")
+        place = next(
+            each.host_path for each in world.runtime.containers()[0].config.mounts if each.container_path == "/d"
+        )
+        found = world.api.pod("web")
+        world.api.put(PODS, {**found, "metadata": {**found["metadata"], "labels": {"a": "b"}}})
+        await world.api.until(lambda: (Path(place) / "labels").read_text() == 'a="b"')
