@@ -19,6 +19,7 @@ from steersman.api.resource import PODS, SERVICES, Object
 from steersman.engine.interface import ContainerEvent, Images, Runtime, RuntimeFailure
 from steersman.kubelet import admission, labels, lookup, podspec, resolvconf, sandboxconfig, stats
 from steersman.kubelet.ending import Ending
+from steersman.kubelet.logrotation import LogRotation
 from steersman.kubelet.node import NodeAgent, allocatable, node_object
 from steersman.kubelet.objects import ObjectSource
 from steersman.kubelet.observed import observe
@@ -100,6 +101,7 @@ class Kubelet:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hear(events))
                 group.create_task(self._live())
+                group.create_task(LogRotation(self.runtime, self._clock).run())
         finally:
             await self._tasks.close()
 
