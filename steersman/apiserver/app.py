@@ -1,0 +1,320 @@
+"""The API server: one handler for every request.
+
+Owns the pipeline (authenticate, impersonate, authorize, then the verb), paths that are no resource, start and stop.
+Called by the HTTP server, or directly in process. It listens to nothing itself and runs no control loop.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any, Protocol
+
+from steersman.api import errors
+from steersman.api.discovery import Discovery
+from steersman.api.errors import ApiError
+from steersman.api.kind import Kind
+from steersman.api.registry import Registry
+from steersman.api.schema.decode import Decoders
+from steersman.apiserver.cache import encode
+from steersman.apiserver.call import Admission, Call, Services, User
+from steersman.apiserver.encode import in_medium
+from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
+from steersman.apiserver.request import Query, RequestInfo, resolve
+from steersman.apiserver.storage import Storage
+from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL
+from steersman.apiserver.verbs import create, delete, patch, read, update, watch
+from steersman.lib.clock import Clock
+from steersman.lib.http.messages import Answer, Request, Response
+from steersman.store.interface import Store
+
+log = logging.getLogger(__name__)
+
+_VERBS: dict[str, Any] = {
+    "get": read.get,
+    "list": read.list_,
+    "watch": watch.watch,
+    "create": create.create,
+    "update": update.update,
+    "patch": patch.patch,
+    "delete": delete.delete,
+    "deletecollection": delete.delete_collection,
+}
+_GZIP_LEAST = 128 * 1024  # bytes, as kube-apiserver
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+class Authenticator(Protocol):
+    """Says who a request comes from."""
+
+    def __call__(self, request: Request) -> User | Awaitable[User | None] | None:
+        """The user; None when this authenticator does not know. Raises ApiError 401 for bad credentials."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Says who may do what."""
+
+    def __call__(self, user: User, info: RequestInfo) -> str | None:
+        """None when allowed, else the reason (often empty)."""
+        ...
+
+
+class NonResource(Protocol):
+    """Answers a path that is no resource; None when it is not its path."""
+
+    def __call__(self, request: Request, user: User) -> Answer | Awaitable[Answer] | None: ...
+
+
+class ApiServer:
+    """Serves a registry's kinds from a store. `start` before the first request."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        *,
+        admission: Admission,
+        authenticators: Sequence[Authenticator],
+        authorizer: Authorizer,
+        paths: Sequence[NonResource] = (),
+        random: Random | None = None,
+        address: str = "127.0.0.1:6443",
+    ) -> None:
+        self.registry = registry
+        self.storage = Storage(store, clock)
+        self.services = Services(
+            registry, Decoders(registry.schemas), self.storage, clock, admission, random or Random()
+        )
+        self.authenticators = list(authenticators)
+        self.authorizer = authorizer
+        self.paths = list(paths)
+        self._discovery = Discovery(registry, address)
+        self.ready = False
+
+    async def start(self) -> None:
+        """Load every kind; afterwards requests are served."""
+        await self.storage.start()
+        for kind in list(self.registry):
+            await self.storage.open(kind)
+        self.ready = True
+
+    async def close(self) -> None:
+        """Stop following the store; the store itself is its owner's."""
+        self.ready = False
+        await self.storage.close()
+
+    # The pipeline --------------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Answer | Awaitable[Answer]:
+        """Answer one request; without a task when nothing has to be waited for."""
+        try:
+            user = self._authenticate(request)
+            if isinstance(user, User):
+                answer = self._serve(request, user)
+                if isinstance(answer, Awaitable):
+                    return self._guarded(answer, request)
+                return _compressed(request, answer)
+            return self._guarded(self._serve_later(request, user), request)
+        except ApiError as error:
+            return failure(error, request)
+        except Exception as error:
+            return self._broken(error, request)
+
+    async def _serve_later(self, request: Request, user: Awaitable[User]) -> Answer:
+        answer = self._serve(request, await user)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    async def _guarded(self, answer: Awaitable[Answer], request: Request) -> Answer:
+        try:
+            return _compressed(request, await answer)
+        except ApiError as error:
+            return failure(error, request)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            return self._broken(error, request)
+
+    def _broken(self, error: Exception, request: Request) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return failure(errors.internal(str(error) or type(error).__name__), request)
+
+    def _authenticate(self, request: Request) -> User | Awaitable[User]:
+        for at, authenticator in enumerate(self.authenticators):
+            user = authenticator(request)
+            if isinstance(user, User):
+                return user
+            if user is not None:
+                return self._authenticate_later(request, user, at + 1)
+        return ANONYMOUS
+
+    async def _authenticate_later(self, request: Request, first: Awaitable[User | None], at: int) -> User:
+        found = await first
+        for authenticator in self.authenticators[at:]:
+            if found is not None:
+                return found
+            answer = authenticator(request)
+            found = await answer if isinstance(answer, Awaitable) else answer
+        return found or ANONYMOUS
+
+    def _serve(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
+        query = Query(request.query)
+        info = resolve(request.method, request.path, query)
+        user = self._impersonated(request, user, info)
+        if (why := self.authorizer(user, info)) is not None:
+            raise denied(user, info, why)
+        if not info.is_resource:
+            return self._path(request, user)
+        return self._resource(request, query, info, user)
+
+    def _impersonated(self, request: Request, user: User, info: RequestInfo) -> User:
+        name = request.header("impersonate-user")
+        groups = request.header_all("impersonate-group")
+        if name is None:
+            if groups or request.header("impersonate-uid"):
+                raise errors.bad_request("requested impersonation without impersonating a user")
+            return user
+        for kind, wanted in [("users", name), *(("groups", group) for group in groups)]:
+            asked = RequestInfo("", "impersonate", True, "", "v1", kind, name=wanted)
+            if (why := self.authorizer(user, asked)) is not None:
+                raise denied(user, asked, why)
+        if name.startswith("system:serviceaccount:") and not groups:
+            namespace = name.split(":")[2]
+            groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
+        if name != "system:anonymous" and "system:unauthenticated" not in groups:
+            groups = [*groups, "system:authenticated"]
+        elif name == "system:anonymous" and not groups:
+            groups = ["system:unauthenticated"]
+        extra: dict[str, tuple[str, ...]] = {}
+        for key, value in request.headers:
+            if key.startswith("impersonate-extra-"):
+                extra[key.removeprefix("impersonate-extra-")] = (*extra.get(key, ()), value)
+        return User(name, tuple(dict.fromkeys(groups)), request.header("impersonate-uid") or "", extra)
+
+    # Paths that are no resource --------------------------------------------------------------------------------------
+
+    def _path(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
+        for path in self.paths:
+            answer = path(request, user)
+            if answer is not None:
+                return answer
+        if request.path.startswith("/api") and request.method in ("GET", "HEAD"):
+            found = self._discovery.answer(request.path.rstrip("/") or "/", request.header("accept") or "")
+            if found is not None:
+                return _discovery_answer(request, found)
+        raise ApiError(404, "", "404 page not found")
+
+    # Resources -------------------------------------------------------------------------------------------------------
+
+    def _resource(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
+        virtual = VIRTUAL.get((info.group, info.resource))
+        kind = self.registry.by_resource(info.group, info.version, info.resource)
+        if kind is None:
+            raise unknown_resource()
+        if kind.namespaced and not info.namespace and info.name:
+            raise unknown_resource()
+        call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, kind))
+        if (found := kind.version(info.version)) is not None and found.deprecation:
+            call.warnings.append(found.deprecation)
+        if virtual is not None:
+            return self._virtual(call, virtual)
+        if info.subresource:
+            return self._subresource(call)
+        verb = _VERBS.get(info.verb)
+        if verb is None or (info.verb not in kind.verbs):
+            raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
+        answer: Answer | Awaitable[Answer] = verb(call)
+        return answer
+
+    def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:
+        if call.info.verb != "create":
+            raise errors.method_not_allowed(call.kind.group, call.kind.plural, call.info.verb)
+        answer: Answer | Awaitable[Answer] = virtual(self, call)
+        return answer
+
+    def _subresource(self, call: Call) -> Answer | Awaitable[Answer]:
+        info, kind = call.info, call.kind
+        sub = kind.subresource(info.subresource, info.version)
+        if sub is None:
+            raise unknown_resource()
+        special = SUBRESOURCES.get((kind.group, kind.plural, info.subresource)) or SUBRESOURCES.get(
+            ("*", "*", info.subresource)
+        )
+        if special is not None:
+            answer: Answer | Awaitable[Answer] = special(self, call)
+            return answer
+        if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
+            raise errors.method_not_allowed(kind.group, f"{kind.plural}/{info.subresource}", info.verb)
+        plain: Answer | Awaitable[Answer] = _VERBS[info.verb](call)
+        return plain
+
+    def _format(self, request: Request, kind: Kind) -> Format:
+        accept = request.header("accept")
+        if accept is None or accept in ("application/json", "*/*", "application/json, */*"):
+            return DEFAULT
+        return negotiate(accept, protobuf=not kind.custom)
+
+    def call_for(self, call: Call, **changes: Any) -> Call:
+        """A copy of a call with other facts: for subresources that act as another verb."""
+        return replace(call, **changes)
+
+
+def unknown_resource() -> ApiError:
+    """404: no such resource."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+def denied(user: User, info: RequestInfo, why: str) -> ApiError:
+    """403 in the original's words."""
+    tail = f": {why}" if why else ""
+    if not info.is_resource:
+        text = f'User "{user.name}" cannot {info.verb} path "{info.path}"{tail}'
+        return ApiError(403, "Forbidden", f"forbidden: {text}")
+    plural = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    where = f'in API group "{info.group}"'
+    scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    text = f'User "{user.name}" cannot {info.verb} resource "{plural}" {where} {scope}{tail}'
+    return errors.forbidden(info.group, info.resource, info.name, text)
+
+
+def failure(error: ApiError, request: Request) -> Response:
+    """A Status, in the medium that the client reads."""
+    if error.message == "404 page not found" and not error.reason:
+        return Response(404, [("content-type", "text/plain; charset=utf-8")], b"404 page not found\n")
+    try:
+        format = negotiate(request.header("accept") or "", protobuf=True, transforms=False)
+    except ApiError:
+        format = DEFAULT
+    headers = [("cache-control", "no-cache, private"), ("content-type", format.media), *error.headers]
+    if error.code == 401:
+        headers.append(("www-authenticate", 'Bearer realm="kubernetes"'))
+    return Response(error.code, headers, in_medium(error.status(), format))
+
+
+def _discovery_answer(request: Request, found: Any) -> Response:
+    headers = [("cache-control", "public"), ("content-type", found.content_type), ("vary", "Accept")]
+    if found.etag:
+        headers.append(("etag", found.etag))
+        if request.header("if-none-match") == found.etag:
+            return Response(304, headers)
+    return Response(200, headers, found.body)
+
+
+def _compressed(request: Request, answer: Answer) -> Answer:
+    """gzip for large answers to those who accept it, as kube-apiserver does."""
+    if not isinstance(answer, Response) or answer.status != 200:
+        return answer
+    body = answer.body
+    size = len(body) if isinstance(body, bytes) else sum(map(len, body))
+    if size < _GZIP_LEAST or "gzip" not in (request.header("accept-encoding") or ""):
+        return answer
+    whole = body if isinstance(body, bytes) else b"".join(body)
+    headers = [*answer.headers, ("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
+    return Response(200, headers, gzip.compress(whole, 1, mtime=0))
+
+
+__all__ = ["ANONYMOUS", "ApiServer", "Authenticator", "Authorizer", "encode", "failure"]

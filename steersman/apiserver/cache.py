@@ -1,0 +1,228 @@
+"""The watch cache: every object of one resource as bytes, and who watches it.
+
+Owns the current state of a resource in memory, its recent past, and delivery to watchers. Fed by the store's events in
+commit order, before the writer resumes, so a read after a write sees it. Objects are bytes plus small metadata, never
+dicts: an event or an object is encoded once and the same bytes go to everybody.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from steersman.api.kind import Kind
+from steersman.api.resource import Object
+from steersman.store.interface import Entry, Event
+
+decode = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+
+_OPEN = b'"metadata":{'
+_RV = b'"metadata":{"resourceVersion":"'
+_KEPT = 8_192  # events per resource that a watch can resume from
+_AFTER_ALL = "\U0010ffff"
+
+
+def prefix_of(kind: str, api_version: str) -> bytes:
+    """What every stored object of a kind begins with."""
+    return b'{"kind":%b,"apiVersion":%b,' % (encode(kind), encode(api_version))
+
+
+def to_value(obj: Object) -> bytes:
+    """The bytes to store: kind, apiVersion and metadata first, no resourceVersion."""
+    meta = obj["metadata"]
+    meta = {key: value for key, value in meta.items() if key != "resourceVersion"}
+    rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
+    return encode({"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": meta, **rest})
+
+
+class Item:
+    """One object at one revision. `tail` is its JSON without the head `{"kind":…,"apiVersion":…,`."""
+
+    __slots__ = ("_view", "frames", "kind", "name", "namespace", "revision", "tail")
+
+    def __init__(self, kind: ItemKind, namespace: str, name: str, tail: bytes, revision: int) -> None:
+        self.kind = kind
+        self.namespace = namespace
+        self.name = name
+        self.tail = tail
+        self.revision = revision
+        self._view: tuple[Mapping[str, str], Mapping[str, str]] | None = None
+        self.frames: dict[Any, bytes] | None = None
+
+    @property
+    def json(self) -> bytes:
+        """The whole object in its storage version."""
+        return self.kind.prefix + self.tail
+
+    def obj(self) -> Object:
+        """A fresh, mutable copy."""
+        decoded: Object = decode(self.kind.prefix + self.tail)
+        return decoded
+
+    def _look(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        if self._view is None:
+            obj = self.obj()
+            getters = self.kind.kind.fields
+            self._view = (
+                obj["metadata"].get("labels") or {},
+                {path: getter(obj) for path, getter in getters.items()},
+            )
+        return self._view
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Labels, decoded when a selector first asks."""
+        return self._look()[0]
+
+    def field(self, path: str) -> str:
+        """A selectable field's value."""
+        if path == "metadata.name":
+            return self.name
+        if path == "metadata.namespace":
+            return self.namespace
+        return self._look()[1].get(path, "")
+
+    def at(self, revision: int) -> Item:
+        """The same object with another resourceVersion: what a deletion shows."""
+        end = self.tail.index(b'"', len(_RV))
+        tail = b"%b%d%b" % (_RV, revision, self.tail[end:])
+        return Item(self.kind, self.namespace, self.name, tail, revision)
+
+
+class ItemKind:
+    """What all items of one kind share."""
+
+    __slots__ = ("kind", "prefix", "storage_api_version")
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.storage_api_version = kind.api_version(kind.storage_version.name)
+        self.prefix = prefix_of(kind.kind, self.storage_api_version)
+
+    def item(self, key: str, value: bytes, revision: int) -> Item:
+        """The item for stored bytes; an older storage version is converted."""
+        if not value.startswith(self.prefix):
+            value = self._converted(value)
+        start = len(self.prefix) + len(_OPEN)
+        tail = b'%b%d",%b' % (_RV, revision, value[start:])
+        parts = key.split("/")
+        namespace = parts[3] if self.kind.namespaced else ""
+        return Item(self, namespace, parts[-1], tail, revision)
+
+    def _converted(self, value: bytes) -> bytes:
+        obj = decode(value)
+        if self.kind.convert is not None:
+            obj = self.kind.convert(obj, self.storage_api_version)
+        obj["apiVersion"] = self.storage_api_version
+        return to_value(obj)
+
+
+class Change:
+    """One event: the item before (None: created) and after (None: deleted)."""
+
+    __slots__ = ("new", "old", "revision")
+
+    def __init__(self, revision: int, old: Item | None, new: Item | None) -> None:
+        self.revision = revision
+        self.old = old
+        self.new = new
+
+
+Watcher = Callable[[Change], None]
+
+
+class Cache:
+    """All objects of one resource. Reads are immediate and never stale for this process's own writes."""
+
+    def __init__(self, kind: Kind, entries: Sequence[Entry], revision: int) -> None:
+        self.kind = ItemKind(kind)
+        self._items = {entry.key: self.kind.item(entry.key, entry.value, entry.revision) for entry in entries}
+        self._keys = sorted(self._items)
+        self._changes: deque[Change] = deque()
+        self._watchers: dict[int, Watcher] = {}
+        self._next = 0
+        self.oldest = revision  # a watch may resume after this revision and any later one
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def set_kind(self, kind: Kind) -> None:
+        """The kind's definition changed (custom resources): objects are read anew when their version did."""
+        fresh = ItemKind(kind)
+        if fresh.prefix == self.kind.prefix:
+            self.kind.kind = kind
+            return
+        for key, item in self._items.items():
+            obj = item.obj()
+            revision = item.revision
+            self._items[key] = fresh.item(key, to_value(obj), revision)
+        self.kind = fresh
+
+    def get(self, key: str) -> Item | None:
+        """One object."""
+        return self._items.get(key)
+
+    def span(self, prefix: str, after: str = "") -> tuple[int, int]:
+        """Positions of the keys with `prefix` that sort after `after`."""
+        first = bisect_left(self._keys, prefix)
+        if after:
+            first = max(first, bisect_right(self._keys, after))
+        return first, max(first, bisect_left(self._keys, prefix + _AFTER_ALL))
+
+    def items(self, prefix: str, after: str = "") -> Iterator[tuple[str, Item]]:
+        """Objects in key order."""
+        first, last = self.span(prefix, after)
+        items = self._items
+        return ((key, items[key]) for key in self._keys[first:last])
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Take committed writes over, in order, and tell watchers."""
+        for event in events:
+            old = self._items.get(event.key)
+            if event.value is None:
+                if old is None:
+                    continue
+                del self._items[event.key]
+                del self._keys[bisect_left(self._keys, event.key)]
+                new = None
+            else:
+                new = self.kind.item(event.key, event.value, event.revision)
+                self._items[event.key] = new
+                if old is None:
+                    insort(self._keys, event.key)
+            self._tell(Change(event.revision, old, new))
+
+    def _tell(self, change: Change) -> None:
+        self._changes.append(change)
+        if len(self._changes) > _KEPT:
+            self.oldest = self._changes.popleft().revision
+        for watcher in tuple(self._watchers.values()):
+            watcher(change)
+
+    def since(self, revision: int) -> list[Change] | None:
+        """Changes after `revision`; None when some are no longer kept."""
+        if revision < self.oldest:
+            return None
+        first = bisect_right(self._changes, revision, key=lambda change: change.revision)
+        return [self._changes[i] for i in range(first, len(self._changes))]
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Tell `watcher` of every change from now on; returns the stop function."""
+        self._next += 1
+        number = self._next
+        self._watchers[number] = watcher
+
+        def stop() -> None:
+            self._watchers.pop(number, None)
+
+        return stop
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)

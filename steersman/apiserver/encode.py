@@ -1,0 +1,149 @@
+"""Items as bytes in whatever format was negotiated: objects, lists, watch events.
+
+Owns the step from cached bytes to a body. Called by get, list, watch and every verb's answer. Encodings that many
+watchers share are kept by the caller (`watch.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from steersman.api import table
+from steersman.api.kind import Kind
+from steersman.api.resource import Object
+from steersman.apiserver.cache import Item, encode, prefix_of
+from steersman.apiserver.negotiate import JSON, META_GROUP, PROTOBUF, Format
+
+
+class Encoder:
+    """Encodes objects of one kind, served in one version, in one format."""
+
+    def __init__(self, kind: Kind, version: str, format: Format, *, include: str = "", now: float = 0.0) -> None:
+        """`include`: a Table's includeObject; `now`: Unix seconds, for ages."""
+        self._kind = kind
+        self._api_version = kind.api_version(version)
+        self._version = version
+        self._format = format
+        self._include = include or "Metadata"
+        self._now = now
+        self._stored = kind.api_version(kind.storage_version.name) == self._api_version
+        self._prefix = prefix_of(kind.kind, self._api_version)
+
+    @property
+    def raw(self) -> bool:
+        """Whether an item's bytes are the answer as they are."""
+        return self._stored and self._format.plain
+
+    def object(self, item: Item) -> bytes:
+        """One object."""
+        if self.raw:
+            return item.json
+        if self._format.transform == "Table":
+            return encode(self._table([self.convert(item.obj())], {"resourceVersion": str(item.revision)}))
+        return self._whole(self._shape(self.convert(item.obj())))
+
+    def convert(self, obj: Object) -> Object:
+        """The object in the served version."""
+        if self._stored:
+            return obj
+        if self._kind.convert is not None:
+            obj = self._kind.convert(obj, self._api_version)
+        obj["apiVersion"], obj["kind"] = self._api_version, self._kind.kind
+        return obj
+
+    def _shape(self, obj: Object) -> Object:
+        if self._format.transform == "PartialObjectMetadata":
+            version = f"{META_GROUP}/{self._format.version}"
+            return {"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": obj["metadata"]}
+        return obj
+
+    def _whole(self, obj: Object) -> bytes:
+        """Any complete document in the negotiated medium."""
+        return in_medium(obj, self._format)
+
+    def _table(self, objects: Sequence[Object], meta: Object) -> Object:
+        return table.table(
+            self._kind, self._version, objects, now=self._now, include=self._include, metadata=meta,
+            meta_version=self._format.version or "v1",
+        )  # fmt: skip
+
+    def table_object(self, obj: Object, *, definitions: bool) -> Object:
+        """A Table of one row, for a watch; only the first event of a watch carries column definitions."""
+        made = self._table([obj], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
+        if not definitions:
+            made["columnDefinitions"] = None
+        return made
+
+    def list(self, items: Sequence[Item], meta: Object) -> bytes | Sequence[bytes]:
+        """A whole list."""
+        kind, api_version = self._kind.list_kind, self._api_version
+        if self.raw:
+            head = b'{"kind":%b,"apiVersion":%b,"metadata":%b,"items":[' % (
+                encode(kind),
+                encode(api_version),
+                encode(meta),
+            )
+            if self._kind.custom:
+                body = (b"," + self._prefix).join([item.tail for item in items])
+                return [head, self._prefix if items else b"", body, b"]}\n"]
+            return [head, b"{" if items else b"", b",{".join([item.tail for item in items]), b"]}\n"]
+        objects = [self.convert(item.obj()) for item in items]
+        if self._format.transform == "Table":
+            return encode(self._table(objects, meta))
+        if self._format.transform:
+            version = f"{META_GROUP}/{self._format.version}"
+            kind, api_version = "PartialObjectMetadataList", version
+            objects = [self._shape(obj) for obj in objects]
+        elif not self._kind.custom and self._format.media != JSON:
+            for obj in objects:
+                obj.pop("kind", None)
+                obj.pop("apiVersion", None)
+        return self._whole({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": objects})
+
+    def event(self, type: str, item: Item, *, first: bool = False) -> bytes:
+        """One watch event, unframed. `first`: the first of its watch."""
+        if self.raw:
+            return b'{"type":"%b","object":%b%b}\n' % (type.encode(), self._prefix, item.tail)
+        return self.event_of(type, self.convert(item.obj()), first=first)
+
+    def event_of(self, type: str, obj: Object, *, first: bool = False) -> bytes:
+        """A watch event with an object that is not an item: bookmarks and errors."""
+        if type != "ERROR":
+            if self._format.transform == "Table":
+                obj = self.table_object(obj, definitions=first) if type != "BOOKMARK" else self._empty_table(obj)
+            else:
+                obj = self._shape(obj)
+        if self._format.media == PROTOBUF:
+            from steersman.api import protobuf
+
+            return protobuf.watch_frame(type, protobuf.encode(obj))
+        return b'{"type":"%b","object":%b}\n' % (type.encode(), encode(obj))
+
+    def _empty_table(self, obj: Object) -> Object:
+        made = self._table([], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
+        made["columnDefinitions"] = None
+        return made
+
+
+def in_medium(document: Any, format: Format) -> bytes:
+    """Any document as JSON, YAML or protobuf; without a protobuf form it is JSON, which every client reads."""
+    if format.media == PROTOBUF:
+        from steersman.api import protobuf
+
+        if protobuf.knows(document.get("apiVersion", ""), document.get("kind", "")):
+            return protobuf.encode(document)
+    elif format.media != JSON:
+        import yaml
+
+        return yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode()
+    return encode(document)
+
+
+def content_type(document_kind: str, api_version: str, format: Format) -> str:
+    """The Content-Type that `in_medium` gives a document."""
+    if format.media == PROTOBUF:
+        from steersman.api import protobuf
+
+        return PROTOBUF if protobuf.knows(api_version, document_kind) else JSON
+    return format.media

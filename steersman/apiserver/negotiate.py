@@ -1,0 +1,89 @@
+"""What the client accepts: JSON, YAML, protobuf, or JSON as a Table or as metadata only.
+
+Owns `Format` and the reading of Accept headers. Called once per request; `encode.py` does the encoding. Pure.
+Source: apiserver's negotiation; kubectl's Accept headers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from steersman.api.errors import not_acceptable
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+META_GROUP = "meta.k8s.io"
+
+_TRANSFORMS = frozenset({"Table", "PartialObjectMetadata", "PartialObjectMetadataList"})
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """`transform` is Table or PartialObjectMetadata (of `version`), or empty for the object itself."""
+
+    media: str = JSON
+    transform: str = ""
+    version: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether stored bytes can be sent as they are."""
+        return self.media == JSON and not self.transform
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type of an answer."""
+        return self.media
+
+
+DEFAULT = Format()
+
+
+@lru_cache(maxsize=256)
+def negotiate(accept: str, *, protobuf: bool, transforms: bool = True) -> Format:
+    """The first acceptable format, in the client's order of preference. Raises ApiError 406.
+
+    `protobuf`: whether the kind has a protobuf form (custom resources have none).
+    """
+    if not accept:
+        return DEFAULT
+    clauses = sorted(enumerate(_clauses(accept)), key=lambda pair: (-pair[1][2], pair[0]))
+    for _, (media, parameters, _) in clauses:
+        found = _acceptable(media, parameters, protobuf, transforms)
+        if found is not None:
+            return found
+    raise not_acceptable(
+        "only the following media types are accepted: application/json, application/yaml"
+        + (f", {PROTOBUF}" if protobuf else "")
+    )
+
+
+def _clauses(accept: str) -> list[tuple[str, dict[str, str], float]]:
+    found = []
+    for clause in accept.split(","):
+        media, *rest = (part.strip() for part in clause.split(";"))
+        parameters = dict(part.split("=", 1) for part in rest if "=" in part)
+        try:
+            quality = float(parameters.pop("q", "1"))
+        except ValueError:
+            quality = 1.0
+        found.append((media.lower(), parameters, quality))
+    return found
+
+
+def _acceptable(media: str, parameters: dict[str, str], protobuf: bool, transforms: bool) -> Format | None:
+    if media in ("*/*", "application/*"):
+        media = JSON
+    if media not in (JSON, YAML) and not (media == PROTOBUF and protobuf):
+        return None
+    transform = parameters.get("as", "")
+    if not transform:
+        return Format(media)
+    if not transforms or transform not in _TRANSFORMS or parameters.get("g", META_GROUP) != META_GROUP:
+        return None
+    version = parameters.get("v", "v1")
+    if version not in ("v1", "v1beta1") or (media == PROTOBUF and transform == "Table"):
+        return None
+    return Format(media, "Table" if transform == "Table" else "PartialObjectMetadata", version)

@@ -1,0 +1,121 @@
+"""What a request asks for: verb, resource, name, and the parameters every verb shares.
+
+Owns the reading of paths and queries. Called once per request by the pipeline. Pure.
+Source: apiserver's pkg/endpoints/request/requestinfo.go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from steersman.api.errors import bad_request
+
+_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NAMESPACE_SUBRESOURCES = ("status", "finalize")
+_TRUE = ("true", "True", "TRUE", "1", "t", "T")
+
+
+@dataclass(slots=True)
+class RequestInfo:
+    """A request's target. For a path that is no resource only `verb` (the method, lower case) and `path` are set."""
+
+    path: str
+    verb: str
+    is_resource: bool = False
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    rest: str = ""  # what follows the subresource, still encoded: only `proxy` has it
+
+    @property
+    def api_version(self) -> str:
+        """`v1`, or `group/version`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class Query:
+    """Query parameters; of several with one name the first counts, as in Go's url.Values.Get."""
+
+    def __init__(self, text: str) -> None:
+        self._pairs = parse_qsl(text, keep_blank_values=True) if text else []
+
+    def get(self, name: str) -> str:
+        """The first value, "" when absent."""
+        return next((value for key, value in self._pairs if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        """Every value."""
+        return [value for key, value in self._pairs if key == name]
+
+    def has(self, name: str) -> bool:
+        """Whether the parameter was given at all."""
+        return any(key == name for key, _ in self._pairs)
+
+    def flag(self, name: str) -> bool:
+        """A boolean; present without a value is true, as in the original's conversion."""
+        if not self.has(name):
+            return False
+        value = self.get(name)
+        return value == "" or value in _TRUE
+
+    def number(self, name: str) -> int | None:
+        """A whole number, None when absent. Raises ApiError 400."""
+        value = self.get(name)
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+
+
+def resolve(method: str, path: str, query: Query) -> RequestInfo:
+    """What `method` on `path` (percent-encoded) asks for."""
+    parts = path.split("/")
+    if len(parts) > 1 and parts[-1] == "":
+        parts.pop()
+    decoded = parts if "%" not in path else [unquote(part) for part in parts]
+    if len(decoded) > 3 and decoded[1] == "api":
+        group, version, rest, raw = "", decoded[2], decoded[3:], parts[3:]
+    elif len(decoded) > 4 and decoded[1] == "apis":
+        group, version, rest, raw = decoded[2], decoded[3], decoded[4:], parts[4:]
+    else:
+        return RequestInfo(path, method.lower())
+    info = RequestInfo(path, _VERBS.get(method, ""), True, group, version)
+    if rest[0] == "watch" and len(rest) > 1:  # the old spelling: /api/v1/watch/...
+        info.verb, rest, raw = "watch", rest[1:], raw[1:]
+    if rest[0] == "namespaces" and len(rest) > 1:
+        info.namespace = rest[1]
+        if len(rest) > 2 and rest[2] not in _NAMESPACE_SUBRESOURCES:
+            rest, raw = rest[2:], raw[2:]
+    info.resource = rest[0]
+    info.name = rest[1] if len(rest) > 1 else ""
+    info.subresource = rest[2] if len(rest) > 2 else ""
+    info.rest = "/".join(raw[3:])
+    if info.subresource == "proxy" and path.endswith("/") and info.rest:
+        info.rest += "/"
+    _settle_verb(info, query)
+    return info
+
+
+def _settle_verb(info: RequestInfo, query: Query) -> None:
+    """get of a collection is list, or watch; delete of one is deletecollection."""
+    if info.verb == "get" and not info.subresource:
+        if query.flag("watch"):
+            info.verb = "watch"
+            if not info.name and (name := _named(query)):
+                info.name = ""
+                info.rest = name
+        elif not info.name:
+            info.verb = "list"
+    elif info.verb == "delete" and not info.name:
+        info.verb = "deletecollection"
+
+
+def _named(query: Query) -> str:
+    selector = query.get("fieldSelector")
+    return selector.removeprefix("metadata.name=") if selector.startswith("metadata.name=") else ""

@@ -1,0 +1,171 @@
+"""Objects in the store: keys, caches, and writes by compare-and-swap.
+
+Owns the mapping from a kind and a name to a key, one cache per resource, and the retry of a write whose object changed
+meanwhile. Called by the verbs. It knows nothing of defaults, validation or admission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from steersman.api import errors
+from steersman.api.kind import Kind
+from steersman.apiserver.cache import Cache, Item, to_value
+from steersman.lib.clock import Clock
+from steersman.store.interface import (
+    Event,
+    KeyExists,
+    RevisionConflict,
+    Store,
+    StoreUnavailable,
+)
+
+T = TypeVar("T")
+
+_RETRIES = 50
+
+
+class Storage:
+    """Every resource's objects. One watch on the store feeds all caches."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._caches: dict[tuple[str, str], Cache] = {}
+        self._stop: Callable[[], None] | None = None
+        self.on_change: list[Callable[[Kind, Sequence[Event]], None]] = []
+
+    @property
+    def revision(self) -> int:
+        """The newest revision, which every read reflects."""
+        return self._store.revision
+
+    @property
+    def store(self) -> Store:
+        """The store itself, for reading the past."""
+        return self._store
+
+    async def start(self) -> None:
+        """Begin to follow the store; call `open` for each kind afterwards."""
+        self._stop = await self._store.watch("/", self._store.revision, self._events)
+
+    async def open(self, kind: Kind) -> Cache:
+        """Load a kind's objects; again with a changed kind updates how they are read."""
+        location = kind.storage_location
+        cache = self._caches.get(location)
+        if cache is None:
+            page = await self._store.list(f"/{location[0] or 'core'}/{location[1]}/")
+            cache = self._caches.get(location)
+            if cache is None:
+                cache = self._caches[location] = Cache(kind, page.entries, page.revision)
+                for change in await self._missed(location, page.revision):
+                    cache.apply([change])
+        elif kind.custom:
+            cache.set_kind(kind)
+        return cache
+
+    async def _missed(self, location: tuple[str, str], revision: int) -> list[Event]:
+        """Writes between the list and the cache's appearance; none with a store that answers at once."""
+        missed: list[Event] = []
+        stop = await self._store.watch(f"/{location[0] or 'core'}/{location[1]}/", revision, missed.extend)
+        stop()
+        return missed
+
+    def cache(self, kind: Kind) -> Cache:
+        """The kind's cache. Raises KeyError before `open`."""
+        return self._caches[kind.storage_location]
+
+    def close_kind(self, kind: Kind) -> None:
+        """Forget a custom kind's cache."""
+        self._caches.pop(kind.storage_location, None)
+
+    def _events(self, events: Sequence[Event]) -> None:
+        """The store's sink: hand each run of events to its cache."""
+        for event in events:
+            _, group, plural, _ = event.key.split("/", 3)
+            cache = self._caches.get(("" if group == "core" else group, plural))
+            if cache is not None:
+                cache.apply((event,))
+                for listener in self.on_change:
+                    listener(cache.kind.kind, (event,))
+
+    @staticmethod
+    def prefix(kind: Kind, namespace: str = "") -> str:
+        """What the keys of a collection begin with."""
+        group, plural = kind.storage_location
+        return f"/{group or 'core'}/{plural}/{namespace}/" if namespace else f"/{group or 'core'}/{plural}/"
+
+    @staticmethod
+    def key(kind: Kind, namespace: str, name: str) -> str:
+        """One object's key."""
+        group, plural = kind.storage_location
+        where = f"{namespace}/{name}" if kind.namespaced else name
+        return f"/{group or 'core'}/{plural}/{where}"
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Item | None:
+        """One object, now."""
+        return self._caches[kind.storage_location].get(self.key(kind, namespace, name))
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Item:
+        """One object, now. Raises ApiError NotFound."""
+        item = self.find(kind, namespace, name)
+        if item is None:
+            raise errors.not_found(kind.group, kind.plural, name)
+        return item
+
+    async def create(self, kind: Kind, obj: dict[str, object]) -> Item:
+        """Write a new object. Raises ApiError AlreadyExists."""
+        meta = obj["metadata"]
+        assert isinstance(meta, dict)
+        key = self.key(kind, meta.get("namespace", ""), meta["name"])
+        try:
+            revision = await self._store.create(key, to_value(obj))
+        except KeyExists:
+            raise errors.already_exists(kind.group, kind.plural, meta["name"]) from None
+        except StoreUnavailable as error:
+            raise errors.internal(str(error)) from error
+        return self._written(kind, key, revision)
+
+    def _written(self, kind: Kind, key: str, revision: int) -> Item:
+        """The item of a write of ours; when it was overwritten already, the newer one serves as well."""
+        item = self._caches[kind.storage_location].get(key)
+        if item is None:
+            raise errors.not_found(kind.group, kind.plural, key.rpartition("/")[2])
+        return item
+
+    async def replace(self, kind: Kind, item: Item, obj: dict[str, object]) -> Item | None:
+        """Write `obj` over `item`; the same item when nothing changed, None when somebody else was first."""
+        value = to_value(obj)
+        if value == self._stored(item):
+            return item
+        key = self.key(kind, item.namespace, item.name)
+        try:
+            revision = await self._store.update(key, value, item.revision)
+        except RevisionConflict:
+            return None
+        except StoreUnavailable as error:
+            raise errors.internal(str(error)) from error
+        return self._written(kind, key, revision)
+
+    @staticmethod
+    def _stored(item: Item) -> bytes:
+        """The bytes that the store holds for an item: without its resourceVersion."""
+        start = len(b'"metadata":{"resourceVersion":"')
+        end = item.tail.index(b'"', start) + 2
+        return item.kind.prefix + b'"metadata":{' + item.tail[end:]
+
+    async def remove(self, kind: Kind, item: Item) -> Item | None:
+        """Delete `item`; returns it as of its deletion, None when somebody else changed it first."""
+        try:
+            revision = await self._store.delete(self.key(kind, item.namespace, item.name), item.revision)
+        except RevisionConflict:
+            return None
+        except StoreUnavailable as error:
+            raise errors.internal(str(error)) from error
+        return item.at(revision)
+
+    async def close(self) -> None:
+        """Stop following the store."""
+        if self._stop is not None:
+            self._stop()

@@ -1,0 +1,102 @@
+"""The four access reviews: may somebody do something?
+
+Source: pkg/registry/authorization.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman.api import errors
+from steersman.api.resource import Object
+from steersman.apiserver.call import Call, User
+from steersman.apiserver.request import RequestInfo
+from steersman.apiserver.verbs.write import body_of, options
+from steersman.lib.http.messages import Response
+
+
+async def self_subject_access_review(server: Any, call: Call) -> Response:
+    """May I?"""
+    return _review(server, call, call.user)
+
+
+async def subject_access_review(server: Any, call: Call) -> Response:
+    """May they?"""
+    return _review(server, call, None)
+
+
+async def local_subject_access_review(server: Any, call: Call) -> Response:
+    """May they, in this namespace?"""
+    return _review(server, call, None, call.info.namespace)
+
+
+def _review(server: Any, call: Call, user: User | None, namespace: str = "") -> Response:
+    options(call)
+    body = body_of(call)
+    spec = body.get("spec") or {}
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    _check(call, spec, user, resource, path)
+    if namespace and (resource or {}).get("namespace") != namespace:
+        text = "must match metadata.namespace"
+        found = errors.FieldError(
+            "FieldValueInvalid",
+            "spec.resourceAttributes.namespace",
+            f'Invalid value: "{(resource or {}).get("namespace", "")}": {text}',
+        )
+        raise errors.invalid(call.kind.group, call.kind.kind, "", [found])
+    who = user or User(
+        spec.get("user", ""),
+        tuple(spec.get("groups") or ()),
+        spec.get("uid", ""),
+        {key: tuple(values) for key, values in (spec.get("extra") or {}).items()},
+    )
+    why = server.authorizer(who, _asked(resource, path))
+    reason = getattr(server.authorizer, "reason", lambda *_: "")
+    body["metadata"] = {"creationTimestamp": None}
+    body["status"] = {"allowed": why is None}
+    if text := (reason(who, _asked(resource, path)) if why is None else why):
+        body["status"]["reason"] = text
+    return call.document(201, body)
+
+
+def _check(call: Call, spec: Object, user: User | None, resource: Object | None, path: Object | None) -> None:
+    problems = []
+    if (resource is None) == (path is None):
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        problems.append(errors.FieldError("FieldValueInvalid", "spec.resourceAttributes", f"Invalid value: {text}"))
+    if user is None and not spec.get("user") and not spec.get("groups"):
+        text = 'Invalid value: "": at least one of user or group must be specified'
+        problems.append(errors.FieldError("FieldValueInvalid", "spec.user", text))
+    if problems:
+        raise errors.invalid(call.kind.group, call.kind.kind, "", problems)
+
+
+def _asked(resource: Object | None, path: Object | None) -> RequestInfo:
+    if resource is not None:
+        return RequestInfo(
+            "",
+            resource.get("verb", ""),
+            True,
+            resource.get("group", ""),
+            resource.get("version", ""),
+            resource.get("resource", ""),
+            resource.get("subresource", ""),
+            resource.get("namespace", ""),
+            resource.get("name", ""),
+        )
+    path = path or {}
+    return RequestInfo(path.get("path", ""), path.get("verb", ""))
+
+
+async def self_subject_rules_review(server: Any, call: Call) -> Response:
+    """Everything I may do in a namespace."""
+    options(call)
+    body = body_of(call)
+    namespace = (body.get("spec") or {}).get("namespace", "")
+    if not namespace:
+        raise errors.bad_request("no namespace on request")
+    rules = getattr(server.authorizer, "rules", None)
+    resources, paths = rules(call.user, namespace) if rules is not None else ([], [])
+    body["metadata"] = {"creationTimestamp": None}
+    body["status"] = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": rules is None}
+    return call.document(201, body)

@@ -1,0 +1,76 @@
+"""pods/binding: assign a pod to a node, once.
+
+Source: pkg/registry/core/pod/storage/storage.go (BindingREST).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman.api import errors
+from steersman.api.resource import Object
+from steersman.apiserver.call import Call
+from steersman.apiserver.verbs.write import body_of, options, update_object
+from steersman.lib.clock import rfc3339
+from steersman.lib.http.messages import Response
+
+_SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+async def binding(server: Any, call: Call) -> Response:
+    """POST pods/NAME/binding."""
+    if call.info.verb != "create":
+        raise errors.method_not_allowed("", "pods/binding", call.info.verb)
+    body = body_of(call, kind="Binding", group="", version="v1")
+    return await _bind(server, call, body, call.info.name)
+
+
+async def binding_in_body(server: Any, call: Call) -> Response:
+    """POST bindings: the pod is the one that the body names."""
+    body = body_of(call, kind="Binding", group="", version="v1")
+    pods = call.services.registry.by_resource("", "v1", "pods")
+    return await _bind(server, server.call_for(call, kind=pods), body, body.get("metadata", {}).get("name", ""))
+
+
+async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
+    options(call)
+    target, meta = body.get("target") or {}, body.get("metadata") or {}
+    if target.get("kind") not in ("", None, "Node"):
+        raise errors.invalid("", "Binding", name, [errors.FieldError(
+            "FieldValueNotSupported", "target.kind",
+            f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"', target["kind"])])  # fmt: skip
+    if not target.get("name"):
+        required = errors.FieldError("FieldValueRequired", "target.name", "Required value")
+        raise errors.invalid("", "Binding", name, [required])
+    item = call.storage.get(call.kind, call.info.namespace, name)
+
+    def change(pod: Object) -> Object:
+        if (uid := meta.get("uid")) and uid != pod["metadata"]["uid"]:
+            text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod['metadata']['uid']}"
+            raise errors.conflict("", "pods", name, text)
+        _assign(call, pod, target["name"], meta.get("annotations") or {})
+        return pod
+
+    call.info.subresource = "binding"
+    await update_object(call, item, change, retry=True)
+    return call.document(201, _SUCCESS)
+
+
+def _assign(call: Call, pod: Object, node: str, annotations: Object) -> None:
+    name, spec, status = pod["metadata"]["name"], pod["spec"], pod.setdefault("status", {})
+    if pod["metadata"].get("deletionTimestamp"):
+        raise errors.conflict("", "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise errors.conflict("", "pods/binding", name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise errors.conflict("", "pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
+    spec["nodeName"] = node
+    if annotations:
+        pod["metadata"]["annotations"] = {**(pod["metadata"].get("annotations") or {}), **annotations}
+    now = rfc3339(call.services.clock.now())
+    conditions = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    if generation := pod["metadata"].get("generation"):
+        scheduled["observedGeneration"] = generation
+    status["conditions"] = [*conditions, scheduled]
+    status.pop("nominatedNodeName", None)

@@ -1,0 +1,75 @@
+"""serviceaccounts/token: a signed token for a service account, bound to an object if asked.
+
+Source: KEP-1205; pkg/registry/core/serviceaccount/storage/token.go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman.api import errors
+from steersman.api.resource import Object
+from steersman.apiserver.call import Call
+from steersman.apiserver.verbs.write import body_of, options
+from steersman.lib.clock import rfc3339
+from steersman.lib.http.messages import Response
+
+_LEAST, _DEFAULT, _MOST = 600, 3600, 1 << 32
+_BOUND = {"Pod": ("", "pods"), "Secret": ("", "secrets"), "Node": ("", "nodes")}
+
+
+async def token(server: Any, call: Call) -> Response:
+    """POST serviceaccounts/NAME/token."""
+    if call.info.verb != "create":
+        raise errors.method_not_allowed("", "serviceaccounts/token", call.info.verb)
+    options(call)
+    body = body_of(call, kind="TokenRequest", group="authentication.k8s.io", version="v1")
+    account = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
+    issuer = call.services.extras["tokens"]
+    spec = body.setdefault("spec", {})
+    seconds = spec.get("expirationSeconds") or _DEFAULT
+    if not _LEAST <= seconds <= _MOST:
+        text = (
+            "may not specify a duration less than 10 minutes"
+            if seconds < _LEAST
+            else "may not specify a duration larger than 2^32 seconds"
+        )
+        found = errors.FieldError(
+            "FieldValueInvalid", "spec.expirationSeconds", f"Invalid value: {seconds}: {text}", seconds
+        )
+        raise errors.invalid("authentication.k8s.io", "TokenRequest", "", [found])
+    audiences = spec.get("audiences") or [issuer.issuer]
+    bound = _bound(call, spec.get("boundObjectRef"), account)
+    now = call.services.clock.now()
+    signed = issuer.sign(account, audiences, int(seconds), now, bound)
+    spec |= {"audiences": audiences, "expirationSeconds": seconds}
+    body["metadata"] = {
+        "name": call.info.name,
+        "namespace": call.info.namespace,
+        "creationTimestamp": rfc3339(now),
+    }
+    body["status"] = {"token": signed, "expirationTimestamp": rfc3339(now + seconds)}
+    return call.document(201, body)
+
+
+def _bound(call: Call, reference: Object | None, account: Object) -> tuple[str, str, str, Object | None] | None:
+    """(kind, name, uid, object) of what the token lives and dies with. Raises ApiError."""
+    if not reference:
+        return None
+    kind, name = reference.get("kind", ""), reference.get("name", "")
+    if kind not in _BOUND:
+        text = f"cannot bind token for serviceaccount to object of type {reference.get('apiVersion')}, Kind={kind}"
+        raise errors.bad_request(text)
+    resource = call.services.registry.find(*_BOUND[kind])
+    assert resource is not None
+    item = call.storage.get(resource, call.info.namespace if resource.namespaced else "", name)
+    obj = item.obj()
+    uid = reference.get("uid") or obj["metadata"]["uid"]
+    if uid != obj["metadata"]["uid"]:
+        text = f"the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        raise errors.conflict(resource.group, resource.plural, name, text)
+    owner = obj.get("spec", {}).get("serviceAccountName")
+    if kind == "Pod" and owner != account["metadata"]["name"]:
+        text = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to pod running with different serviceaccount name.'
+        raise errors.bad_request(text)
+    return kind, name, uid, obj

@@ -1,0 +1,27 @@
+"""create."""
+
+from __future__ import annotations
+
+from steersman.api import errors
+from steersman.apiserver.cache import Item
+from steersman.apiserver.call import Call
+from steersman.apiserver.verbs.write import body_of, create_object, options
+from steersman.lib.http.messages import Response
+
+
+async def create(call: Call) -> Response:
+    """A new object: 201 with it as stored."""
+    options(call)
+    if call.kind.namespaced and not call.info.namespace:
+        raise errors.bad_request("an empty namespace may not be set during creation")
+    made = await create_object(call, body_of(call))
+    return answer(call, 201, made)
+
+
+def answer(call: Call, status: int, made: Item | dict[str, object]) -> Response:
+    """The object as stored, or as it would be."""
+    if isinstance(made, Item):
+        return call.respond(status, call.encoder().object(made))
+    from steersman.apiserver.encode import in_medium
+
+    return call.respond(status, in_medium(call.encoder().convert(made), call.format))

@@ -1,0 +1,191 @@
+"""delete and deletecollection.
+
+Owns grace periods, preconditions, finalizers and propagation. Source: apiserver's registry/rest/delete.go and
+registry/generic/registry/store.go, the pod strategy's CheckGracefulDelete, the namespace storage's Delete.
+"""
+
+from __future__ import annotations
+
+from steersman.api import errors, meta
+from steersman.api.errors import ApiError
+from steersman.api.resource import Object
+from steersman.api.schema.body import GroupVersionKind, read
+from steersman.apiserver.cache import Item
+from steersman.apiserver.call import Call
+from steersman.apiserver.verbs.create import answer
+from steersman.apiserver.verbs.read import selection
+from steersman.apiserver.verbs.write import modified
+from steersman.lib.clock import parse_rfc3339, rfc3339
+from steersman.lib.http.messages import Response
+
+_RETURNS_OBJECT = frozenset({("", "Pod"), ("", "Namespace"), ("", "Service"), ("", "ServiceAccount")})
+
+
+def _options(call: Call) -> Object:
+    """DeleteOptions from body and query. Raises ApiError."""
+    given: Object = {}
+    if call.request.body:
+        media = call.request.header("content-type") or ""
+        wanted = GroupVersionKind("", "v1", "DeleteOptions")
+        given = _read_options(call, wanted, media)
+    query = call.query
+    if (grace := query.number("gracePeriodSeconds")) is not None:
+        given["gracePeriodSeconds"] = grace
+    if policy := query.get("propagationPolicy"):
+        given["propagationPolicy"] = policy
+    if query.has("orphanDependents"):
+        given["orphanDependents"] = query.flag("orphanDependents")
+    if dry := query.all("dryRun"):
+        given["dryRun"] = dry
+    if problems := meta.validate_delete_options(given):
+        raise errors.invalid("meta.k8s.io", "DeleteOptions", "", problems)
+    call.options = given
+    call.dry_run = bool(given.get("dryRun"))
+    return given
+
+
+def _read_options(call: Call, wanted: GroupVersionKind, media: str) -> Object:
+    if "protobuf" in media:
+        from steersman.api import protobuf
+
+        try:
+            return protobuf.decode(call.request.body, "v1", "DeleteOptions")[1]
+        except protobuf.ProtobufError as error:
+            raise errors.bad_request(str(error)) from None
+    return read(call.services.decoders, wanted, call.request.body, media, "Ignore").obj
+
+
+async def delete(call: Call) -> Response:
+    """Delete one object: a Status when it is gone, the object while something keeps it."""
+    options = _options(call)
+    item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    result, gone = await delete_item(call, item, options)
+    if gone and (call.kind.group, call.kind.kind) not in _RETURNS_OBJECT:
+        details: Object = {
+            "name": item.name,
+            "group": call.kind.group,
+            "kind": call.kind.plural,
+            "uid": item.obj()["metadata"]["uid"],
+        }
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {key: value for key, value in details.items() if value},
+        }
+        return call.document(200, status)
+    return answer(call, 200, result)
+
+
+async def delete_collection(call: Call) -> Response:
+    """Delete everything that is selected; answers with what that was."""
+    options = _options(call)
+    chosen = selection(call)
+    prefix = call.storage.prefix(call.kind, chosen.namespace if call.kind.namespaced else "")
+    items = [item for _, item in list(call.storage.cache(call.kind).items(prefix)) if chosen.matches(item)]
+    for item in items:
+        try:
+            await delete_item(call, item, options)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+    encoder = call.encoder()
+    return call.respond(200, encoder.list(items, {"resourceVersion": str(call.storage.revision)}))
+
+
+async def delete_item(call: Call, item: Item, options: Object) -> tuple[Item | Object, bool]:
+    """Delete, or mark as being deleted; returns the object and whether it is gone."""
+    call.operation = "DELETE"
+    for _ in range(100):
+        obj = item.obj()
+        _check_preconditions(call, item, obj, options)
+        await call.services.admission.validate(call, None, obj)
+        grace = _grace(call, obj, options)
+        _set_finalizers(obj, options)
+        keeps = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
+        if grace == 0 and not keeps:
+            if call.dry_run:
+                return obj, True
+            gone = await call.storage.remove(call.kind, item)
+            if gone is not None:
+                return gone, True
+        else:
+            _mark(call, obj, grace)
+            if call.dry_run:
+                return obj, False
+            kept = await call.storage.replace(call.kind, item, obj)
+            if kept is not None:
+                return kept, False
+        item = call.storage.get(call.kind, item.namespace, item.name)
+    raise modified(call.kind, item.name)
+
+
+def _check_preconditions(call: Call, item: Item, obj: Object, options: Object) -> None:
+    conditions = options.get("preconditions") or {}
+    uid, version = conditions.get("uid"), conditions.get("resourceVersion")
+    real = obj["metadata"]["uid"]
+    if uid is not None and uid != real:
+        text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {real}"
+    elif version is not None and version != str(item.revision):
+        text = (
+            f"Precondition failed: ResourceVersion in precondition: {version}, "
+            f"ResourceVersion in object meta: {item.revision}"
+        )
+    else:
+        return
+    raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)
+
+
+def _grace(call: Call, obj: Object, options: Object) -> int:
+    """Seconds that the object's deletion may take; only pods have any."""
+    if (call.kind.group, call.kind.kind) != ("", "Pod"):
+        return 0
+    spec, given = obj.get("spec") or {}, options.get("gracePeriodSeconds")
+    grace = given if given is not None else spec.get("terminationGracePeriodSeconds", 30)
+    if grace < 0:
+        grace = 1
+    phase = (obj.get("status") or {}).get("phase")
+    if not spec.get("nodeName") or phase in ("Succeeded", "Failed"):
+        return 0
+    pending = obj["metadata"].get("deletionGracePeriodSeconds")
+    if obj["metadata"].get("deletionTimestamp") and pending is not None:
+        return min(grace, pending) if given is not None else pending
+    return int(grace)
+
+
+def _set_finalizers(obj: Object, options: Object) -> None:
+    """`orphan` and `foregroundDeletion` as the propagation policy asks; without one, as they are."""
+    policy = options.get("propagationPolicy")
+    if policy is None and options.get("orphanDependents") is not None:
+        policy = "Orphan" if options["orphanDependents"] else "Background"
+    if policy is None:
+        return
+    metadata = obj["metadata"]
+    kept = [name for name in metadata.get("finalizers") or () if name not in (meta.ORPHAN, meta.FOREGROUND)]
+    added = {"Orphan": [meta.ORPHAN], "Foreground": [meta.FOREGROUND]}.get(policy, [])
+    finalizers = kept + added
+    if finalizers:
+        metadata["finalizers"] = finalizers
+    else:
+        metadata.pop("finalizers", None)
+
+
+def _has_spec_finalizers(obj: Object) -> bool:
+    return obj["kind"] == "Namespace" and bool((obj.get("spec") or {}).get("finalizers"))
+
+
+def _mark(call: Call, obj: Object, grace: int) -> None:
+    """Set the deletion stamps, or bring them forward; a namespace becomes Terminating."""
+    metadata, now = obj["metadata"], call.services.clock.now()
+    due = rfc3339(now + grace)
+    old = metadata.get("deletionTimestamp")
+    if old is None or parse_rfc3339(due) < parse_rfc3339(old):
+        if old is None and metadata.get("generation"):
+            metadata["generation"] += 1
+        metadata["deletionTimestamp"] = due
+        metadata["deletionGracePeriodSeconds"] = grace
+    elif grace < (metadata.get("deletionGracePeriodSeconds") or 0):
+        metadata["deletionGracePeriodSeconds"] = grace
+    if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1":
+        obj.setdefault("status", {})["phase"] = "Terminating"

@@ -1,0 +1,133 @@
+"""patch: JSON patch, merge patch, strategic merge patch, server-side apply.
+
+Owns the choice by Content-Type and the retry on a lost race. Source: apiserver's handlers/patch.go.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from steersman.api import errors
+from steersman.api.patch import json, merge, strategic
+from steersman.api.resource import Object
+from steersman.api.schema.body import GroupVersionKind, read
+from steersman.api.schema.yaml import YamlError, load
+from steersman.apiserver.cache import encode
+from steersman.apiserver.call import Call
+from steersman.apiserver.verbs.create import answer
+from steersman.apiserver.verbs.write import create_object, options, settle_name, settle_namespace, update_object
+from steersman.lib.http.messages import Response
+
+TYPES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
+}
+
+
+async def patch(call: Call) -> Response:
+    """200 with the object as stored; 201 when an apply created it."""
+    media = (call.request.header("content-type") or "").partition(";")[0].strip()
+    kind = TYPES.get(media)
+    if kind is None or (kind == "strategic" and call.kind.custom):
+        accepted = [name for name, short in TYPES.items() if not (short == "strategic" and call.kind.custom)]
+        raise errors.unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
+        )
+    options(call, patch=kind)
+    if kind == "apply":
+        return await _apply(call)
+    item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    document = _document(call)
+
+    def change(current: Object) -> Object:
+        return _typed(call, _patched(call, kind, current, document))
+
+    return answer(call, 200, await update_object(call, item, change, retry=True))
+
+
+def _document(call: Call) -> object:
+    try:
+        return msgspec.json.decode(call.request.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.bad_request(f"error decoding patch: {error}") from None
+
+
+def _patched(call: Call, kind: str, current: Object, document: object) -> Object:
+    if kind == "json":
+        return json.apply(current, document)
+    if kind == "merge":
+        if not isinstance(document, dict):
+            raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+        return merge.apply(current, document)
+    if not isinstance(document, dict):
+        raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+    schemas = call.services.registry.schemas
+    return strategic.apply(current, document, schemas, schemas.of(call.kind.group, call.version, call.kind.kind))
+
+
+def _typed(call: Call, obj: Object) -> Object:
+    """The patched object through the decoder: types are checked, unknown fields reported."""
+    wanted = GroupVersionKind(call.kind.group, call.version, call.kind.kind)
+    obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
+    found = read(call.services.decoders, wanted, encode(obj), validation=call.query.get("fieldValidation") or "Warn")
+    call.warnings[:] = found.warnings
+    settle_namespace(call, found.obj)
+    settle_name(call, found.obj)
+    return found.obj
+
+
+async def _apply(call: Call) -> Response:
+    """Server-side apply: the fields a manager wants, merged with everybody else's (KEP-555)."""
+    try:
+        wanted = load(call.request.body)
+    except YamlError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    if not isinstance(wanted, dict):
+        raise errors.bad_request("error decoding YAML: the body is not an object")
+    _check_claim(call, wanted)
+    settle_namespace(call, wanted)
+    settle_name(call, wanted)
+    if (wanted["metadata"]).get("managedFields"):
+        raise errors.bad_request("metadata.managedFields must be nil")
+    applied = _typed(call, wanted)
+    item = call.storage.find(call.kind, call.info.namespace, call.info.name)
+    if item is None:
+        if call.info.subresource:
+            raise errors.not_found(call.kind.group, call.kind.plural, call.info.name)
+        if applied["metadata"].get("resourceVersion"):
+            raise errors.conflict(
+                call.kind.group, call.kind.plural, call.info.name, "cannot create an object with a resourceVersion"
+            )
+        call.options["applied"] = applied
+        return answer(call, 201, await create_object(call, _copy(applied)))
+
+    def change(current: Object) -> Object:
+        from steersman.api.patch import apply
+
+        merged = apply.merge(
+            call.kind, call.version, call.services.registry.schemas, current, _copy(applied),
+            manager=str(call.options["fieldManager"]), force=bool(call.options.get("force")),
+            subresource=call.info.subresource, now=call.services.clock.now(),
+        )  # fmt: skip
+        call.options["merged"] = True
+        return merged
+
+    return answer(call, 200, await update_object(call, item, change, retry=True))
+
+
+def _copy(obj: Object) -> Object:
+    copied: Object = msgspec.json.decode(encode(obj))
+    return copied
+
+
+def _check_claim(call: Call, wanted: Object) -> None:
+    expected = (call.kind.api_version(call.version), call.kind.kind)
+    given = (wanted.get("apiVersion"), wanted.get("kind"))
+    if not given[1]:
+        raise errors.bad_request("invalid object type: Object 'Kind' is missing")
+    if given != expected:
+        raise errors.bad_request(
+            f"invalid object type: {given[0]}, Kind={given[1]} was given, {expected[0]}, Kind={expected[1]} is expected"
+        )

@@ -1,0 +1,241 @@
+"""get and list.
+
+Owns resourceVersion semantics of reads, selectors, chunking with snapshot tokens. Source: apiserver's GetOptions and
+ListOptions handling, "Resource Versions" and "Retrieving large results sets in chunks" in the API concepts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from steersman.api import errors, fields, labels
+from steersman.api.errors import ApiError, FieldError
+from steersman.api.fields import FieldSelector
+from steersman.api.labels import Selector
+from steersman.api.resource import Object
+from steersman.apiserver.cache import Item
+from steersman.apiserver.call import Call
+from steersman.lib.http.messages import Response
+from steersman.store.interface import Compacted
+
+Match = Callable[[Item], bool]
+
+_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects of a collection are wanted."""
+
+    labels: Selector
+    fields: FieldSelector
+    namespace: str
+    name: str = ""
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.labels.everything and self.fields.everything and not self.name
+
+    def matches(self, item: Item) -> bool:
+        """Whether an object is wanted."""
+        if self.namespace and item.namespace != self.namespace:
+            return False
+        if self.name and item.name != self.name:
+            return False
+        if any((item.field(term.field) == term.value) is not term.equal for term in self.fields.terms):
+            return False
+        return self.labels.everything or self.labels.matches(item.labels)
+
+
+def selection(call: Call) -> Selection:
+    """The request's selectors. Raises ApiError 400."""
+    try:
+        chosen = labels.parse(call.query.get("labelSelector"))
+    except ValueError as error:
+        raise errors.bad_request(str(error)) from None
+    try:
+        where = fields.select(call.query.get("fieldSelector"), call.kind)
+    except ValueError as error:
+        raise errors.bad_request(str(error)) from None
+    return Selection(chosen, where, call.info.namespace)
+
+
+def get(call: Call) -> Response:
+    """One object."""
+    item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    if (version := call.query.get("resourceVersion")) not in ("", "0"):
+        check_not_future(call, parse_version(version))
+    return call.respond(200, call.encoder().object(item))
+
+
+def parse_version(text: str) -> int:
+    """A resourceVersion. Raises ApiError 400."""
+    if text.isdecimal() and len(text) < 20:
+        return int(text)
+    raise invalid_option("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+
+
+def check_not_future(call: Call, version: int) -> None:
+    """Raises the 504 of a version that this server has not reached."""
+    current = call.storage.revision
+    if version > current:
+        raise ApiError(
+            504,
+            "Timeout",
+            f"Too large resource version: {version}, current: {current}",
+            {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+             "retryAfterSeconds": 1},
+        )  # fmt: skip
+
+
+def invalid_option(field: str, value: str, detail: str, kind: str = "FieldValueInvalid") -> ApiError:
+    """422 for a bad ListOptions parameter."""
+    prefix = "Forbidden: " if kind == "FieldValueForbidden" else f'Invalid value: "{value}": '
+    return errors.invalid("meta.k8s.io", "ListOptions", "", [FieldError(kind, field, prefix + detail, value)])
+
+
+async def list_(call: Call) -> Response:
+    """A collection, or a chunk of it."""
+    chosen = selection(call)
+    limit = call.query.number("limit") or 0
+    token = call.query.get("continue")
+    match = call.query.get("resourceVersionMatch")
+    version = call.query.get("resourceVersion")
+    _check_options(version, match, token, watch=False)
+    storage, kind = call.storage, call.kind
+    prefix = storage.prefix(kind, chosen.namespace if kind.namespaced else "")
+    if token:
+        return await _resume(call, chosen, limit, token, prefix)
+    if version not in ("", "0"):
+        wanted = parse_version(version)
+        check_not_future(call, wanted)
+        if match == "Exact" or (limit and not match and wanted):
+            return await _snapshot(call, chosen, limit, prefix, wanted, "")
+    if call.query.get("limit") and limit < 0:
+        raise invalid_option("limit", str(limit), "must be greater than or equal to 0")
+    found, last, more = _take((pair for pair in storage.cache(kind).items(prefix)), chosen, limit)
+    remaining = None
+    if more and chosen.everything:
+        first, end = storage.cache(kind).span(prefix, last)
+        remaining = end - first
+    return _answer(call, found, storage.revision, last if more else "", remaining, prefix)
+
+
+def _check_options(version: str, match: str, token: str, *, watch: bool) -> None:
+    """Source: apimachinery's metav1/validation ValidateListOptions."""
+    if match:
+        if watch:
+            raise invalid_option(
+                "resourceVersionMatch", match, "resourceVersionMatch is forbidden for watch", _FORBIDDEN
+            )
+        if not version:
+            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
+        if token:
+            text = "resourceVersionMatch is forbidden when continue is provided"
+            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
+        if match not in ("Exact", "NotOlderThan"):
+            supported = FieldError(
+                "FieldValueNotSupported",
+                "resourceVersionMatch",
+                f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""',
+                match,
+            )
+            raise errors.invalid("meta.k8s.io", "ListOptions", "", [supported])
+        if match == "Exact" and version == "0":
+            text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
+
+
+_FORBIDDEN = "FieldValueForbidden"
+
+
+def _take(pairs: Iterable[tuple[str, Item]], chosen: Selection, limit: int) -> tuple[list[Item], str, bool]:
+    """Up to `limit` matching items, the last one's key, and whether there are more."""
+    found: list[Item] = []
+    last = ""
+    plain = chosen.everything
+    for key, item in pairs:
+        if not plain and not chosen.matches(item):
+            continue
+        if limit and len(found) == limit:
+            return found, last, True
+        found.append(item)
+        last = key
+    return found, last, False
+
+
+def _answer(call: Call, items: list[Item], revision: int, last: str, remaining: int | None, prefix: str) -> Response:
+    meta: Object = {"resourceVersion": str(revision)}
+    if last:
+        meta["continue"] = _token(revision, last.removeprefix(prefix))
+        if remaining:
+            meta["remainingItemCount"] = remaining
+    return call.respond(200, call.encoder().list(items, meta))
+
+
+def _token(revision: int, start: str) -> str:
+    body = msgspec.json.encode({"v": "meta.k8s.io/v1", "rv": revision, "start": f"{start}\0"})
+    return base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[int, str]:
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        read = msgspec.json.decode(base64.urlsafe_b64decode(padded))
+        revision, start = int(read["rv"]), str(read["start"])
+        if read["v"] != "meta.k8s.io/v1" or "/../" in start:
+            raise ValueError("unknown version")
+    except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError) as error:
+        raise errors.bad_request(f"continue key is not valid: {error}") from None
+    return revision, start.removesuffix("\0")
+
+
+async def _resume(call: Call, chosen: Selection, limit: int, token: str, prefix: str) -> Response:
+    if call.query.get("resourceVersion") not in ("", "0"):
+        raise errors.bad_request("specifying resource version is not allowed when using continue")
+    revision, start = _read_token(token)
+    if revision < 0:  # a token from an expired answer: go on with what is there now
+        found, last, more = _take(call.storage.cache(call.kind).items(prefix, prefix + start), chosen, limit)
+        return _answer(call, found, call.storage.revision, last if more else "", None, prefix)
+    return await _snapshot(call, chosen, limit, prefix, revision, prefix + start)
+
+
+async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revision: int, after: str) -> Response:
+    """The state at a revision. Raises ApiError 410 when it is no longer kept."""
+    try:
+        page = await call.storage.store.list(prefix, after=after, revision=revision)
+    except Compacted:
+        if after:
+            raise ExpiredToken(_EXPIRED, _token(-1, after.removeprefix(prefix))) from None
+        raise errors.gone("The resourceVersion for the provided list is too old.") from None
+    kind = call.storage.cache(call.kind).kind
+    pairs = ((entry.key, kind.item(entry.key, entry.value, entry.revision)) for entry in page.entries)
+    found, last, more = _take(pairs, chosen, limit)
+    remaining = sum(entry.key > last for entry in page.entries) if more and chosen.everything else None
+    return _answer(call, found, revision, last if more else "", remaining, prefix)
+
+
+class ExpiredToken(ApiError):
+    """410 with a token to go on inconsistently."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(410, "Expired", message)
+        self.token = token
+
+    def status(self) -> Object:
+        """The Status, with the new token in its metadata."""
+        status = super().status()
+        status["metadata"] = {"continue": self.token}
+        return status

@@ -1,0 +1,179 @@
+"""watch: events of a collection from a resourceVersion on.
+
+Owns the turning of changes into events for one selection (an update may be an ADDED or a DELETED to it), bookmarks,
+initial events and the end of a watch. An event is encoded and framed once per format and shared.
+Source: apiserver's watch cache; KEP-956 (bookmarks), KEP-3157 (sendInitialEvents).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from steersman.api import errors
+from steersman.api.errors import FieldError
+from steersman.api.resource import Object
+from steersman.apiserver.cache import Change, Item
+from steersman.apiserver.call import Call
+from steersman.apiserver.negotiate import PROTOBUF
+from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
+from steersman.lib.http.messages import Stream, Writer
+from steersman.lib.http.streams import ChunkWriter, frame
+
+BOOKMARK_EVERY = 60.0  # seconds
+_TIMEOUT_LEAST, _TIMEOUT_MOST = 1800, 3600  # seconds, when the client names none
+_INITIAL_END = "k8s.io/initial-events-end"
+
+
+def watch(call: Call) -> Stream:
+    """Start a watch. Raises ApiError before anything is sent when the parameters are wrong."""
+    chosen = selection(call)
+    if not chosen.name and call.info.rest and not chosen.fields.terms:
+        chosen = Selection(chosen.labels, chosen.fields, chosen.namespace, call.info.rest)
+    version, match = call.query.get("resourceVersion"), call.query.get("resourceVersionMatch")
+    initial = call.query.has("sendInitialEvents")
+    _check(match, initial=initial)
+    after = parse_version(version) if version not in ("", "0") else None
+    if after is not None:
+        check_not_future(call, after)
+    wants_state = call.query.flag("sendInitialEvents") if initial else after is None
+    seconds = call.query.number("timeoutSeconds") or call.services.random.randrange(_TIMEOUT_LEAST, _TIMEOUT_MOST)
+    session = _Session(call, chosen, seconds, announces=initial and wants_state)
+    media = call.format.media
+    content = f"{PROTOBUF};stream=watch" if media == PROTOBUF else media
+    headers = [("cache-control", "no-cache, private"), ("content-type", content)]
+    return Stream(200, headers, lambda writer: session.run(writer, None if wants_state else after))
+
+
+def _check(match: str, *, initial: bool) -> None:
+    """Source: apimachinery's metav1/validation ValidateListOptions, for watches."""
+    problems: list[FieldError] = []
+    if initial:
+        if match != "NotOlderThan":
+            text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            problems.append(FieldError("FieldValueForbidden", "resourceVersionMatch", text, match))
+    elif match:
+        text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        problems.append(FieldError("FieldValueForbidden", "resourceVersionMatch", text, match))
+    if problems:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", problems)
+
+
+class _Session:
+    """One watch while it lasts."""
+
+    def __init__(self, call: Call, chosen: Selection, seconds: float, *, announces: bool) -> None:
+        self._call = call
+        self._chosen = chosen
+        self._seconds = seconds
+        self._announces = announces
+        self._encoder = call.encoder()
+        self._share = (call.version, call.format, call.query.get("includeObject"))
+        self._bookmarks = call.query.flag("allowWatchBookmarks")
+        self._cache = call.storage.cache(call.kind)
+        self._everything = chosen.everything and not chosen.namespace
+        self._first = True
+        self._sent = 0
+        self._over = asyncio.Event()
+        self._writer: Writer = None  # type: ignore[assignment]
+        self._send: Callable[[bytes], None] = None  # type: ignore[assignment]
+
+    async def run(self, writer: Writer, after: int | None) -> None:
+        """Send events until the time is up or the client is gone."""
+        self._writer = writer
+        framed = isinstance(writer, ChunkWriter) and writer.chunked
+        self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
+        writer.on_close(self._over.set)
+        stop = self._cache.watch(self._on_change)
+        try:
+            if not self._begin(after):
+                return
+            await self._wait()
+        finally:
+            stop()
+
+    def _unframed(self, framed: bytes) -> None:
+        """For writers that frame themselves: take our own frame off."""
+        start = framed.index(b"\r\n") + 2
+        self._writer.write(framed[start:-2])
+
+    def _begin(self, after: int | None) -> bool:
+        """The state, or what happened since `after`; False when that is no longer known."""
+        try:
+            if after is None:
+                for _, item in self._cache.items(self._call.storage.prefix(self._call.kind, self._chosen.namespace)):
+                    if self._chosen.matches(item):
+                        self._emit("ADDED", item, None)
+                if self._announces:
+                    self._bookmark({_INITIAL_END: "true"})
+                return True
+            past = self._cache.since(after)
+            if past is None:
+                gone = errors.gone(f"too old resource version: {after} ({self._cache.oldest})")
+                self._send(frame(self._encoder.event_of("ERROR", gone.status())))
+                return False
+            for change in past:
+                self._on_change(change)
+        except ConnectionError:
+            return False
+        return True
+
+    async def _wait(self) -> None:
+        clock = self._call.services.clock
+        end = clock.monotonic() + self._seconds
+        while not self._over.is_set() and (left := end - clock.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(min(left, BOOKMARK_EVERY)):
+                    await self._over.wait()
+            except TimeoutError:
+                if self._bookmarks and not self._over.is_set():
+                    try:
+                        self._bookmark({})
+                    except ConnectionError:
+                        return
+
+    def _on_change(self, change: Change) -> None:
+        """Tell the client of a change, as its selection sees it."""
+        try:
+            if self._everything:
+                before, after = change.old is not None, change.new is not None
+            else:
+                before = change.old is not None and self._chosen.matches(change.old)
+                after = change.new is not None and self._chosen.matches(change.new)
+            if after and change.new is not None:
+                self._emit("MODIFIED" if before else "ADDED", change.new, change)
+            elif before and change.old is not None:
+                self._emit("DELETED", self._last_seen(change), change)
+        except ConnectionError:
+            self._over.set()
+
+    @staticmethod
+    def _last_seen(change: Change) -> Item:
+        """What a DELETED event shows: the object's last state with the revision of the change."""
+        assert change.old is not None
+        return change.old.at(change.revision)
+
+    def _emit(self, type: str, item: Item, change: Change | None) -> None:
+        share = None if change is None or (self._call.format.transform == "Table" and self._first) else item
+        key = (type, self._share)
+        if share is not None and type != "DELETED":
+            if share.frames is None:
+                share.frames = {}
+            framed = share.frames.get(key)
+            if framed is None:
+                framed = share.frames[key] = frame(self._encoder.event(type, item))
+        else:
+            framed = frame(self._encoder.event(type, item, first=self._first))
+        self._first = False
+        self._sent = item.revision
+        self._send(framed)
+
+    def _bookmark(self, annotations: dict[str, str]) -> None:
+        """Tell how far the watch has come although nothing may have happened."""
+        kind = self._call.kind
+        meta: Object = {"resourceVersion": str(self._call.storage.revision)}
+        meta |= {"creationTimestamp": None}
+        if annotations:
+            meta["annotations"] = annotations
+        obj = {"kind": kind.kind, "apiVersion": kind.api_version(self._call.version), "metadata": meta}
+        self._send(frame(self._encoder.event_of("BOOKMARK", obj)))

@@ -1,0 +1,246 @@
+"""What create, update and patch share: reading the body, options, the order of the steps.
+
+Owns the one pipeline of every write: decode, default, mutate, prepare, validate, store. Called by the verbs beside it.
+Source: apiserver's registry/rest BeforeCreate and BeforeUpdate, and the handlers' option parsing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from steersman.api import errors, meta
+from steersman.api.errors import ApiError, FieldError
+from steersman.api.kind import Kind, Update
+from steersman.api.resource import Object
+from steersman.api.schema.body import WARN, GroupVersionKind, read
+from steersman.apiserver.cache import Item
+from steersman.apiserver.call import Call
+from steersman.lib.clock import rfc3339
+
+_GENERATED = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no 0 1 3: apimachinery's util/rand
+_NAME_MOST = 63 - 5
+_TRIES = 8
+
+
+def options(call: Call, *, patch: str = "") -> None:
+    """Check and keep dryRun, fieldManager, fieldValidation and force. Raises ApiError."""
+    query = call.query
+    given: Object = {
+        "dryRun": query.all("dryRun"),
+        "fieldManager": query.get("fieldManager"),
+        "fieldValidation": query.get("fieldValidation"),
+    }
+    if query.has("force"):
+        given["force"] = query.flag("force")
+    if problems := meta.validate_options(given, patch=patch):
+        name = "PatchOptions" if patch else ("CreateOptions" if call.info.verb == "create" else "UpdateOptions")
+        raise errors.invalid("meta.k8s.io", name, "", problems)
+    call.options = given
+    call.dry_run = bool(given["dryRun"])
+
+
+def body_of(call: Call, *, kind: str = "", group: str | None = None, version: str = "") -> Object:
+    """The request's body, typed; of the resource's own kind unless another is named. Raises ApiError."""
+    wanted = GroupVersionKind(
+        call.kind.group if group is None else group, version or call.version, kind or call.kind.kind
+    )
+    media = call.request.header("content-type") or ""
+    validation = call.query.get("fieldValidation") or WARN
+    found = read(call.services.decoders, wanted, call.request.body, media, validation)
+    call.warnings += found.warnings
+    return found.obj
+
+
+def to_storage(kind: Kind, obj: Object) -> Object:
+    """The object in the version that is stored, validated and defaulted."""
+    wanted = kind.api_version(kind.storage_version.name)
+    if obj["apiVersion"] != wanted:
+        if kind.convert is not None:
+            obj = kind.convert(obj, wanted)
+        obj["apiVersion"] = wanted
+    return obj
+
+
+def to_served(call: Call, obj: Object) -> Object:
+    """The object in the version of the request."""
+    wanted = call.kind.api_version(call.version)
+    if obj["apiVersion"] != wanted:
+        if call.kind.convert is not None:
+            obj = call.kind.convert(obj, wanted)
+        obj["apiVersion"] = wanted
+    return obj
+
+
+def settle_namespace(call: Call, obj: Object) -> None:
+    """The body's namespace is the path's. Raises ApiError 400 when they differ."""
+    metadata = obj.setdefault("metadata", {})
+    wanted = call.info.namespace if call.kind.namespaced else ""
+    given = metadata.get("namespace", "")
+    if given and given != wanted:
+        if not call.kind.namespaced:
+            metadata.pop("namespace")
+            return
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    if wanted:
+        metadata["namespace"] = wanted
+
+
+def settle_name(call: Call, obj: Object) -> None:
+    """The body's name is the path's. Raises ApiError 400 when they differ."""
+    metadata, wanted = obj["metadata"], call.info.name
+    if not metadata.get("name"):
+        metadata["name"] = wanted
+    if metadata["name"] != wanted:
+        raise errors.bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({wanted})"
+        )
+
+
+async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item | Object:
+    """Everything between a decoded body and a stored object; for a dry run the object as it would be stored."""
+    kind = call.kind
+    call.operation = "CREATE"
+    settle_namespace(call, obj)
+    metadata = obj["metadata"]
+    generate = metadata.get("generateName", "")
+    generated = not metadata.get("name") and bool(generate)
+    obj = to_storage(kind, obj)
+    for left in reversed(range(_TRIES if generated else 1)):
+        if generated:
+            metadata["name"] = generate[:_NAME_MOST] + "".join(call.services.random.choices(_GENERATED, k=5))
+        try:
+            return await _create_named(call, obj, mutate=mutate)
+        except ApiError as error:
+            if not (generated and left and error.reason == "AlreadyExists"):
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Object:
+    kind, services = call.kind, call.services
+    meta.fill(
+        obj, uid=str(uuid.UUID(int=services.random.getrandbits(128), version=4)), now=rfc3339(services.clock.now())
+    )
+    obj["metadata"].pop("resourceVersion", None)
+    kind.default(obj)
+    if mutate:
+        await services.admission.mutate(call, obj, None)
+        kind.default(obj)
+    kind.prepare_create(obj)
+    found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj)
+    if found:
+        raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
+    if kind.warnings is not None:
+        call.warnings += kind.warnings(obj)
+    track(call, obj, None)
+    await services.admission.validate(call, obj, None)
+    for hook in services.extras.get("before_create", {}).get((kind.group, kind.kind), ()):
+        await hook(call, obj)
+    if call.dry_run:
+        if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
+            raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
+        return obj
+    return await call.storage.create(kind, obj)
+
+
+Change = Callable[[Object], Object]
+"""Makes the wanted object from the current one (in the served version); may be called again after a conflict."""
+
+
+async def update_object(call: Call, item: Item, change: Change, *, retry: bool) -> Item | Object:
+    """Apply `change` to `item` and store the result. With `retry` a lost race is run again on the new state."""
+    for _ in range(100):
+        obj = await _updated(call, item, change)
+        if call.dry_run:
+            return obj
+        if _ready_to_go(obj):
+            gone = await call.storage.remove(call.kind, item)
+            if gone is not None:
+                return gone
+        else:
+            written = await call.storage.replace(call.kind, item, obj)
+            if written is not None:
+                return written
+        fresh = call.storage.get(call.kind, item.namespace, item.name)
+        if not retry:
+            raise modified(call.kind, item.name)
+        item = fresh
+    raise modified(call.kind, item.name)
+
+
+def modified(kind: Kind, name: str) -> ApiError:
+    """409: the object is not what the writer thought."""
+    text = "the object has been modified; please apply your changes to the latest version and try again"
+    return errors.conflict(kind.group, kind.plural, name, text)
+
+
+def _ready_to_go(obj: Object) -> bool:
+    """Whether an update has taken away the last thing that kept a deleted object."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if (obj.get("spec") or {}).get("finalizers") and obj["kind"] == "Namespace":
+        return False
+    return not metadata.get("deletionGracePeriodSeconds")
+
+
+async def _updated(call: Call, item: Item, change: Change) -> Object:
+    kind, services = call.kind, call.services
+    call.operation = "UPDATE"
+    old = item.obj()
+    obj = to_storage(kind, change(to_served(call, item.obj())))
+    metadata = obj["metadata"]
+    _check_preconditions(call, item, metadata, old)
+    kind.default(obj)
+    meta.carry_over(obj, old)
+    rule = _rule(kind, call.info.subresource)
+    rule.prepare(obj, old)
+    await services.admission.mutate(call, obj, old)
+    kind.default(obj)
+    rule.prepare(obj, old)
+    found = meta.validate_update(obj, old)
+    if rule.validate is not None:
+        found += rule.validate(obj, old)
+    elif not call.info.subresource:
+        found += kind.validate(obj) + kind.validate_update(obj, old)
+    if found:
+        raise errors.invalid(kind.group, kind.kind, metadata.get("name", ""), unique(found))
+    if kind.warnings is not None and not call.info.subresource:
+        call.warnings += kind.warnings(obj)
+    track(call, obj, old)
+    await services.admission.validate(call, obj, old)
+    for hook in services.extras.get("before_update", {}).get((kind.group, kind.kind), ()):
+        await hook(call, obj, old)
+    return obj
+
+
+def unique(found: list[FieldError]) -> list[FieldError]:
+    """The same complaints once each, in order."""
+    return list({(error.field, error.kind, error.detail): error for error in found}.values())
+
+
+def _rule(kind: Kind, subresource: str) -> Update:
+    if not subresource:
+        return Update(kind.prepare_update)
+    return kind.updates.get(subresource) or Update(kind.prepare_update)
+
+
+def _check_preconditions(call: Call, item: Item, metadata: Object, old: Object) -> None:
+    version = str(metadata.get("resourceVersion") or "")
+    if version and version != "0" and version != str(item.revision):
+        raise modified(call.kind, item.name)
+    metadata["resourceVersion"] = str(item.revision)
+    uid = metadata.get("uid")
+    if uid and uid != old["metadata"]["uid"]:
+        text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
+        raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)
+
+
+def track(call: Call, obj: Object, old: Object | None) -> None:
+    """Keep managedFields: who set which field. Set by `app.py` where field management is on."""
+    tracker = call.services.extras.get("track")
+    if tracker is not None:
+        tracker(call, obj, old)
