@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from steersman.api.errors import ApiError
@@ -22,6 +23,7 @@ Key = tuple[str, str, str]
 """(plural, namespace, name)."""
 
 _RETRY_FIRST, _RETRY_LONGEST = 1.0, 30.0
+_SHORT_WATCH = 1.0  # seconds; a server that ends watches at once is not asked faster than this
 
 
 class _Watched:
@@ -87,7 +89,10 @@ class ObjectSource:
                 retry = _RETRY_FIRST
                 version = page.resource_version
                 while not (watched.value or {}).get("immutable"):
+                    began = self._clock.monotonic()
                     version = await self._watch(resource, key[1], fields, version, watched)
+                    if self._clock.monotonic() - began < _SHORT_WATCH:
+                        await self._clock.sleep(_SHORT_WATCH)
                 return
             except (ApiError, OSError) as error:
                 if not watched.known.is_set():
@@ -100,14 +105,13 @@ class ObjectSource:
 
     async def _watch(self, resource: Resource, namespace: str, fields: str, version: str, watched: _Watched) -> str:
         events = self._client.watch(resource, namespace, resource_version=version, fields=fields)
-        async for event in events:
-            if event.type == "ERROR":
-                raise ApiError(410, "Expired", str(event.object.get("message", "")))
-            version = event.object["metadata"]["resourceVersion"]
-            if event.type == "DELETED":
-                self._set(watched, None)
-            elif event.type in ("ADDED", "MODIFIED"):
-                self._set(watched, event.object)
+        async with aclosing(events):  # type: ignore[type-var]
+            async for event in events:
+                version = event.object["metadata"]["resourceVersion"]
+                if event.type == "DELETED":
+                    self._set(watched, None)
+                elif event.type in ("ADDED", "MODIFIED"):
+                    self._set(watched, event.object)
         return version
 
     def _set(self, watched: _Watched, value: Object | None) -> None:

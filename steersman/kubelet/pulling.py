@@ -54,6 +54,8 @@ class Puller:
         if not _valid(reference):
             message = f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": '
             message += "invalid reference format"
+            if _valid(reference.lower()):
+                message += f": repository name ({registry_of(reference)[1]}) must be lowercase"
             tell("Warning", "InspectFailed", message)
             raise NoImage("InvalidImageName", message, self._clock.now() + 60)
         found = self.present(reference, policy)

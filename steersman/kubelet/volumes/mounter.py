@@ -86,18 +86,6 @@ def follows_api(pod: Object) -> bool:
     return any(kind_of(each) in CONTENTS for each in pod["spec"].get("volumes") or ())
 
 
-def references(pod: Object) -> set[tuple[str, str]]:
-    """ConfigMaps and Secrets that the pod's volumes name: ("configmaps" or "secrets", name)."""
-    out: set[tuple[str, str]] = set()
-    for volume in pod["spec"].get("volumes") or ():
-        for each in [volume, *((volume.get("projected") or {}).get("sources") or ())]:
-            if each.get("configMap"):
-                out.add(("configmaps", each["configMap"].get("name", "")))
-            if each.get("secret"):
-                out.add(("secrets", each["secret"].get("secretName") or each["secret"].get("name", "")))
-    return out
-
-
 def take_down(directories: PodDirectories, *, everything: bool) -> None:
     """Unmount and remove the pod's volumes; with `everything` also its directory. hostPaths are not touched."""
     for base in (directories.root, directories.memory):
