@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, SECRETS, Object
-from steersman.engine.interface import Container, ContainerState, Credentials, Image, Runtime, RuntimeFailure
+from steersman.engine.interface import (
+    Container,
+    ContainerConfig,
+    ContainerState,
+    Credentials,
+    Image,
+    Runtime,
+    RuntimeFailure,
+)
 from steersman.kubelet import containerconfig, downward, env, hosts, labels, podspec, pulling, resolvconf, sandboxconfig
+from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.containerconfig import Ingredients
 from steersman.kubelet.ending import Ending, run_hook
 from steersman.kubelet.env import ConfigError
@@ -223,21 +232,9 @@ class PodSteps:
         try:
             fetched = await self.guard(self._fetched(container))
             target = seen.latest(container.get("targetContainerName") or "")
-            given = Ingredients(
-                image=image,
-                restart_count=step.restart_count,
-                fetched=fetched,
-                services=self._service_variables(),
-                facts=self.facts(ips),
-                volumes=self.volumes or {},
-                image_volumes=self.image_volumes,
-                directories=self.directories,
-                hosts_file=self._hosts_file(ips),
-                memory_capacity=self.node.settings.memory_capacity,
-                seccomp_profiles=self.node.settings.root / "seccomp",
-                target_container=target.id if target is not None else "",
+            config = await in_thread(
+                self._configure, container, step.restart_count, image, fetched, ips, target.id if target else ""
             )
-            config = containerconfig.container_config(self.pod, container, given)
         except (ConfigError, ApiError, OSError) as error:
             self._failed(name, f"Error: {error}")
             raise self._held(name, "CreateContainerConfigError", str(error)) from None
@@ -248,6 +245,32 @@ class PodSteps:
             raise self._held(name, error.reason or "CreateContainerError", str(error)) from None
         self.teller.container(name, "Normal", "Created", "Container created")
         return made
+
+    def _configure(
+        self,
+        container: Object,
+        restart_count: int,
+        image: Image,
+        fetched: env.Fetched,
+        ips: Sequence[str],
+        target: str,
+    ) -> ContainerConfig:
+        """The configuration of a new run, with the files it mounts. Raises ConfigError or OSError."""
+        given = Ingredients(
+            image=image,
+            restart_count=restart_count,
+            fetched=fetched,
+            services=self._service_variables(),
+            facts=self.facts(ips),
+            volumes=self.volumes or {},
+            image_volumes=self.image_volumes,
+            directories=self.directories,
+            hosts_file=self._hosts_file(ips),
+            memory_capacity=self.node.settings.memory_capacity,
+            seccomp_profiles=self.node.settings.root / "seccomp",
+            target_container=target,
+        )
+        return containerconfig.container_config(self.pod, container, given)
 
     async def _fetched(self, container: Object) -> dict[tuple[str, str], Object | None]:
         keys = list(env.references(container))

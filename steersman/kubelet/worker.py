@@ -17,6 +17,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
 from steersman.engine.interface import RuntimeFailure
 from steersman.kubelet import conditions, labels, podspec, sandboxconfig, status, steps, tokens
+from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.crashloop import CrashLoop
 from steersman.kubelet.observed import Observed, Run, observe
 from steersman.kubelet.plan import Facts, Hold, Kill, Plan, Prepare, Remove, Start, StopSandbox, plan
@@ -415,8 +416,9 @@ class PodWorker:
 
     async def _clean_up(self, seen: Observed) -> None:
         await asyncio.gather(*(self._node.runtime.remove_sandbox(each.id) for each in seen.sandboxes))
-        mounter.take_down(self._steps.directories, everything=True)
-        shutil.rmtree(sandboxconfig.log_directory(self._node.settings.logs, self.pod), ignore_errors=True)
+        await in_thread(mounter.take_down, self._steps.directories, everything=True)
+        logs = sandboxconfig.log_directory(self._node.settings.logs, self.pod)
+        await in_thread(shutil.rmtree, logs, ignore_errors=True)
 
     async def _delete_from_api(self) -> None:
         """The last word: the object may go. Tried until the API has heard it."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.kubelet import mounts
+from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.volumes import CONTENTS, PLACES, atomic
 from steersman.kubelet.volumes.context import VolumeContext, VolumeFailed, fs_group
 
@@ -70,15 +71,19 @@ async def _one(context: VolumeContext, pod: Object, volume: Object, directories:
     source = volume.get(kind) or {}
     if kind in CONTENTS:
         files = await CONTENTS[kind](context, pod, source)
-        directory.mkdir(parents=True, exist_ok=True)
-        os.chmod(directory, 0o755)
-        atomic.write(directory, files, fs_group(pod))
+        await in_thread(_write, directory, files, fs_group(pod))
         return directory
     if kind in PLACES:
-        return PLACES[kind](context, pod, source, directory)
+        return await in_thread(PLACES[kind], context, pod, source, directory)
     if kind == "image":
         return None
     raise VolumeFailed(f"no volume plugin matched: {kind}")
+
+
+def _write(directory: Path, files: Mapping[str, atomic.File], group: int | None) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    os.chmod(directory, 0o755)
+    atomic.write(directory, files, group)
 
 
 def follows_api(pod: Object) -> bool:
