@@ -29,6 +29,7 @@ _PATCH_TYPES: Mapping[PatchType, str] = {
 }
 _JSON = ("content-type", "application/json")
 _ACCEPT = ("accept", "application/json")
+_METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -75,11 +76,13 @@ class Client:
         response = await self.transport.request(method, path, [*usual, *extra, *headers], body)
         return response, await response.read()
 
-    async def call(self, method: str, path: str, body: Any = None, content_type: str = "") -> Object:
+    async def call(
+        self, method: str, path: str, body: Any = None, content_type: str = "", *, accept: str = ""
+    ) -> Object:
         """One request with JSON both ways. Raises ApiError for every status of 400 and above."""
         data = b"" if body is None else _encode(body)
         headers = [("content-type", content_type)] if content_type else ([_JSON] if data else [])
-        response, answer = await self.raw(method, path, data, headers)
+        response, answer = await self.raw(method, path, data, headers, accept=accept)
         if response.status >= 400:
             raise error_of(response.status, answer)
         decoded: Object = _decode(answer) if answer else {}
@@ -99,6 +102,7 @@ class Client:
         limit: int = 0,
         continue_: str = "",
         resource_version: str = "",
+        metadata_only: bool = False,
     ) -> ListPage:
         """A collection, or `limit` objects of it."""
         query = {
@@ -108,7 +112,8 @@ class Client:
             "continue": continue_,
             "resourceVersion": resource_version,
         }
-        found = await self.call("GET", target(resource.path(namespace), query))
+        accept = _METADATA.format("PartialObjectMetadataList") if metadata_only else ""
+        found = await self.call("GET", target(resource.path(namespace), query), accept=accept)
         meta, items = found.get("metadata") or {}, found.get("items") or []
         for item in items:
             item.setdefault("apiVersion", resource.api_version)
@@ -176,6 +181,7 @@ class Client:
         fields: str = "",
         timeout_seconds: int = 0,
         bookmarks: bool = True,
+        metadata_only: bool = False,
     ) -> AsyncIterator[WatchEvent]:
         """Events after `resource_version`; ends when the server ends it. Close it with `aclose`."""
         query = {
@@ -186,7 +192,9 @@ class Client:
             "timeoutSeconds": timeout_seconds,
             "allowWatchBookmarks": bookmarks,
         }
-        response = await self.transport.request("GET", target(resource.path(namespace), query), self._headers)
+        headers = [header for header in self._headers if header is not _ACCEPT]
+        headers.append(("accept", _METADATA.format("PartialObjectMetadata")) if metadata_only else _ACCEPT)
+        response = await self.transport.request("GET", target(resource.path(namespace), query), headers)
         try:
             if response.status >= 400:
                 raise error_of(response.status, await response.read())

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client
 from steersman.client.events import EventRecorder
+from steersman.client.expectations import Expectations
 from steersman.client.informer import Informer, Informers
 from steersman.client.workqueue import WorkQueue
 from steersman.lib.clock import Clock
@@ -65,9 +66,16 @@ class Context:
         self.random = random
         self.config = config or {}
 
+        self.expectations = Expectations(clock)
+        self.memory: dict[Any, Any] = {}  # what one controller remembers between calls; gone when it restarts
+
     def informer(self, resource: Resource) -> Informer:
         """The shared informer of a whole collection."""
         return self.informers.informer(resource)
+
+    def own(self) -> Context:
+        """The same with expectations and memory of its own, for one controller."""
+        return Context(self.client, self.informers, self.clock, self.recorder, self.random, self.config)
 
 
 Reconcile = Callable[[Context, Key], Awaitable[Result]]
@@ -110,17 +118,22 @@ def Owns(resource: Resource, owner: Resource) -> Watch:
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it."""
+    """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it.
+
+    `feed` is for what no watch can tell: it may add keys until it is cancelled.
+    """
 
     name: str
     reconcile: Reconcile
     watches: tuple[Watch, ...]
     workers: int = 5
+    feed: Callable[[Context, WorkQueue[Key]], Awaitable[None]] | None = None
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
+    context = context.own()
     queue: WorkQueue[Key] = WorkQueue(context.clock)
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():
@@ -132,6 +145,8 @@ async def run(controller: Controller, context: Context) -> None:
     async with Tasks() as tasks:
         for number in range(controller.workers):
             tasks.spawn(_work(controller, context, queue), f"{controller.name} {number}")
+        if controller.feed is not None:
+            await controller.feed(context, queue)
         await asyncio.get_running_loop().create_future()
 
 

@@ -1,8 +1,8 @@
 """A local copy of a collection, kept current by list and watch.
 
 Owns `Informer` (one collection) and `Informers` (shared by everybody in a process). Handlers run on the loop, in the
-order of events; objects are read-only by rule. Called by controllers, scheduler, kubelet, proxy and DNS.
-Source: client-go's reflector and shared informer.
+order of events; objects are read-only by rule, which `verify` checks in tests. managedFields are not kept: nobody here
+reads them. Called by controllers, scheduler, kubelet, proxy and DNS. Source: client-go's reflector and shared informer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from random import Random
+
+import msgspec
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
@@ -27,7 +29,8 @@ Objects = list[Object]
 
 _PAGE = 500
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 30.0  # seconds
-_STEADY = 5.0  # a watch that lasted this long was a success
+_STEADY = 5.0  # seconds: a watch that lasted this long was a success
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Informer:
@@ -42,18 +45,24 @@ class Informer:
         namespace: str = "",
         fields: str = "",
         labels: str = "",
+        metadata_only: bool = False,
+        random: Random | None = None,
+        detect_mutation: bool = False,
     ) -> None:
+        """`metadata_only`: objects have nothing but metadata; `detect_mutation`: remember them for `verify`."""
         self.resource = resource
         self._client = client
         self._clock = clock
         self._namespace, self._fields, self._labels = namespace, fields, labels
+        self._metadata_only = metadata_only
+        self._sealed: dict[tuple[str, str], bytes] | None = {} if detect_mutation else None
         self._objects: dict[tuple[str, str], Object] = {}
         self._spaces: dict[str, dict[str, Object]] = {}
         self._indexes: dict[str, tuple[Index, dict[str, dict[tuple[str, str], Object]]]] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
         self._version = ""
-        self._random = Random()  # jitter only
+        self._random = random or Random()  # jitter only
 
     def get(self, namespace: str, name: str) -> Object | None:
         """One object; the namespace of a cluster-scoped one is ""."""
@@ -105,8 +114,9 @@ class Informer:
                 if not self._version:
                     await self._relist()
                 await self._follow()
-                delay = _BACKOFF_FIRST
-                continue
+                if self._clock.monotonic() - began > _STEADY:
+                    delay = _BACKOFF_FIRST
+                    continue
             except ApiError as error:
                 if error.code == 410:
                     self._version = ""
@@ -133,8 +143,9 @@ class Informer:
                 fields=self._fields,
                 limit=_PAGE,
                 continue_=continue_,
+                metadata_only=self._metadata_only,
             )
-            found |= {_key(obj): obj for obj in page.items}
+            found |= {_key(obj): self._lean(obj) for obj in page.items}
             continue_ = page.continue_
             if not continue_:
                 break
@@ -157,16 +168,39 @@ class Informer:
             labels=self._labels,
             fields=self._fields,
             timeout_seconds=seconds,
+            metadata_only=self._metadata_only,
         )
         async for event in events:
             self._version = _version(event.object) or self._version
             if event.type in ("ADDED", "MODIFIED"):
-                self._put(_key(event.object), event.object)
+                self._put(_key(event.object), self._lean(event.object))
             elif event.type == "DELETED":
                 self._put(_key(event.object), None)
 
+    def _lean(self, obj: Object) -> Object:
+        """The object as it is kept."""
+        obj["metadata"].pop("managedFields", None)
+        if self._metadata_only:
+            return {
+                "apiVersion": self.resource.api_version,
+                "kind": self.resource.kind,
+                "metadata": obj["metadata"],
+            }
+        return obj
+
+    def verify(self) -> None:
+        """Raises RuntimeError when an object was changed by a reader; needs `detect_mutation`."""
+        for at, sealed in (self._sealed or {}).items():
+            if _encode(self._objects[at]) != sealed:
+                raise RuntimeError(f"{self.resource.plural} {'/'.join(at)} was changed by a reader of the informer")
+
     def _put(self, at: tuple[str, str], new: Object | None) -> None:
         old = self._objects.get(at)
+        if self._sealed is not None:
+            self.verify()
+            self._sealed.pop(at, None)
+            if new is not None:
+                self._sealed[at] = _encode(new)
         space = self._spaces.setdefault(at[0], {})
         if new is None:
             if old is None:
@@ -207,27 +241,66 @@ class Informer:
 class Informers:
     """One informer per collection, shared. Informers start when they are first asked for."""
 
-    def __init__(self, client: Client, *, clock: Clock, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        clock: Clock,
+        tasks: Tasks,
+        random: Random | None = None,
+        detect_mutation: bool = False,
+    ) -> None:
         self._client = client
         self._clock = clock
         self._tasks = tasks
-        self._informers: dict[tuple[Resource, str, str, str], Informer] = {}
+        self._random = random or Random()
+        self._detect_mutation = detect_mutation
+        self._informers: dict[tuple[Resource, str, str, str, bool], tuple[Informer, asyncio.Task[None]]] = {}
 
-    def informer(self, resource: Resource, *, namespace: str = "", fields: str = "", labels: str = "") -> Informer:
-        """The informer of a collection, started."""
-        key = (resource, namespace, fields, labels)
+    def informer(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        fields: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
+    ) -> Informer:
+        """The informer of a collection, started. With `metadata_only`, one that has whole objects serves as well."""
+        if metadata_only and (resource, namespace, fields, labels, False) in self._informers:
+            metadata_only = False
+        key = (resource, namespace, fields, labels, metadata_only)
         if key not in self._informers:
             made = Informer(
-                self._client, resource, clock=self._clock, namespace=namespace, fields=fields, labels=labels
+                self._client,
+                resource,
+                clock=self._clock,
+                namespace=namespace,
+                fields=fields,
+                labels=labels,
+                metadata_only=metadata_only,
+                random=self._random,
+                detect_mutation=self._detect_mutation,
             )
-            self._informers[key] = made
-            self._tasks.spawn(made.run(), f"informer {resource.plural}")
-        return self._informers[key]
+            self._informers[key] = made, self._tasks.spawn(made.run(), f"informer {resource.plural}")
+        return self._informers[key][0]
+
+    def forget(self, informer: Informer) -> None:
+        """Stop an informer: its resource is gone. Whoever else uses it reads its last state for ever."""
+        for key, (known, task) in list(self._informers.items()):
+            if known is informer:
+                task.cancel()
+                del self._informers[key]
 
     async def synced(self) -> None:
         """Wait until every informer so far has been read once."""
-        for informer in list(self._informers.values()):
+        for informer, _ in list(self._informers.values()):
             await informer.synced()
+
+    def verify(self) -> None:
+        """Raises RuntimeError when a reader changed an object; needs `detect_mutation`."""
+        for informer, _ in self._informers.values():
+            informer.verify()
 
 
 def _key(obj: Object) -> tuple[str, str]:
