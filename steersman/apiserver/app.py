@@ -18,8 +18,6 @@ from steersman.api.discovery import Discovery
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
-from steersman.api.schema.decode import Decoders
-from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
@@ -87,9 +85,7 @@ class ApiServer:
     ) -> None:
         self.registry = registry
         self.storage = Storage(store, clock)
-        self.services = Services(
-            registry, Decoders(registry.schemas), self.storage, clock, admission, random or Random()
-        )
+        self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
         self.authenticators = list(authenticators)
         self.authorizer = authorizer
         self.paths = list(paths)
@@ -315,6 +311,3 @@ def _compressed(request: Request, answer: Answer) -> Answer:
     whole = body if isinstance(body, bytes) else b"".join(body)
     headers = [*answer.headers, ("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
     return Response(200, headers, gzip.compress(whole, 1, mtime=0))
-
-
-__all__ = ["ANONYMOUS", "ApiServer", "Authenticator", "Authorizer", "encode", "failure"]

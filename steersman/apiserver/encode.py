@@ -62,18 +62,12 @@ class Encoder:
         """Any complete document in the negotiated medium."""
         return in_medium(obj, self._format)
 
-    def _table(self, objects: Sequence[Object], meta: Object) -> Object:
+    def _table(self, objects: Sequence[Object], meta: Object, *, headers: bool = True) -> Object:
+        shown = table.columns(self._kind, self._version)
+        version = self._format.version or "v1"
         return table.table(
-            self._kind, self._version, objects, now=self._now, include=self._include, metadata=meta,
-            meta_version=self._format.version or "v1",
-        )  # fmt: skip
-
-    def table_object(self, obj: Object, *, definitions: bool) -> Object:
-        """A Table of one row, for a watch; only the first event of a watch carries column definitions."""
-        made = self._table([obj], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
-        if not definitions:
-            made["columnDefinitions"] = None
-        return made
+            shown, objects, self._now, include=self._include, headers=headers, list_meta=meta, version=version
+        )
 
     def list(self, items: Sequence[Item], meta: Object) -> bytes | Sequence[bytes]:
         """A whole list."""
@@ -111,7 +105,8 @@ class Encoder:
         """A watch event with an object that is not an item: bookmarks and errors."""
         if type != "ERROR":
             if self._format.transform == "Table":
-                obj = self.table_object(obj, definitions=first) if type != "BOOKMARK" else self._empty_table(obj)
+                meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+                obj = self._table([] if type == "BOOKMARK" else [obj], meta, headers=first)
             else:
                 obj = self._shape(obj)
         if self._format.media == PROTOBUF:
@@ -119,11 +114,6 @@ class Encoder:
 
             return protobuf.watch_frame(type, protobuf.encode(obj))
         return b'{"type":"%b","object":%b}\n' % (type.encode(), encode(obj))
-
-    def _empty_table(self, obj: Object) -> Object:
-        made = self._table([], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
-        made["columnDefinitions"] = None
-        return made
 
 
 def in_medium(document: Any, format: Format) -> bytes:

@@ -1,7 +1,7 @@
 """Subresources and virtual resources that are not simply the object itself: one file each, listed here.
 
-A subresource that is not listed (status, finalize, approval, ephemeralcontainers, resize) is the object itself, read and
-written under the rules of `Kind.updates`.
+A subresource that is not listed (status, finalize, approval, ephemeralcontainers, resize) is the object itself, read
+and written under the rules of `Kind.updates`.
 """
 
 from __future__ import annotations

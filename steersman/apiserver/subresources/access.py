@@ -51,11 +51,13 @@ def _review(server: Any, call: Call, user: User | None, namespace: str = "") -> 
         {key: tuple(values) for key, values in (spec.get("extra") or {}).items()},
     )
     why = server.authorizer(who, _asked(resource, path))
-    reason = getattr(server.authorizer, "reason", lambda *_: "")
-    body["metadata"] = {"creationTimestamp": None}
-    body["status"] = {"allowed": why is None}
-    if text := (reason(who, _asked(resource, path)) if why is None else why):
-        body["status"]["reason"] = text
+    explain = getattr(server.authorizer, "reason", None)
+    status: Object = {"allowed": why is None}
+    if why is None and explain is not None:
+        why = explain(who, _asked(resource, path))
+    if why:
+        status["reason"] = why
+    body["metadata"], body["status"] = {"creationTimestamp": None}, status
     return call.document(201, body)
 
 

@@ -36,9 +36,9 @@ async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
     options(call)
     target, meta = body.get("target") or {}, body.get("metadata") or {}
     if target.get("kind") not in ("", None, "Node"):
-        raise errors.invalid("", "Binding", name, [errors.FieldError(
-            "FieldValueNotSupported", "target.kind",
-            f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"', target["kind"])])  # fmt: skip
+        text = f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"'
+        found = errors.FieldError("FieldValueNotSupported", "target.kind", text, target["kind"])
+        raise errors.invalid("", "Binding", name, [found])
     if not target.get("name"):
         required = errors.FieldError("FieldValueRequired", "target.name", "Required value")
         raise errors.invalid("", "Binding", name, [required])

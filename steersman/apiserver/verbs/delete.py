@@ -18,8 +18,6 @@ from steersman.apiserver.verbs.write import modified
 from steersman.lib.clock import parse_rfc3339, rfc3339
 from steersman.lib.http.messages import Response
 
-_RETURNS_OBJECT = frozenset({("", "Pod"), ("", "Namespace"), ("", "Service"), ("", "ServiceAccount")})
-
 
 def _options(call: Call) -> Object:
     """DeleteOptions from body and query. Raises ApiError."""
@@ -60,7 +58,7 @@ async def delete(call: Call) -> Response:
     options = _options(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     result, gone = await delete_item(call, item, options)
-    if gone and (call.kind.group, call.kind.kind) not in _RETURNS_OBJECT:
+    if gone and not call.kind.returns_deleted:
         details: Object = {
             "name": item.name,
             "group": call.kind.group,

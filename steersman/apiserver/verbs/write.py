@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from steersman.api import errors, meta
 from steersman.api.errors import ApiError, FieldError
-from steersman.api.kind import Kind, Update
+from steersman.api.kind import Kind, Update, accept_update, leave_as_is
 from steersman.api.resource import Object
 from steersman.api.schema.body import WARN, GroupVersionKind, read
 from steersman.apiserver.cache import Item
@@ -21,6 +21,7 @@ from steersman.lib.clock import rfc3339
 _GENERATED = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no 0 1 3: apimachinery's util/rand
 _NAME_MOST = 63 - 5
 _TRIES = 8
+_DIRECT = ("binding",)  # the API server's own changes: no strategy stands between
 
 
 def options(call: Call, *, patch: str = "") -> None:
@@ -223,6 +224,8 @@ def unique(found: list[FieldError]) -> list[FieldError]:
 
 
 def _rule(kind: Kind, subresource: str) -> Update:
+    if subresource in _DIRECT:
+        return Update(leave_as_is, accept_update)
     if not subresource:
         return Update(kind.prepare_update)
     return kind.updates.get(subresource) or Update(kind.prepare_update)
