@@ -88,8 +88,9 @@ def create(factory: Factory, record: ContainerRecord, pod: SandboxRecord, pid_of
     record.stop_signal = config.stop_signal or image.config.stop_signal
     bundle = machine.layout.container(record.id)
     share_back = any(mount.propagation == "rshared" for mount in config.mounts)
-    with rootfs.private_mounts(machine.workers, factory.oci, bundle, share_back=share_back):
-        rootfs.mount_overlay(bundle, factory.images.layers(image), "rootfs")
+    with rootfs.private_mounts(machine.workers, factory.oci, machine.layout, bundle, share_back=share_back):
+        written = machine.layout.written(record.id)
+        rootfs.mount_overlay(bundle, factory.images.layers(image), "rootfs", written)
         failpoint("container.after_overlay")
         root = str(bundle / "rootfs")
         user = users.resolve(
@@ -100,7 +101,7 @@ def create(factory: Factory, record: ContainerRecord, pod: SandboxRecord, pid_of
         )
         record.user = (user.uid, user.gid, user.groups)
         mounts = [_source(factory, bundle, number, mount) for number, mount in enumerate(config.mounts)]
-        mounts += _volumes(bundle, image, mounts)
+        mounts += _volumes(bundle, written, image, mounts)
         facts = _facts(factory, record, pod, user, pid_of_target)
         document = spec.build(replace(config, mounts=mounts), image.config, facts)
         (bundle / "config.json").write_bytes(msgspec.json.encode(document))
@@ -153,7 +154,7 @@ def _source(factory: Factory, bundle: Path, number: int, mount: Mount) -> Mount:
     """A mount with its source made ready: an image's tree mounted, a missing directory of the node created."""
     if mount.image:
         target = f"image{number}"
-        rootfs.mount_overlay(bundle, factory.images.layers(_image(factory, mount.image)), target, writable=False)
+        rootfs.mount_overlay(bundle, factory.images.layers(_image(factory, mount.image)), target)
         where = rootfs.inside(str(bundle / target), mount.image_sub_path)
         return replace(mount, host_path=where, readonly=True)
     path = os.path.realpath(mount.host_path)
@@ -162,7 +163,7 @@ def _source(factory: Factory, bundle: Path, number: int, mount: Mount) -> Mount:
     return replace(mount, host_path=path)
 
 
-def _volumes(bundle: Path, image: Image, mounts: Sequence[Mount]) -> list[Mount]:
+def _volumes(bundle: Path, written: Path, image: Image, mounts: Sequence[Mount]) -> list[Mount]:
     """The image's own volumes that nothing else is mounted on: a directory of the container's with the same content."""
     taken = {os.path.normpath(mount.container_path) for mount in mounts}
     answer: list[Mount] = []
@@ -170,7 +171,7 @@ def _volumes(bundle: Path, image: Image, mounts: Sequence[Mount]) -> list[Mount]
         path = os.path.normpath(volume)
         if path in taken or not path.startswith("/") or path == "/":
             continue
-        own = bundle / f"volume{number}"
+        own = written / f"volume{number}"
         try:
             origin = rootfs.inside(str(bundle / "rootfs"), path)
         except RuntimeFailure:
@@ -247,5 +248,5 @@ def forget(machine: Machine, record: ContainerRecord) -> None:
             os.unlink(record.log_path)
     machine.layout.exit(record.id).unlink(missing_ok=True)
     failpoint("container.before_forget")
-    directory = machine.layout.container(record.id)
-    shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(machine.layout.written(record.id), ignore_errors=True)
+    shutil.rmtree(machine.layout.container(record.id), ignore_errors=True)

@@ -36,7 +36,7 @@ def prepare(
     except OSError as error:
         raise RuntimeFailure(f"this machine has no usable cgroups: {error}") from error
     network.prepare_node()
-    share_mounts(layout.pins)
+    mount_run(layout)
     addresses = AddressPool(layout.addresses, config.pod_cidr)
     machine = Machine(layout, workers, cgroups, cgroup_root, config, addresses, config.mtu or network.default_mtu())
     oci = OciRuntime(programs, layout.oci, workers, hide_unified=cgroups.hybrid)
@@ -46,6 +46,15 @@ def prepare(
     own_score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
     least = _LEAST_OOM_SCORE if "SYS_RESOURCE" in held else own_score
     return Factory(machine, oci, profiles, images, held, least)
+
+
+def mount_run(layout: Layout) -> None:
+    """Mount memory for the small state, unless an earlier life of the agent left it, and make the directories."""
+    layout.run.mkdir(mode=0o711, exist_ok=True)
+    if str(layout.run) not in kernel.mount_points():
+        kernel.mount("steersman", str(layout.run), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0711")
+    kernel.mount("", str(layout.run), flags=kernel.MS_SHARED)
+    layout.make()
 
 
 def share_mounts(directory: Path) -> None:

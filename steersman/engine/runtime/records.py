@@ -1,8 +1,10 @@
 """The state directory: where everything lies, and how records are written and read.
 
 Owns the paths, the ids and the two kinds of record (`sandbox.json`, `container.json`). All truth about a container is
-here: its record, conmon's pid files, its exit file and its log. Written by rename, so that a reader sees an old or a
-new record, never half of one. Never touches processes or the kernel's objects.
+here: its record, conmon's pid files, its exit file. They lie in a mount of memory that outlives the agent and ends with
+the containers, when the machine goes down; making a file there costs microseconds, on a disk up to a millisecond, and
+a pod has thirty. What a container writes, and its log, is on disk. Records are written by rename, so that a reader sees
+an old or a new one, never half of one. Never touches processes or the kernel's objects.
 """
 
 from __future__ import annotations
@@ -90,34 +92,44 @@ class Layout:
     root: Path
 
     @property
+    def run(self) -> Path:
+        """Everything small that lives as long as the machine is up: a shared mount of memory."""
+        return self.root / "run"
+
+    @property
     def sandboxes(self) -> Path:
         """One directory per sandbox."""
-        return self.root / "sandboxes"
+        return self.run / "sandboxes"
 
     @property
     def containers(self) -> Path:
-        """One directory per container: bundle, overlay, record, sockets."""
-        return self.root / "containers"
+        """One directory per container: bundle, record, sockets."""
+        return self.run / "containers"
 
     @property
     def pins(self) -> Path:
-        """One directory per sandbox with its bind-mounted namespaces and /dev/shm; a shared mount."""
-        return self.root / "ns"
+        """One directory per sandbox with its bind-mounted namespaces and /dev/shm."""
+        return self.run / "ns"
 
     @property
     def exits(self) -> Path:
         """conmon's exit files: named by container, the content is the exit code."""
-        return self.root / "exits"
+        return self.run / "exits"
 
     @property
     def oci(self) -> Path:
         """The OCI runtime's own state."""
-        return self.root / "oci"
+        return self.run / "oci"
 
     @property
     def addresses(self) -> Path:
         """One file per address in use."""
-        return self.root / "addresses"
+        return self.run / "addresses"
+
+    @property
+    def writable(self) -> Path:
+        """One directory per container with what it wrote, on disk."""
+        return self.root / "writable"
 
     def sandbox(self, sandbox_id: str) -> Path:
         """The directory of one sandbox. Raises ValueError for what is not an id."""
@@ -131,6 +143,10 @@ class Layout:
         """The directory of one container."""
         return self._below(self.containers, container_id)
 
+    def written(self, container_id: str) -> Path:
+        """The directory of what one container wrote: `upper`, `work`, and the image's volumes."""
+        return self._below(self.writable, container_id)
+
     def exit(self, container_id: str) -> Path:
         """The exit file of one container."""
         return self._below(self.exits, container_id)
@@ -142,7 +158,8 @@ class Layout:
 
     def make(self) -> None:
         """Create the directories, readable by the owner alone."""
-        for path in (self.root, self.sandboxes, self.containers, self.pins, self.exits, self.oci, self.addresses):
+        parts = (self.sandboxes, self.containers, self.pins, self.exits, self.oci, self.addresses, self.writable)
+        for path in parts:
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
 
 

@@ -7,6 +7,7 @@ runs in a worker before anything else does. `runtime.py` keeps what comes back.
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from steersman.engine.interface import ContainerConfig, SandboxConfig
@@ -51,7 +52,11 @@ def _sandbox(machine: Machine, directory: Path, now: float) -> SandboxRecord | N
 
 def containers(factory: Factory, now: float) -> list[ContainerRecord]:
     """Every container but the half-made; those that were started without a note of it are marked running."""
-    found = [_container(factory, directory, now) for directory in sorted(factory.machine.layout.containers.iterdir())]
+    layout = factory.machine.layout
+    for path in layout.writable.iterdir():
+        if not (layout.containers / path.name).exists():  # the machine went down, and the container with it
+            shutil.rmtree(path, ignore_errors=True)
+    found = [_container(factory, directory, now) for directory in sorted(layout.containers.iterdir())]
     return [record for record in found if record is not None]
 
 

@@ -15,13 +15,16 @@ from pathlib import Path
 from steersman.engine.interface import RuntimeFailure
 from steersman.engine.runtime import kernel
 from steersman.engine.runtime.oci import OciRuntime
+from steersman.engine.runtime.records import Layout
 from steersman.engine.runtime.workers import Workers
 
 _MAX_TEXT = 1 << 20  # of /etc/passwd and /etc/group
 
 
 @contextlib.contextmanager
-def private_mounts(workers: Workers, oci: OciRuntime, bundle: Path, *, share_back: bool) -> Iterator[None]:
+def private_mounts(
+    workers: Workers, oci: OciRuntime, layout: Layout, bundle: Path, *, share_back: bool
+) -> Iterator[None]:
     """Put the calling thread into a copy of the node's mounts; its working directory becomes `bundle`.
 
     With `share_back`, mounts that the container makes in shared places reach the node (Bidirectional propagation).
@@ -29,11 +32,9 @@ def private_mounts(workers: Workers, oci: OciRuntime, bundle: Path, *, share_bac
     with workers.away("mnt"):
         kernel.unshare(kernel.CLONE_NEWNS)
         if share_back:
-            # everything stays shared but what is changed below
-            if os.path.ismount("/sys"):
-                kernel.mount("", "/sys", flags=kernel.MS_REC | kernel.MS_SLAVE)
-            kernel.mount(str(bundle), str(bundle), flags=kernel.MS_BIND)
-            kernel.mount("", str(bundle), flags=kernel.MS_PRIVATE)
+            # everything stays shared but where something is about to be mounted or unmounted
+            for path in ("/sys", str(layout.run)):
+                kernel.mount("", path, flags=kernel.MS_REC | kernel.MS_SLAVE)
         else:
             kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
         oci.hide_unified()
@@ -41,8 +42,8 @@ def private_mounts(workers: Workers, oci: OciRuntime, bundle: Path, *, share_bac
         yield
 
 
-def mount_overlay(bundle: Path, layers: Sequence[Path], target: str, *, writable: bool = True) -> None:
-    """Mount `layers` (top first) at `target` in `bundle`, the thread's working directory. Raises OSError.
+def mount_overlay(bundle: Path, layers: Sequence[Path], target: str, written: Path | None = None) -> None:
+    """Mount `layers` (top first) at `target` in `bundle`, read-only unless `written` takes what is written there.
 
     A mount's options fit in one page, so layers go by short links; `volatile` because a container's changes need not
     survive a power failure.
@@ -56,11 +57,12 @@ def mount_overlay(bundle: Path, layers: Sequence[Path], target: str, *, writable
     os.chdir(links)
     lower = ":".join(_short(number) for number in range(len(layers)))
     (bundle / target).mkdir()
-    if writable:
+    if written is not None:
         for name in ("upper", "work"):
-            (bundle / name).mkdir(mode=0o755)
-        (bundle / "upper").chmod(layers[0].stat().st_mode & 0o7777)
-        options = f"lowerdir={lower},upperdir=../upper,workdir=../work,volatile"
+            (written / name).mkdir(parents=True)
+            (links / f".{name}").symlink_to(written / name)
+        (written / "upper").chmod(layers[0].stat().st_mode & 0o7777)
+        options = f"lowerdir={lower},upperdir=.upper,workdir=.work,volatile"
         kernel.mount("overlay", f"../{target}", "overlay", 0, options)
     elif len(layers) > 1:
         kernel.mount("overlay", f"../{target}", "overlay", kernel.MS_RDONLY, f"lowerdir={lower}")

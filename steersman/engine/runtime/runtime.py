@@ -113,7 +113,7 @@ class LocalRuntime:
     async def start(self) -> None:
         """Find again what was left running. Raises RuntimeFailure when this machine cannot run containers, or another
         process owns the state directory."""
-        self._layout.make()
+        self._layout.root.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._take_ownership()
         workers = Workers()
         try:

@@ -15,7 +15,7 @@ from steersman.engine.runtime.sandbox import Machine
 def stats(machine: Machine, record: ContainerRecord, now: float) -> Stats:
     """Usage of a running container at `now` (Unix seconds). Raises FileNotFoundError when its cgroup is gone."""
     usage = machine.cgroups.usage(record.cgroup)
-    used, inodes = disk_usage(machine.layout.container(record.id) / "upper")
+    used, inodes = disk_usage(machine.layout.written(record.id) / "upper")
     received, sent = network.traffic(record.sandbox_id)
     return Stats(
         timestamp=now,

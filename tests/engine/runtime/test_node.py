@@ -168,7 +168,7 @@ async def test_bad_sandboxes_are_refused_and_leave_nothing(
 ) -> None:
     with pytest.raises(RuntimeFailure, match=message):
         await pods.sandbox(**options)
-    state = tmp_path / "state"
+    state = tmp_path / "state/run"
     assert [list((state / name).iterdir()) for name in ("sandboxes", "ns", "addresses")] == [[], [], []]
 
 
@@ -198,8 +198,8 @@ async def test_bad_containers_are_refused_and_leave_nothing(
     with pytest.raises(RuntimeFailure, match=message) as caught:
         await pods.start("sleep 1", **options)
     assert caught.value.reason == "CreateContainerError" or "no container" in message
-    assert list((tmp_path / "state/containers").iterdir()) == []
-    assert list((tmp_path / "state/oci").iterdir()) == []
+    assert list((tmp_path / "state/run/containers").iterdir()) == []
+    assert list((tmp_path / "state/run/oci").iterdir()) == []
     assert list(runtime.containers()) == []
 
 
@@ -378,7 +378,7 @@ async def test_closing_an_exec_kills_it(pods: Pods, runtime: LocalRuntime, tmp_p
     await session.close()
     await session.close()
     assert "7777" not in await pods.sh(container, "ps")
-    assert list((tmp_path / "state/containers" / container.id / "execs").iterdir()) == []
+    assert list((tmp_path / "state/run/containers" / container.id / "execs").iterdir()) == []
 
 
 async def test_attach_with_a_terminal(pods: Pods, runtime: LocalRuntime) -> None:

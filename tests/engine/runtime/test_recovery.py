@@ -100,7 +100,7 @@ async def test_containers_survive_the_agent(state: Path, images: BusyboxImages, 
     size = log.stat().st_size
     await eventually(lambda: log.stat().st_size > size)  # it goes on logging without an agent
     (logs / "go").touch()
-    await eventually((state / "exits" / short[1]).exists)
+    await eventually((state / "run/exits" / short[1]).exists)
     second = make_runtime(state, images)
     await second.start()
     try:
@@ -141,9 +141,9 @@ async def test_a_crash_at_any_step_is_recovered(state: Path, images: BusyboxImag
         assert code == 3
         for sandbox in runtime.sandboxes():
             await runtime.remove_sandbox(sandbox.id)
-        assert [list((state / part).iterdir()) for part in ("containers", "sandboxes", "ns", "addresses", "oci")] == [
-            *([[]] * 5)
-        ]
+        assert [
+            list((state / "run" / part).iterdir()) for part in ("containers", "sandboxes", "ns", "addresses", "oci")
+        ] == [*([[]] * 5)]
         assert {name for name in os.listdir("/sys/class/net") if name.startswith("veth")} == set()
     finally:
         await runtime.close()
@@ -169,8 +169,8 @@ async def test_a_failure_at_any_step_leaves_nothing(
         after = traces(state)
         assert after.keys() == before.keys()
         assert all(after[kind] == before[kind] for kind in before if kind != "cgroups")  # the sandbox has one by now
-        assert list((state / "containers").iterdir()) == []
-        assert len(list((state / "addresses").iterdir())) == 1
+        assert list((state / "run/containers").iterdir()) == []
+        assert len(list((state / "run/addresses").iterdir())) == 1
     finally:
         disarm()
         await runtime.close()
@@ -184,7 +184,7 @@ async def test_purge_leaves_nothing(state: Path, images: BusyboxImages, tmp_path
     with pytest.raises(RuntimeFailure, match="another process"):
         purge(state, CGROUP)
     await busy.kill()
-    (state / "sandboxes" / sandbox_id / "sandbox.json").write_text("{")
+    (state / "run/sandboxes" / sandbox_id / "sandbox.json").write_text("{")
     purge(state, CGROUP)
     purge(state, CGROUP)
     assert traces(state) == before
@@ -209,8 +209,8 @@ async def test_corrupt_records(
     pods = Pods(runtime, tmp_path / "logs")
     bad, good = await pods.start("sleep 1000", name="bad"), await pods.start("sleep 1000", name="good")
     await runtime.close()
-    (state / "containers" / bad.id / "container.json").write_bytes(content)
-    (state / "containers/nonsense").mkdir()
+    (state / "run/containers" / bad.id / "container.json").write_bytes(content)
+    (state / "run/containers/nonsense").mkdir()
     runtime = make_runtime(state, images)
     with caplog.at_level(logging.ERROR):
         await runtime.start()
@@ -231,7 +231,7 @@ async def test_a_killed_monitor_ends_its_container(state: Path, images: BusyboxI
     await runtime.start()
     container = await Pods(runtime, tmp_path / "logs").start("sleep 1000")
     events = runtime.events()
-    os.kill(int((state / "containers" / container.id / "monitor.pid").read_text()), signal.SIGKILL)
+    os.kill(int((state / "run/containers" / container.id / "monitor.pid").read_text()), signal.SIGKILL)
     await until(events, container.id, "exited")
     ended = runtime.container(container.id)
     assert (ended.exit_code, ended.reason) == (255, "Error")
@@ -247,9 +247,9 @@ async def test_a_sandbox_whose_namespaces_are_gone_is_not_ready(
     sandbox = await Pods(runtime, tmp_path / "logs").sandbox()
     await runtime.close()
     for name in ("net", "uts", "ipc"):
-        subprocess.run(["umount", state / "ns" / sandbox.id / name], check=True)
+        subprocess.run(["umount", state / "run/ns" / sandbox.id / name], check=True)
     runtime = make_runtime(state, images)
     await runtime.start()
     assert [one.state for one in runtime.sandboxes()] == [SandboxState.NOTREADY]
-    assert list((state / "addresses").iterdir()) == []
+    assert list((state / "run/addresses").iterdir()) == []
     await runtime.close()

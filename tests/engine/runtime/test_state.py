@@ -71,10 +71,10 @@ def test_a_network_of_one_address_gives_none(tmp_path: Path) -> None:
 
 def test_ids_never_become_paths_of_something_else(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    assert layout.container(good := new_id()) == tmp_path / "containers" / good
+    assert layout.container(good := new_id()) == tmp_path / "run/containers" / good
     for bad in ("", "..", "../x", "a" * 63, "A" * 64, "a" * 64 + "\n", "/" * 64, "a" * 63 + "/"):
         assert not is_id(bad)
-        for path in (layout.container, layout.sandbox, layout.pin, layout.exit):
+        for path in (layout.container, layout.sandbox, layout.pin, layout.exit, layout.written):
             with pytest.raises(ValueError, match="not an id"):
                 path(bad)
 
