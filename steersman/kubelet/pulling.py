@@ -105,6 +105,7 @@ class Puller:
             return asked or image_id, image_id
         same = self._images.find(asked) if asked else None
         wanted = asked.removeprefix("docker.io/").removeprefix("library/")
+        wanted = wanted if ":" in wanted.rpartition("/")[2] else f"{wanted}:latest"
         tag = next((each for each in found.tags if each == asked or each.endswith(f"/{wanted}")), "")
         name = tag or (asked if same is not None and same.id == found.id else next(iter(found.tags), image_id))
         return name, next(iter(found.digests), found.id)
