@@ -1,0 +1,158 @@
+"""The API server's process.
+
+Owns its wiring: store, registry, identity, authorization, admission, the way to kubelets, listening sockets, and the
+compaction of history. Called by `components.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from steersman.api.errors import ApiError
+from steersman.api.registry import Registry
+from steersman.api.resource import Object
+from steersman.apiserver import paths
+from steersman.apiserver.admission.chain import Chain
+from steersman.apiserver.app import ApiServer
+from steersman.apiserver.authn import certificate, serviceaccount
+from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.bootstrap import bootstrap
+from steersman.apiserver.ipalloc import Allocator
+from steersman.cluster import process
+from steersman.cluster.process import StartFailure
+from steersman.cluster.profile import Profile
+from steersman.lib.clock import Clock, SystemClock
+from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.messages import Transport
+from steersman.lib.http.server import Server, server_tls
+from steersman.lib.tasks import Tasks
+from steersman.store.interface import Compacted, Store, StoreUnavailable
+from steersman.store.memory import MemoryStore
+from steersman.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+COMPACT_EVERY = 300.0  # seconds, as kube-apiserver's --etcd-compaction-interval
+
+
+class NodeDialer:
+    """How this machine reaches kubelets and pods: directly, by the node's routes."""
+
+    def __init__(self, profile: Profile) -> None:
+        pki = profile.pki
+        self._tls = client_tls(
+            authority=pki / "ca.crt",
+            certificate=pki / "apiserver-kubelet-client.crt",
+            key=pki / "apiserver-kubelet-client.key",
+        )
+        self._anything = client_tls(verify=False)
+        self._kubelets: dict[tuple[str, int], Transport] = {}
+
+    def kubelet(self, node: Object) -> Transport:
+        """A pooled transport to the node's kubelet."""
+        status = node.get("status") or {}
+        address = next(
+            (item["address"] for item in status.get("addresses") or () if item["type"] == "InternalIP"), None
+        )
+        if address is None:
+            raise ApiError(500, "InternalError", f"node {node['metadata']['name']} has no address")
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 10250
+        found = self._kubelets.get((address, port))
+        if found is None:
+            found = HttpClient(Address(address, port, self._tls), answer_timeout=None)
+            self._kubelets[address, port] = found
+        return found
+
+    def address(self, scheme: str, host: str, port: int) -> Transport:
+        """A transport for one proxied request."""
+        return HttpClient(Address(host, port, self._anything if scheme == "https" else None))
+
+
+def main(profile: Profile, ready: Callable[[], None], sockets: Sequence[socket.socket]) -> None:
+    """The process's whole life."""
+    process.serve(lambda stop: _run(profile, ready, sockets, stop))
+
+
+async def _run(
+    profile: Profile, ready: Callable[[], None], sockets: Sequence[socket.socket], stop: asyncio.Event
+) -> None:
+    clock = SystemClock()
+    store = await _open(profile)
+    async with Tasks() as tasks:
+        server = await make(profile, store, clock)
+        try:
+            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", [profile.pki / "ca.crt"])
+        except (OSError, ssl.SSLError) as error:
+            raise StartFailure(f"cannot use the certificate in {profile.pki}: {error}") from error
+        web = Server(server.handle, clock, tls=tls)
+        for listener in sockets:
+            await web.listen_on(listener.dup())
+        tasks.spawn(_compact(store, clock), "compaction")
+        ready()
+        await stop.wait()
+        server.ready = False
+        await web.close()
+        await server.close()
+    await store.close()
+
+
+async def _open(profile: Profile) -> Store:
+    if profile.store == "memory":
+        return MemoryStore()
+    try:
+        return await SqliteStore.open(profile.directory / "store.db")
+    except StoreUnavailable as error:
+        raise StartFailure(str(error)) from error
+
+
+async def make(profile: Profile, store: Store, clock: Clock) -> ApiServer:
+    """The API server of a profile, started and bootstrapped."""
+    registry = Registry(profile.release)
+    issuer = "https://kubernetes.default.svc.cluster.local"
+    tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), issuer, [issuer])
+    admission = Chain()
+    authorizer = Rbac()
+    server = ApiServer(
+        store,
+        registry,
+        clock,
+        admission=admission,
+        authenticators=[certificate.CertificateAuthenticator()],
+        authorizer=authorizer,
+        random=process.random(),
+        address=f"127.0.0.1:{profile.api_port}",
+    )
+    server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile)}
+    server.paths += [
+        paths.Version(registry.release),
+        paths.Health(server),
+        paths.OpenApiPaths(registry),
+        paths.Issuer(tokens),
+        paths.Root(registry),
+    ]
+    await server.start()
+    authorizer.attach(server.storage, registry)
+    admission.attach(server)
+    server.authenticators.append(serviceaccount.TokenAuthenticator(tokens, server.storage, registry, clock))
+    Allocator(server, profile.service_network, (30000, 32767)).attach()
+    advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
+    await bootstrap(server, service_ip=profile.api_service_address, address=advertised, port=profile.api_port)
+    return server
+
+
+async def _compact(store: Store, clock: Clock) -> None:
+    """Every interval forget what is older than the interval before: a reader has at least that long."""
+    previous = store.revision
+    while True:
+        await clock.sleep(COMPACT_EVERY)
+        try:
+            await store.compact(previous)
+        except Compacted:
+            pass
+        except StoreUnavailable as error:
+            log.warning("cannot compact: %s", error)
+        previous = store.revision

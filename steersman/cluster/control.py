@@ -1,0 +1,61 @@
+"""The process of controllers and scheduler.
+
+Owns their wiring: two clients with their own identities, shared informers, one clock. Called by `components.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from steersman.client.controller import Context
+from steersman.client.events import EventRecorder
+from steersman.client.informer import Informers
+from steersman.cluster import process
+from steersman.cluster.profile import Profile
+from steersman.controllers.run import run_controllers
+from steersman.lib.tasks import Tasks
+
+
+def main(profile: Profile, ready: Callable[[], None]) -> None:
+    """The process's whole life."""
+    process.serve(lambda stop: _run(profile, ready, stop))
+
+
+async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    async with Tasks() as tasks:
+        tasks.spawn(_controllers(profile), "controllers")
+        tasks.spawn(_scheduler(profile), "scheduler")
+        ready()
+        await stop.wait()
+
+
+async def _controllers(profile: Profile) -> None:
+    async with (
+        process.client(profile, "controller-manager", "kube-controller-manager") as (client, clock),
+        Tasks() as tasks,
+    ):
+        recorder = EventRecorder(client, clock, tasks, component="controllermanager")
+        informers = Informers(client, clock=clock, tasks=tasks)
+        config = {**profile.options("controller-manager"), "root-ca": (profile.pki / "ca.crt").read_text()}
+        context = Context(client, informers, clock, recorder, process.random(), config)
+        await run_controllers(context, config.get("controllers", "*"))
+
+
+async def _scheduler(profile: Profile) -> None:
+    if not profile.nodes:
+        return  # it starts with the first node; a control plane alone has nowhere to put a pod
+    async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+        loop = asyncio.get_running_loop()
+        module = await loop.run_in_executor(None, _load_scheduler)
+        name = profile.options("scheduler").get("scheduler-name", module.DEFAULT_NAME)
+        recorder = EventRecorder(client, clock, tasks, component=name)
+        informers = Informers(client, clock=clock, tasks=tasks)
+        await module.Scheduler(client, informers, recorder, clock, process.random(), name=name).run()
+
+
+def _load_scheduler() -> object:
+    """NumPy takes a third of a second to import: in a thread, while the controllers start."""
+    from steersman.scheduler import scheduler
+
+    return scheduler
