@@ -33,6 +33,11 @@ MS_SHARED = 0x100000
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _SYS_OPENAT2 = 437  # numbers from 424 on are the same on every architecture
+_SYS_FSCONFIG = 431
+_SYS_FSPICK = 433
+_FSPICK_CLOEXEC = 1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_RECONFIGURE = 0, 1, 7
+_AT_FDCWD = -100
 _RESOLVE_IN_ROOT = 0x10
 _RESOLVE_NO_MAGICLINKS = 0x02
 
@@ -95,6 +100,20 @@ def unmount(target: str, *, missing_ok: bool = True) -> bool:
     if missing_ok and number in (errno.EINVAL, errno.ENOENT):
         return False
     raise OSError(number, f"umount: {os.strerror(number)}", target)
+
+
+def reconfigure(path: str, options: list[str]) -> None:
+    """Give the file system mounted at `path` exactly these options; the mount's own flags stay."""
+    libc = _libc()
+    fd = _check(libc.syscall(_SYS_FSPICK, _AT_FDCWD, os.fsencode(path), _FSPICK_CLOEXEC), "fspick", path)
+    try:
+        for option in options:
+            name, _, value = option.partition("=")
+            kind, text = (_FSCONFIG_SET_STRING, value.encode()) if value else (_FSCONFIG_SET_FLAG, None)
+            _check(libc.syscall(_SYS_FSCONFIG, fd, kind, name.encode(), text, 0), f"fsconfig {option}", path)
+        _check(libc.syscall(_SYS_FSCONFIG, fd, _FSCONFIG_RECONFIGURE, None, None, 0), "fsconfig", path)
+    finally:
+        os.close(fd)
 
 
 def open_in_root(root: str, path: str, flags: int = os.O_RDONLY) -> int:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from steersman.engine.interface import RuntimeFailure
-from steersman.engine.runtime import capabilities, kernel, network
+from steersman.engine.runtime import capabilities, cgrouptuning, kernel, network
 from steersman.engine.runtime.cgroups import Cgroups
 from steersman.engine.runtime.container import Factory, LayeredImages
 from steersman.engine.runtime.ipam import AddressPool
@@ -37,6 +37,7 @@ def prepare(
         raise RuntimeFailure(f"this machine has no usable cgroups: {error}") from error
     network.prepare_node()
     mount_run(layout)
+    cgrouptuning.favor(layout.tuned)
     addresses = AddressPool(layout.addresses, config.pod_cidr)
     machine = Machine(layout, workers, cgroups, cgroup_root, config, addresses, config.mtu or network.default_mtu())
     oci = OciRuntime(programs, layout.oci, workers, hide_unified=cgroups.hybrid)

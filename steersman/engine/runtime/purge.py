@@ -15,7 +15,7 @@ import signal
 from pathlib import Path
 
 from steersman.engine.interface import RuntimeFailure
-from steersman.engine.runtime import kernel, network
+from steersman.engine.runtime import cgrouptuning, kernel, network
 from steersman.engine.runtime.cgroups import Cgroups
 from steersman.engine.runtime.container import named
 from steersman.engine.runtime.oci import send_signal
@@ -44,6 +44,7 @@ def purge(root: Path, cgroup_root: str = "steersman") -> None:
             cgroups.remove(cgroup_root)
         for sandbox_id in {*_ids(layout.sandboxes), *_ids(layout.pins)}:
             network.disconnect(sandbox_id)
+        cgrouptuning.restore(layout.tuned)
         _unmount_below(layout.root)
         shutil.rmtree(layout.root)
     finally:

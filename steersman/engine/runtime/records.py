@@ -127,6 +127,11 @@ class Layout:
         return self.run / "addresses"
 
     @property
+    def tuned(self) -> Path:
+        """There when this engine set the cgroup hierarchy's `favordynmods`."""
+        return self.run / "favordynmods"
+
+    @property
     def writable(self) -> Path:
         """One directory per container with what it wrote, on disk."""
         return self.root / "writable"

@@ -253,3 +253,16 @@ async def test_a_sandbox_whose_namespaces_are_gone_is_not_ready(
     assert [one.state for one in runtime.sandboxes()] == [SandboxState.NOTREADY]
     assert list((state / "run/addresses").iterdir()) == []
     await runtime.close()
+
+
+async def test_the_cgroup_mount_is_as_before(state: Path, images: BusyboxImages) -> None:
+    def options() -> list[str]:
+        return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " cgroup2 " in line]
+
+    before = options()
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    assert all("favordynmods" in line for line in options())
+    await runtime.close()
+    purge(state, CGROUP)
+    assert options() == before
