@@ -66,7 +66,14 @@ class Remove:
     container_id: str
 
 
-Step = Prepare | StopSandbox | Kill | Start | Remove
+@dataclass(frozen=True, slots=True)
+class RemoveSandbox:
+    """Forget a sandbox that was replaced and holds nothing any more."""
+
+    sandbox_id: str
+
+
+Step = Prepare | StopSandbox | Kill | Start | Remove | RemoveSandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +277,8 @@ class _Draft:
     def _prune(self) -> None:
         for runs in self.seen.runs.values():
             self.steps += [Remove(run.id) for run in runs[KEPT_RUNS:] if not run.running]
+        used = {run.container.sandbox_id for runs in self.seen.runs.values() for run in runs}
+        self.steps += [RemoveSandbox(each.id) for each in self.seen.sandboxes[1:] if each.id not in used]
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from steersman.api.errors import ApiError
@@ -18,11 +17,11 @@ from steersman.api.resource import PODS, Object
 from steersman.engine.interface import RuntimeFailure
 from steersman.kubelet import conditions, labels, podspec, sandboxconfig, status, steps, tokens
 from steersman.kubelet.blocking import in_thread
-from steersman.kubelet.crashloop import CrashLoop
+from steersman.kubelet.holds import Holds
 from steersman.kubelet.observed import Observed, Run, observe
-from steersman.kubelet.plan import Facts, Hold, Kill, Plan, Prepare, Remove, Start, StopSandbox, plan
+from steersman.kubelet.plan import Facts, Hold, Kill, Plan, Prepare, Remove, RemoveSandbox, Start, StopSandbox, plan
 from steersman.kubelet.probes import Probes
-from steersman.kubelet.status import Final, Known, Waiting
+from steersman.kubelet.status import Final, Known
 from steersman.kubelet.steps import Held, Node, PodEnded, PodSteps
 from steersman.kubelet.volumes import mounter
 from steersman.lib.clock import parse_rfc3339
@@ -30,16 +29,7 @@ from steersman.lib.clock import parse_rfc3339
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_PULL_FAILED = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
 _STEP_FAILED_RETRY = 10.0
-
-
-@dataclass(slots=True)
-class _Shown:
-    """A hold, and when its reason turns into a back-off."""
-
-    hold: Hold
-    turns_at: float = 0.0
 
 
 class PodWorker:
@@ -53,8 +43,7 @@ class PodWorker:
         self.status: Object = pod.get("status") or {}
         self._at_start = self.status  # what an earlier kubelet said, for containers that still run
         self._steps = PodSteps(node, pod, self._unless_ending)
-        self._crashes = CrashLoop(podspec.full_name(pod))
-        self._holds: dict[str, _Shown] = {}
+        self._holds = Holds(self._steps, node.puller, node.clock)
         self._messages: dict[str, str] = {}
         self._probes = Probes(node.runtime, node.clock, node.tasks, self.wake)
         self._wake = asyncio.Event()
@@ -101,9 +90,7 @@ class PodWorker:
     def objects_changed(self) -> None:
         """A ConfigMap or Secret that the pod uses changed."""
         self._volumes_due = mounter.follows_api(self.pod)
-        for name, shown in list(self._holds.items()):
-            if name == "" or shown.hold.reason == "CreateContainerConfigError":
-                self._holds[name] = _Shown(Hold(0, shown.hold.reason, shown.hold.message))
+        self._holds.objects_changed()
         self.wake()
 
     def observed(self) -> Observed:
@@ -157,7 +144,7 @@ class PodWorker:
                 await self._steps.stop(seen, podspec.grace_period(self.pod))
                 self._finish()
                 return None
-            decision = plan(self.pod, seen, self._facts(seen, now), now)
+            decision = plan(self.pod, seen, self._facts(seen), now)
             self.publish(seen, passing=any(isinstance(each, Prepare | Start) for each in decision.steps))
             if not decision.steps and self.status.get("phase") in ("Succeeded", "Failed"):
                 self._finish()
@@ -169,8 +156,7 @@ class PodWorker:
         return None
 
     def _earliest(self, decision: Plan, deadline: float | None) -> float | None:
-        times = [decision.wake_at, deadline]
-        times += [shown.turns_at for shown in self._holds.values() if shown.turns_at]
+        times = [decision.wake_at, deadline, self._holds.turns_at()]
         if any("serviceAccountToken" in each for each in _projections(self.pod)):
             times.append(self._clock.now() + tokens.RENEW_CHECK)
         known = [each for each in times if each is not None]
@@ -202,40 +188,8 @@ class PodWorker:
         except (Held, PodEnded):
             self._volumes_due = True
 
-    def _facts(self, seen: Observed, now: float) -> Facts:
-        for name, shown in list(self._holds.items()):
-            if shown.turns_at and now >= shown.turns_at:
-                self._turn_into_backoff(name, shown)
-            elif now >= shown.hold.until and shown.hold.reason == "CrashLoopBackOff":
-                del self._holds[name]
-        for name, runs in seen.runs.items():
-            ended = next((run for run in runs if run.exited), None)
-            if ended is None or runs[0].running or name in self._holds:
-                continue
-            hold = self._crashes.hold(name, ended.container.finished_at, now)
-            if hold is not None and self._runs_again(name, ended):
-                self._holds[name] = _Shown(hold)
-                text = f"Back-off restarting failed container {name} in pod {podspec.full_name(self.pod)}"
-                self._steps.teller.container(name, "Warning", "BackOff", text)
-        holds = {name: shown.hold for name, shown in self._holds.items()}
-        return Facts(self._probes.startup, self._probes.liveness, holds)
-
-    def _runs_again(self, name: str, ended: Run) -> bool:
-        found = podspec.container_named(self.pod, name)
-        if found is None:
-            return False
-        return podspec.should_restart(self.pod, found[1], ended.exit_code, is_init=found[0] == "initContainers")
-
-    def _turn_into_backoff(self, name: str, shown: _Shown) -> None:
-        found = podspec.container_named(self.pod, name)
-        waiting = self._node.puller.backing_off(self.uid, found[1]["image"]) if found else None
-        if waiting is None:
-            self._holds[name] = _Shown(shown.hold)
-            return
-        self._holds[name] = _Shown(Hold(shown.hold.until, waiting.reason, str(waiting)))
-        image = found[1]["image"] if found else ""
-        self._steps.teller.container(name, "Normal", "BackOff", f'Back-off pulling image "{image}"')
-        self._steps.teller.container(name, "Warning", "Failed", f"Error: {waiting.reason}")
+    def _facts(self, seen: Observed) -> Facts:
+        return Facts(self._probes.startup, self._probes.liveness, self._holds.current(seen))
 
     async def _perform(self, decision: Plan, seen: Observed) -> None:
         for step in decision.steps:
@@ -247,26 +201,20 @@ class PodWorker:
             except PodEnded:
                 return
             except Held as held:
-                self._hold(held.name, held.hold)
+                self._holds.add(held.name, held.hold)
             except (RuntimeFailure, ApiError, OSError) as error:
                 log.warning("cannot do %s for %s: %s", type(step).__name__, podspec.full_name(self.pod), error)
-                self._hold(name, Hold(self._clock.now() + _STEP_FAILED_RETRY))
+                self._holds.add(name, Hold(self._clock.now() + _STEP_FAILED_RETRY))
             else:
                 continue
             if not isinstance(step, Start) or step.field == "initContainers":
                 return
 
-    def _hold(self, name: str, hold: Hold) -> None:
-        turns_at = 0.0
-        if hold.reason in _PULL_FAILED:
-            turns_at = self._clock.now() + (hold.until - self._clock.now()) / 2
-        self._holds[name] = _Shown(hold, turns_at)
-
     async def _step(self, step: Any, seen: Observed) -> None:
         match step:
             case Prepare():
                 await self._steps.prepare(step)
-                self._holds.pop("", None)
+                self._holds.succeeded("")
             case Start():
                 await self._start(step)
             case Kill():
@@ -276,21 +224,20 @@ class PodWorker:
             case Remove():
                 self._messages.pop(step.container_id, None)
                 await self._node.runtime.remove_container(step.container_id)
+            case RemoveSandbox():
+                await self._node.runtime.remove_sandbox(step.sandbox_id)
 
     async def _start(self, step: Start) -> None:
         seen = self.observed()
-        ended = next((run for run in seen.runs.get(step.name, ()) if run.exited), None)
-        if ended is not None:
-            self._crashes.restarted(step.name, ended.container.finished_at, self._clock.now())
+        self._holds.restarted(step.name, seen)
         try:
             await self._steps.start(step, seen)
         except Held as held:
             if held.hold.reason == "PostStartHookError":
-                self._hold(held.name, held.hold)
+                self._holds.add(held.name, held.hold)
                 return
             raise
-        self._holds.pop(step.name, None)
-        self._holds.pop("", None)
+        self._holds.succeeded(step.name)
         self.publish(self.observed(), passing=True)
 
     async def _unless_ending(self, work: Coroutine[Any, Any, T]) -> T:
@@ -348,16 +295,11 @@ class PodWorker:
             self._node.statuses.write(self.pod, fresh, passing=passing)
 
     def _known(self) -> Known:
-        waiting = {
-            name: Waiting(shown.hold.reason, shown.hold.message)
-            for name, shown in self._holds.items()
-            if name and shown.hold.reason
-        }
         return Known(
             host_ips=self._node.settings.addresses,
             ready=self._probes.ready,
             started=self._probes.started,
-            waiting=waiting,
+            waiting=self._holds.waiting(),
             final=self._final,
             ending=self._ended,
             name_image=self._name_image,

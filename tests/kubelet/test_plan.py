@@ -9,7 +9,19 @@ from steersman.engine.interface import Container, ContainerConfig, ContainerStat
 from steersman.kubelet import labels
 from steersman.kubelet.crashloop import CrashLoop, duration
 from steersman.kubelet.observed import Observed, observe
-from steersman.kubelet.plan import Cause, Facts, Hold, Kill, Plan, Prepare, Remove, Start, StopSandbox, plan
+from steersman.kubelet.plan import (
+    Cause,
+    Facts,
+    Hold,
+    Kill,
+    Plan,
+    Prepare,
+    Remove,
+    RemoveSandbox,
+    Start,
+    StopSandbox,
+    plan,
+)
 
 from .pods import container, pod
 
@@ -133,6 +145,14 @@ PROBED_SIDECAR = {
 )
 def test_steps(spec: dict[str, Any], there: Observed, steps: list[Any]) -> None:
     assert list(planned(pod("web", uid=UID, **spec), there).steps) == steps
+
+
+def test_replaced_sandboxes_go_once_they_are_empty() -> None:
+    boxes = (sandbox(1), sandbox(0, SandboxState.NOTREADY))
+    there = seen(run("main", sandbox_id="s1"), sandboxes=boxes)
+    assert list(planned(pod("web", uid=UID), there).steps) == [RemoveSandbox("s0")]
+    there = seen(run("main", count=1, sandbox_id="s1"), run("main", "exited"), sandboxes=boxes)
+    assert list(planned(pod("web", uid=UID), there).steps) == []
 
 
 def test_a_changed_image_replaces_the_container() -> None:
