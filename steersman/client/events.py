@@ -75,13 +75,14 @@ class EventRecorder:
         message = message[:_MESSAGE]
         source = {"component": self._component} | ({"host": self._host} if self._host else {})
         stamp = rfc3339(now)
+        key, message = self._correlated(involved, type, reason, message, now)
         body: Object = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"namespace": involved.get("namespace") or "default"},
             "involvedObject": involved,
             "reason": reason,
-            "message": self._merged(involved, type, reason, message, now),
+            "message": message,
             "source": source,
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,
@@ -90,7 +91,6 @@ class EventRecorder:
             "reportingComponent": self._component,
             "reportingInstance": self._host,
         }
-        key = "\0".join(map(str, (*sorted(involved.items()), type, reason, body["message"])))
         body["metadata"]["name"] = _name(involved.get("name", ""), now, key)
         self._queue.put_nowait((key, body))
         if self._writer is None or self._writer.done():
@@ -106,8 +106,8 @@ class EventRecorder:
             self._buckets.popitem(last=False)
         return tokens >= 1
 
-    def _merged(self, involved: Object, type: str, reason: str, message: str, now: float) -> str:
-        """Many messages for one reason become one text, as client-go's aggregator does."""
+    def _correlated(self, involved: Object, type: str, reason: str, message: str, now: float) -> tuple[str, str]:
+        """The key under which repetitions are counted, and the text: many messages for one reason become one event."""
         key = "\0".join(map(str, (*sorted(involved.items()), type, reason)))
         group = self._groups.pop(key, None)
         if group is None or now - group.last > _WINDOW:
@@ -117,7 +117,10 @@ class EventRecorder:
         self._groups[key] = group
         if len(self._groups) > _REMEMBERED:
             self._groups.popitem(last=False)
-        return message if len(group.messages) < _SIMILAR else f"(combined from similar events): {message}"[:_MESSAGE]
+        if len(group.messages) < _SIMILAR:
+            return f"{key}\0{message}", message
+        group.messages.pop()  # the number is enough
+        return key, f"(combined from similar events): {message}"[:_MESSAGE]
 
     async def _write_all(self) -> None:
         """Write what waits, then end; the next event starts a new task."""

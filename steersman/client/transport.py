@@ -59,8 +59,9 @@ class _Pipe:
             self._callbacks.append(callback)
 
     def end(self, error: BaseException | None = None) -> None:
-        """The handler is done."""
-        self._ended, self._error = True, error
+        """The handler is done; the first word counts."""
+        if not self._ended:
+            self._ended, self._error = True, error
         self._arrived.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -143,6 +144,7 @@ class InProcess:
         if isinstance(answer, Stream):
             pipe = _Pipe()
             task = self._tasks.spawn(self._run(answer, pipe), f"{method} {path}")
+            task.add_done_callback(lambda _: pipe.end(ConnectionResetError("closed")))
             return _Answer(answer.status, answer.headers, pipe, task)
         raise ConnectionError("the in-process transport has no connection to upgrade")
 
@@ -151,9 +153,6 @@ class InProcess:
             await answer.run(pipe)
         except ConnectionError:
             pipe.end()
-        except asyncio.CancelledError:
-            pipe.end(ConnectionResetError("closed"))
-            raise
         except Exception as error:
             pipe.end(error)
             raise

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import pytest
+
+from steersman.api.resource import LEASES
+from steersman.client.client import Client
+from steersman.client.election import Election, LeadershipLost, Terms
+from steersman.lib.tasks import Tasks
+from steersman.testing.cluster import ApiCluster
+
+from .test_informer import Broken
+
+
+def candidate(cluster: ApiCluster, identity: str, transport: Broken | None = None) -> Election:
+    client = Client(transport, clock=cluster.clock, user_agent="t") if transport else cluster.client  # type: ignore[arg-type]
+    return Election(
+        client, clock=cluster.clock, random=Random(1), namespace="kube-system", name="test", identity=identity
+    )
+
+
+def leading(who: str, leaders: list[str]) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        leaders.append(who)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            leaders.remove(who)
+
+    return work
+
+
+async def test_one_leads_and_gives_back_when_it_stops(cluster: ApiCluster, tasks: Tasks) -> None:
+    leaders: list[str] = []
+    first = tasks.spawn(candidate(cluster, "one").lead(leading("one", leaders)), "one")
+    await cluster.clock.sleep(1)
+    tasks.spawn(candidate(cluster, "two").lead(leading("two", leaders)), "two")
+    await cluster.clock.sleep(120)
+    assert leaders == ["one"]
+    lease = await cluster.client.get(LEASES, "test", "kube-system")
+    assert lease["spec"]["holderIdentity"] == "one"
+    assert lease["spec"]["leaseTransitions"] == 0
+    first.cancel()
+    await cluster.clock.sleep(6)
+    assert leaders == ["two"], "the lease was given back, so nobody waited for it to run out"
+    assert (await cluster.client.get(LEASES, "test", "kube-system"))["spec"]["leaseTransitions"] == 1
+
+
+async def test_a_leader_that_cannot_renew_stops_before_another_starts(cluster: ApiCluster, tasks: Tasks) -> None:
+    leaders: list[str] = []
+    wire = Broken(cluster.transport)
+    first = asyncio.ensure_future(candidate(cluster, "one", wire).lead(leading("one", leaders)))
+    await cluster.clock.sleep(1)
+    tasks.spawn(candidate(cluster, "two").lead(leading("two", leaders)), "two")
+    await cluster.clock.sleep(30)
+    wire.down = True
+    for _ in range(60):
+        assert len(leaders) <= 1
+        await cluster.clock.sleep(0.5)
+    assert leaders == ["two"]
+    with pytest.raises(LeadershipLost):
+        await first
+
+
+async def test_work_that_ends_ends_the_election(cluster: ApiCluster) -> None:
+    async def work() -> None:
+        await cluster.clock.sleep(5)
+
+    await candidate(cluster, "one").lead(work)
+    assert (await cluster.client.get(LEASES, "test", "kube-system"))["spec"].get("holderIdentity", "") == ""
+
+
+async def test_terms_under_which_two_could_lead_are_refused(cluster: ApiCluster) -> None:
+    for terms in (Terms(lease=10, renew=10), Terms(lease=15, renew=2, retry=2)):
+        with pytest.raises(ValueError, match="must be greater"):
+            Election(
+                cluster.client, clock=cluster.clock, random=Random(), namespace="x", name="y", identity="z", terms=terms
+            )
