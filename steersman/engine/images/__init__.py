@@ -1,0 +1,1 @@
+"""Images: references, content by digest, unpacked layers, registries, builds. `store.ImageStore` is the way in."""
