@@ -26,7 +26,7 @@ import msgspec
 
 from steersman.engine.interface import ExecResult, RuntimeFailure
 from steersman.engine.runtime import spec
-from steersman.engine.runtime.oci import OciRuntime, spawn
+from steersman.engine.runtime.oci import OciRuntime, spawn, spawn_on_terminal
 from steersman.engine.runtime.streams import Reader, Writer
 from steersman.engine.runtime.workers import Workers
 
@@ -55,8 +55,10 @@ def _start(
     command = [*oci.base(str(directory / "log")), "exec", "--process", str(directory / "process.json")]
     command += ["--pid-file", str(directory / "pid")]
     try:
-        if tty:
+        if tty and oci.programs.is_crun:
             return _start_with_terminal(oci, command, container_id, directory)
+        if tty:
+            return _start_behind_terminal(oci, [*command, "--tty", container_id], directory)
         return _start_with_pipes(oci, [*command, container_id], directory, stdin=stdin)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -104,6 +106,21 @@ def _start_with_terminal(oci: OciRuntime, command: list[str], container_id: str,
         listener.close()
         os.close(handle)
         os.close(null)
+
+
+def _start_behind_terminal(oci: OciRuntime, command: list[str], directory: Path) -> _Started:
+    """For runc, which gives its console away only when it does not wait: a terminal of ours around runc's own."""
+    master, slave = os.openpty()
+    try:
+        name = os.ttyname(slave)
+        with oci.quarters():
+            pid = spawn_on_terminal(command, name)
+        return _Started(pid, directory, os.dup(master), master)
+    except BaseException:
+        os.close(master)
+        raise
+    finally:
+        os.close(slave)
 
 
 def _receive_terminal(listener: socket.socket, pid: int) -> int:

@@ -69,6 +69,17 @@ def spawn(
     return os.posix_spawn(words[0], list(words), _ENVIRONMENT | (env or {}), file_actions=actions, setsid=True)
 
 
+def spawn_on_terminal(words: Sequence[str], terminal: str) -> int:
+    """Start a program in its own session with `terminal` (a path) as its controlling terminal. Returns the pid."""
+    # a session's leader gets the terminal that it opens
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+    ]
+    return os.posix_spawn(words[0], list(words), _ENVIRONMENT, file_actions=actions, setsid=True)
+
+
 class OciRuntime:
     """crun or runc with a state directory."""
 

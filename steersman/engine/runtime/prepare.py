@@ -51,9 +51,9 @@ def prepare(
 
 def mount_run(layout: Layout) -> None:
     """Mount memory for the small state, unless an earlier life of the agent left it, and make the directories."""
-    layout.run.mkdir(mode=0o711, exist_ok=True)
+    layout.run.mkdir(mode=0o700, exist_ok=True)
     if str(layout.run) not in kernel.mount_points():
-        kernel.mount("steersman", str(layout.run), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0711")
+        kernel.mount("steersman", str(layout.run), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0700")
     kernel.mount("", str(layout.run), flags=kernel.MS_SHARED)
     layout.make()
 
@@ -64,6 +64,7 @@ def share_mounts(directory: Path) -> None:
     Monitors keep a copy of the node's mounts. Only below shared mounts does an unmount on the node reach the copies, so
     this belongs under every directory in which mounts for containers come and go (volumes, for example).
     """
-    if str(directory) not in kernel.mount_points():
-        kernel.mount(str(directory), str(directory), flags=kernel.MS_BIND)
-    kernel.mount("", str(directory), flags=kernel.MS_SHARED)
+    path = str(directory.resolve())
+    if path not in kernel.mount_points():
+        kernel.mount(path, path, flags=kernel.MS_BIND)
+    kernel.mount("", path, flags=kernel.MS_SHARED)

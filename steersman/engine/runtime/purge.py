@@ -27,7 +27,7 @@ def purge(root: Path, cgroup_root: str = "steersman") -> None:
 
     Raises RuntimeFailure while a runtime uses the directory, OSError when something cannot be removed.
     """
-    layout = Layout(root.absolute())
+    layout = Layout(root.resolve())
     if not layout.root.is_dir():
         return
     lock = os.open(layout.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

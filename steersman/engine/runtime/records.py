@@ -165,7 +165,7 @@ class Layout:
         """Create the directories, readable by the owner alone."""
         parts = (self.sandboxes, self.containers, self.pins, self.exits, self.oci, self.addresses, self.writable)
         for path in parts:
-            path.mkdir(mode=0o711, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def save(path: Path, record: SandboxRecord | ContainerRecord) -> None:

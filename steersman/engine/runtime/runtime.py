@@ -94,7 +94,7 @@ class LocalRuntime:
         """`root` (state directory) and `cgroup_root`: one per profile. `runtime`: crun, runc, a path, or empty."""
         if not cgroup_root or "/" in cgroup_root or cgroup_root.startswith("."):
             raise ValueError(f"cgroup root {cgroup_root!r} must be one plain name")
-        self._layout = Layout(root.absolute())
+        self._layout = Layout(root.resolve())
         self._images = images
         self._clock = clock
         self._cgroup_root = cgroup_root
@@ -113,7 +113,7 @@ class LocalRuntime:
     async def start(self) -> None:
         """Find again what was left running. Raises RuntimeFailure when this machine cannot run containers, or another
         process owns the state directory."""
-        self._layout.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_ownership()
         workers = Workers()
         try:
@@ -220,7 +220,7 @@ class LocalRuntime:
 
     def _make_sandbox(self, record: SandboxRecord) -> None:
         directory = self._layout.sandbox(record.id)
-        directory.mkdir(mode=0o711)
+        directory.mkdir(mode=0o700)
         try:
             save(directory / "sandbox.json", record)
             failpoint("sandbox.after_record")
@@ -298,7 +298,7 @@ class LocalRuntime:
 
     def _make_container(self, record: ContainerRecord, pod: SandboxRecord, target: int) -> None:
         directory = self._layout.container(record.id)
-        directory.mkdir(mode=0o711)
+        directory.mkdir(mode=0o700)
         try:
             save(container.record_path(self._machine, record.id), record)
             failpoint("container.after_record")
@@ -456,7 +456,7 @@ def _failures(reason: str) -> Iterator[None]:
     except RuntimeFailure as error:
         error.reason = error.reason or reason
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise RuntimeFailure(str(error), reason) from error
 
 

@@ -71,7 +71,7 @@ def set_up(machine: Machine, record: SandboxRecord) -> None:
         record.ips = [machine.addresses.allocate(record.id)]
     failpoint("sandbox.after_address")
     pin = machine.layout.pin(record.id)
-    pin.mkdir(mode=0o711)
+    pin.mkdir(mode=0o700)
     _make_namespaces(machine, record, pin)
     failpoint("sandbox.after_namespaces")
     if record.ips:

@@ -464,6 +464,17 @@ async def test_runc_is_accepted(tmp_path: Path, images: BusyboxImages) -> None:
         assert "Seccomp:\t2" in said
         container = await pods.start("sleep 1000", name="second")
         assert await pods.sh(container, "echo in") == "in\n"
+        session = await runtime.exec(container.id, ["sh"], tty=True, stdin=True)
+        session.resize(101, 37)
+        session.write(b"sleep 0.1; stty size; exit 5\n")
+        printed = b""
+        while data := await session.read_stdout():
+            printed += data
+        assert b"37 101" in printed
+        assert await session.wait() == 5
+        await session.close()
+        with pytest.raises(RuntimeFailure, match="nosuch"):
+            await runtime.exec_sync(container.id, ["nosuch"], 10)
     finally:
         await runtime.close()
         purge(tmp_path / "state", CGROUP)

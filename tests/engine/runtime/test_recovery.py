@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from steersman.engine.interface import ContainerState, NoSuchContainer, RuntimeFailure, SandboxState
-from steersman.engine.runtime import kernel, purge
+from steersman.engine.runtime import kernel, purge, share_mounts
+from steersman.engine.runtime.network import node_interface
 from steersman.lib.failpoint import arm
 from tests.engine.runtime import agent
 from tests.engine.runtime.conftest import CGROUP, BusyboxImages, Pods, eventually, make_runtime, until
@@ -35,6 +36,18 @@ FAILPOINTS = [
 ]
 
 
+_SEEN: dict[Path, set[str]] = {}
+
+
+def _interfaces(root: Path) -> set[str]:
+    """Names of every interface that sandboxes of `root` had whenever this was asked."""
+    seen = _SEEN.setdefault(root, set())
+    for part in ("sandboxes", "ns"):
+        if (root / "run" / part).exists():
+            seen |= {node_interface(name) for name in os.listdir(root / "run" / part)}
+    return seen
+
+
 def traces(root: Path) -> dict[str, set[str]]:
     """Everything on this machine that belongs to the engine of a state directory."""
     commands = set()
@@ -51,7 +64,7 @@ def traces(root: Path) -> dict[str, set[str]]:
         "processes": commands,
         "mounts": {path for path in mounts if path.startswith(str(root))},
         "cgroups": cgroups,
-        "interfaces": {name for name in os.listdir("/sys/class/net") if name.startswith("veth")},
+        "interfaces": {name for name in _interfaces(root) if Path("/sys/class/net", name).exists()},
         "files": {str(root)} if root.exists() else set(),
     }
 
@@ -87,6 +100,7 @@ class Agent:
 def state(tmp_path: Path) -> Iterator[Path]:
     before = traces(tmp_path / "state")
     yield tmp_path / "state"
+    traces(tmp_path / "state")
     purge(tmp_path / "state", CGROUP)
     assert traces(tmp_path / "state") == before
 
@@ -129,12 +143,14 @@ async def test_containers_survive_the_agent(state: Path, images: BusyboxImages, 
 async def test_a_crash_at_any_step_is_recovered(state: Path, images: BusyboxImages, tmp_path: Path, name: str) -> None:
     crashed = Agent(state, images, tmp_path / "logs", "pod", failpoints=f"{name}=exit")
     assert await crashed.end() == 86
+    traces(state)
     runtime = make_runtime(state, images)
     await runtime.start()
     try:
         assert [one.state for one in runtime.containers()] == (
             [ContainerState.RUNNING] if name == "container.after_start" else []
         )
+        assert len(traces(state)["interfaces"]) == len(runtime.sandboxes())
         assert len(runtime.sandboxes()) == (1 if name.startswith("container") else 0)
         pods = Pods(runtime, tmp_path / "logs")
         code, _ = await pods.result("exit 3")
@@ -144,7 +160,7 @@ async def test_a_crash_at_any_step_is_recovered(state: Path, images: BusyboxImag
         assert [
             list((state / "run" / part).iterdir()) for part in ("containers", "sandboxes", "ns", "addresses", "oci")
         ] == [*([[]] * 5)]
-        assert {name for name in os.listdir("/sys/class/net") if name.startswith("veth")} == set()
+        assert traces(state)["interfaces"] == set()
     finally:
         await runtime.close()
 
@@ -185,6 +201,7 @@ async def test_purge_leaves_nothing(state: Path, images: BusyboxImages, tmp_path
         purge(state, CGROUP)
     await busy.kill()
     (state / "run/sandboxes" / sandbox_id / "sandbox.json").write_text("{")
+    assert len(traces(state)["interfaces"]) == 2
     purge(state, CGROUP)
     purge(state, CGROUP)
     assert traces(state) == before
@@ -266,3 +283,33 @@ async def test_the_cgroup_mount_is_as_before(state: Path, images: BusyboxImages)
     await runtime.close()
     purge(state, CGROUP)
     assert options() == before
+
+
+async def test_a_state_directory_behind_a_link(images: BusyboxImages, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    state = tmp_path / "link/state"
+    try:
+        for _ in range(2):
+            runtime = make_runtime(state, images)
+            await runtime.start()
+            code, _ = await Pods(runtime, tmp_path / "logs").result("exit 3")
+            await runtime.close()
+            assert code == 3
+        assert len([path for path in traces(tmp_path / "real/state")["mounts"] if path.endswith("/run")]) == 1
+    finally:
+        purge(state, CGROUP)
+    assert not (tmp_path / "real/state").exists()
+
+
+async def test_shared_mounts_are_made_once(tmp_path: Path) -> None:
+    directory = tmp_path / "volumes"
+    directory.mkdir()
+    try:
+        share_mounts(directory)
+        share_mounts(directory)
+        lines = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {directory} " in line]
+        assert len(lines) == 1
+        assert " shared:" in lines[0]
+    finally:
+        subprocess.run(["umount", directory], check=True)
