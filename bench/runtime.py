@@ -43,9 +43,12 @@ class _Busybox:
         """The only image."""
         return Image("sha256:0", (reference,), (), 0, ImageConfig())
 
-    def layers(self, image: Image) -> Sequence[Path]:
+    def hold(self, owner: str, image: Image) -> Sequence[Path]:
         """Its only layer."""
         return [self._layer]
+
+    def release(self, owner: str) -> None:
+        """Nothing is held."""
 
 
 def _sandbox(number: int, logs: Path) -> SandboxConfig:

@@ -23,7 +23,7 @@ from steersman.engine.interface import ContainerConfig, Image, Mount, RuntimeFai
 from steersman.engine.runtime import capabilities, devices, kernel, rootfs, sandbox, spec, users
 from steersman.engine.runtime.oci import OciRuntime, send_signal
 from steersman.engine.runtime.profiles import Profiles
-from steersman.engine.runtime.records import ContainerRecord, Process, SandboxRecord
+from steersman.engine.runtime.records import ContainerRecord, Layout, Process, SandboxRecord
 from steersman.engine.runtime.sandbox import Machine
 from steersman.engine.runtime.spec import Facts
 from steersman.lib.failpoint import failpoint
@@ -39,8 +39,12 @@ class LayeredImages(Protocol):
         """The image a reference, digest or id names, if it is here."""
         ...
 
-    def layers(self, image: Image) -> Sequence[Path]:
-        """The image's unpacked layers, top first."""
+    def hold(self, owner: str, image: Image) -> Sequence[Path]:
+        """The image's unpacked layers, top first, kept for `owner` until it releases them. Raises KeyError."""
+        ...
+
+    def release(self, owner: str) -> None:
+        """`owner` needs its layers no longer; idempotent."""
         ...
 
 
@@ -90,7 +94,8 @@ def create(factory: Factory, record: ContainerRecord, pod: SandboxRecord, pid_of
     share_back = any(mount.propagation == "rshared" for mount in config.mounts)
     with rootfs.private_mounts(machine.workers, factory.oci, machine.layout, bundle, share_back=share_back):
         written = machine.layout.written(record.id)
-        rootfs.mount_overlay(bundle, factory.images.layers(image), "rootfs", written)
+        written.mkdir(mode=0o700)
+        rootfs.mount_overlay(bundle, factory.images.hold(record.id, image), "rootfs", written)
         failpoint("container.after_overlay")
         root = str(bundle / "rootfs")
         user = users.resolve(
@@ -100,7 +105,7 @@ def create(factory: Factory, record: ContainerRecord, pod: SandboxRecord, pid_of
             rootfs.read_file(root, "/etc/group"),
         )
         record.user = (user.uid, user.gid, user.groups)
-        mounts = [_source(factory, bundle, number, mount) for number, mount in enumerate(config.mounts)]
+        mounts = [_source(factory, record.id, number, mount) for number, mount in enumerate(config.mounts)]
         mounts += _volumes(bundle, written, image, mounts)
         facts = _facts(factory, record, pod, user, pid_of_target)
         document = spec.build(replace(config, mounts=mounts), image.config, facts)
@@ -150,11 +155,13 @@ def _facts(
     )
 
 
-def _source(factory: Factory, bundle: Path, number: int, mount: Mount) -> Mount:
+def _source(factory: Factory, container_id: str, number: int, mount: Mount) -> Mount:
     """A mount with its source made ready: an image's tree mounted, a missing directory of the node created."""
     if mount.image:
-        target = f"image{number}"
-        rootfs.mount_overlay(bundle, factory.images.layers(_image(factory, mount.image)), target)
+        target, bundle = f"image{number}", factory.machine.layout.container(container_id)
+        (factory.machine.layout.written(container_id) / target).mkdir()  # for `release`
+        layers = factory.images.hold(f"{container_id}-{target}", _image(factory, mount.image))
+        rootfs.mount_overlay(bundle, layers, target)
         where = rootfs.inside(str(bundle / target), mount.image_sub_path)
         return replace(mount, host_path=where, readonly=True)
     path = os.path.realpath(mount.host_path)
@@ -241,12 +248,22 @@ def named(container_id: str) -> list[Process]:
     return found
 
 
-def forget(machine: Machine, record: ContainerRecord) -> None:
-    """Remove a cleaned container's files: its log, its exit file, its directory."""
+def release(images: LayeredImages, layout: Layout, container_id: str) -> None:
+    """Remove what a container wrote, and let go of its images; idempotent."""
+    written = layout.written(container_id)
+    for target in written.glob("image*"):
+        images.release(f"{container_id}-{target.name}")
+    images.release(container_id)
+    shutil.rmtree(written, ignore_errors=True)
+
+
+def forget(factory: Factory, record: ContainerRecord) -> None:
+    """Remove a cleaned container's files: its log, its exit file, its directories."""
+    layout = factory.machine.layout
     if record.log_path:
         with contextlib.suppress(OSError):
             os.unlink(record.log_path)
-    machine.layout.exit(record.id).unlink(missing_ok=True)
+    layout.exit(record.id).unlink(missing_ok=True)
     failpoint("container.before_forget")
-    shutil.rmtree(machine.layout.written(record.id), ignore_errors=True)
-    shutil.rmtree(machine.layout.container(record.id), ignore_errors=True)
+    release(factory.images, layout, record.id)
+    shutil.rmtree(layout.container(record.id), ignore_errors=True)

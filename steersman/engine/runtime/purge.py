@@ -17,13 +17,15 @@ from pathlib import Path
 from steersman.engine.interface import RuntimeFailure
 from steersman.engine.runtime import cgrouptuning, kernel, network
 from steersman.engine.runtime.cgroups import Cgroups
-from steersman.engine.runtime.container import named
+from steersman.engine.runtime.container import LayeredImages, named, release
 from steersman.engine.runtime.oci import send_signal
 from steersman.engine.runtime.records import Corrupt, Layout, SandboxRecord, is_id, load
 
 
-def purge(root: Path, cgroup_root: str = "steersman") -> None:
-    """Remove everything that a `LocalRuntime(root, cgroup_root=...)` made; idempotent. Blocks.
+def purge(root: Path, cgroup_root: str = "steersman", images: LayeredImages | None = None) -> None:
+    """Remove everything that a `LocalRuntime(root, images, cgroup_root=...)` made; idempotent. Blocks.
+
+    `images`: the store whose layers the containers held, when it is to be kept.
 
     Raises RuntimeFailure while a runtime uses the directory, OSError when something cannot be removed.
     """
@@ -44,6 +46,9 @@ def purge(root: Path, cgroup_root: str = "steersman") -> None:
             cgroups.remove(cgroup_root)
         for sandbox_id in {*_ids(layout.sandboxes), *_ids(layout.pins)}:
             network.disconnect(sandbox_id)
+        if images is not None:
+            for container_id in _ids(layout.writable):
+                release(images, layout, container_id)
         cgrouptuning.restore(layout.tuned)
         _unmount_below(layout.root)
         shutil.rmtree(layout.root)

@@ -7,7 +7,6 @@ runs in a worker before anything else does. `runtime.py` keeps what comes back.
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 from steersman.engine.interface import ContainerConfig, SandboxConfig
@@ -54,8 +53,10 @@ def containers(factory: Factory, now: float) -> list[ContainerRecord]:
     """Every container but the half-made; those that were started without a note of it are marked running."""
     layout = factory.machine.layout
     for path in layout.writable.iterdir():
-        if not (layout.containers / path.name).exists():  # the machine went down, and the container with it
-            shutil.rmtree(path, ignore_errors=True)
+        if (
+            is_id(path.name) and not (layout.containers / path.name).exists()
+        ):  # the machine went down, and the container with it
+            container.release(factory.images, layout, path.name)
     found = [_container(factory, directory, now) for directory in sorted(layout.containers.iterdir())]
     return [record for record in found if record is not None]
 
@@ -72,7 +73,7 @@ def _container(factory: Factory, directory: Path, now: float) -> ContainerRecord
         return ContainerRecord(directory.name, "", config, kernel.boot_id(), now, message=str(error), lost=True)
     if record.phase == "creating":
         container.clean(factory, record)
-        container.forget(factory.machine, record)
+        container.forget(factory, record)
         return None
     if record.phase == "created" and factory.oci.was_started(record.id):
         record.phase, record.started_at = "running", now

@@ -59,7 +59,7 @@ def mount_overlay(bundle: Path, layers: Sequence[Path], target: str, written: Pa
     (bundle / target).mkdir()
     if written is not None:
         for name in ("upper", "work"):
-            (written / name).mkdir(parents=True)
+            (written / name).mkdir()
             (links / f".{name}").symlink_to(written / name)
         (written / "upper").chmod(layers[0].stat().st_mode & 0o7777)
         options = f"lowerdir={lower},upperdir=.upper,workdir=.work,volatile"

@@ -310,7 +310,7 @@ class LocalRuntime:
         except BaseException:
             record.phase = "creating"
             container.clean(self._made, record)
-            container.forget(self._machine, record)
+            container.forget(self._made, record)
             raise
 
     async def start_container(self, container_id: str) -> None:
@@ -354,7 +354,7 @@ class LocalRuntime:
                 return
             await self.stop_container(container_id, 0)
             await self._workers.run(container.clean, self._made, entry.record)
-            await self._workers.run(container.forget, self._machine, entry.record)
+            await self._workers.run(container.forget, self._made, entry.record)
             self._watches.drop(container_id)
             del self._entries[container_id]
             self._tell("deleted", entry.record)

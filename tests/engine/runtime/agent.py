@@ -28,8 +28,11 @@ class OneImage:
     def find(self, reference: str) -> Image | None:
         return Image("sha256:0", (reference,), (), 0, ImageConfig())
 
-    def layers(self, image: Image) -> list[Path]:
+    def hold(self, owner: str, image: Image) -> list[Path]:
         return [self._base]
+
+    def release(self, owner: str) -> None:
+        pass
 
 
 async def main(state: Path, base: Path, logs: Path, actions: list[str]) -> None:

@@ -29,6 +29,7 @@ class BusyboxImages:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._images: dict[str, tuple[Image, list[Path]]] = {}
+        self.held: set[str] = set()
 
     def add(self, name: str, layers: list[Path], config: ImageConfig) -> None:
         self._images[name] = (Image(f"sha256:{len(self._images):064x}", (name,), (), 0, config), layers)
@@ -36,8 +37,12 @@ class BusyboxImages:
     def find(self, reference: str) -> Image | None:
         return self._images[reference][0] if reference in self._images else None
 
-    def layers(self, image: Image) -> Sequence[Path]:
+    def hold(self, owner: str, image: Image) -> Sequence[Path]:
+        self.held.add(owner)
         return next(layers for found, layers in self._images.values() if found.id == image.id)
+
+    def release(self, owner: str) -> None:
+        self.held.discard(owner)
 
 
 def busybox_layer(directory: Path) -> Path:

@@ -270,6 +270,19 @@ async def test_mounts(pods: Pods, tmp_path: Path) -> None:
     assert "Read-only" in await pods.sh(container, "touch /image/x")
 
 
+async def test_images_are_held_while_containers_use_them(
+    pods: Pods, runtime: LocalRuntime, images: BusyboxImages, tmp_path: Path
+) -> None:
+    images.held.clear()
+    container = await pods.start("sleep 1000", mounts=(Mount("/image", image="data"),))
+    assert images.held == {container.id, f"{container.id}-image0"}
+    with pytest.raises(RuntimeFailure):
+        await pods.start("sleep 1000", name="bad", mounts=(Mount("/image", image="no-such-image"),))
+    await runtime.remove_container(container.id)
+    assert images.held == set()
+    assert list((tmp_path / "state/writable").iterdir()) == []
+
+
 async def test_image_volumes_are_the_containers_own(pods: Pods) -> None:
     container = await pods.start("sleep 1000", image="volume", security=Security(run_as_user=0))
     assert await pods.sh(container, "cat /data/seed; touch /data/x /empty/y && echo ok") == "from the image\nok\n"

@@ -302,6 +302,27 @@ async def test_a_state_directory_behind_a_link(images: BusyboxImages, tmp_path: 
     assert not (tmp_path / "real/state").exists()
 
 
+async def test_a_reboot_leaves_no_layers_held(state: Path, images: BusyboxImages, tmp_path: Path) -> None:
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    container = await Pods(runtime, tmp_path / "logs").start("sleep 1000")
+    await runtime.close()
+    traces(state)
+    written = state / "writable" / container.id
+    saved = tmp_path / "saved"
+    written.rename(saved)
+    purge(state, CGROUP)  # the nearest to a reboot: all but the disk is gone
+    images.held.add(container.id)
+    written.parent.mkdir(parents=True)
+    saved.rename(written)
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    assert list(runtime.containers()) == []
+    assert not written.exists()
+    assert container.id not in images.held
+    await runtime.close()
+
+
 async def test_shared_mounts_are_made_once(tmp_path: Path) -> None:
     directory = tmp_path / "volumes"
     directory.mkdir()
