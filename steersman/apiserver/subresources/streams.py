@@ -1,8 +1,8 @@
 """log, exec, attach, portforward and proxy: requests that the API server hands on.
 
 Owns the choice of where to (the pod's kubelet, the pod, a service's endpoint, a node) and the tunnel: bytes pass as
-they are, upgraded or not. It speaks no stream protocol itself; the kubelet does. Source: pkg/registry/core/pod/strategy.go
-(LogLocation, streamLocation), proxy.go; apimachinery's util/proxy.
+they are, upgraded or not. It speaks no stream protocol itself; the kubelet does. Source: LogLocation in
+pkg/registry/core/pod/strategy.go; apimachinery's util/proxy.
 """
 
 from __future__ import annotations

@@ -66,10 +66,16 @@ def _bound(call: Call, reference: Object | None, account: Object) -> tuple[str, 
     obj = item.obj()
     uid = reference.get("uid") or obj["metadata"]["uid"]
     if uid != obj["metadata"]["uid"]:
-        text = f"the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        text = (
+            f"the UID in the bound object reference ({uid}) does not match the UID in record. "
+            "The object might have been deleted and then recreated"
+        )
         raise errors.conflict(resource.group, resource.plural, name, text)
     owner = obj.get("spec", {}).get("serviceAccountName")
     if kind == "Pod" and owner != account["metadata"]["name"]:
-        text = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to pod running with different serviceaccount name.'
+        text = (
+            f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" '
+            "to pod running with different serviceaccount name."
+        )
         raise errors.bad_request(text)
     return kind, name, uid, obj

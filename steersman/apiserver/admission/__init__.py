@@ -1,0 +1,1 @@
+"""Admission: one file per plugin, asked in the order of `chain.DEFAULT`."""

@@ -1,0 +1,66 @@
+"""The admission chain: every plugin in order, first those that change, then those that refuse.
+
+Owns the order, which is kube-apiserver's (pkg/kubeapiserver/options/plugins.go). Called by the write verbs through
+`call.Admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steersman.api.resource import Object
+from steersman.apiserver.admission import (
+    namespace_lifecycle,
+    priority,
+    service_account,
+    taint_nodes,
+    tolerations,
+)
+from steersman.apiserver.call import Call
+
+Step = Callable[[Call, Object | None, Object | None], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One rule. `mutate` may change the object, `validate` may refuse it (ApiError)."""
+
+    name: str
+    mutate: Step | None = None
+    validate: Step | None = None
+
+
+DEFAULT: tuple[Plugin, ...] = (
+    Plugin("NamespaceLifecycle", validate=namespace_lifecycle.validate),
+    Plugin("ServiceAccount", mutate=service_account.mutate, validate=service_account.validate),
+    Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
+    Plugin("Priority", mutate=priority.mutate),
+    Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+)
+
+
+class Chain:
+    """Implements `call.Admission`."""
+
+    def __init__(self, plugins: Sequence[Plugin] = DEFAULT) -> None:
+        self._mutating = [plugin.mutate for plugin in plugins if plugin.mutate is not None]
+        self._validating = [plugin.validate for plugin in plugins if plugin.validate is not None]
+
+    def attach(self, server: Any) -> None:
+        """Nothing to prepare: plugins find what they need in the call."""
+
+    async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
+        """Change the object in place."""
+        for step in self._mutating:
+            waiting = step(call, obj, old)
+            if waiting is not None:
+                await waiting
+
+    async def validate(self, call: Call, obj: Object | None, old: Object | None) -> None:
+        """Refuse what must not be."""
+        for step in self._validating:
+            waiting = step(call, obj, old)
+            if waiting is not None:
+                await waiting

@@ -1,0 +1,1 @@
+"""Authenticators: one file each. They say who asks; what they may do is `authz`'s."""
