@@ -254,8 +254,18 @@ async def open_session(
     oci: OciRuntime, workers: Workers, container_id: str, bundle: Path, words: Sequence[str], *, tty: bool, stdin: bool
 ) -> ExecSession:
     """Start a command with live streams. Raises RuntimeFailure, OSError or ValueError."""
-    started = await workers.run(_start, oci, container_id, bundle, words, tty=tty, stdin=stdin)
-    return ExecSession(started, workers, tty=tty)
+    started: list[_Started] = []
+
+    def start() -> None:
+        started.append(_start(oci, container_id, bundle, words, tty=tty, stdin=stdin))
+
+    try:
+        await workers.run(start)
+    except asyncio.CancelledError:
+        if started:
+            await ExecSession(started[0], workers, tty=tty).close()
+        raise
+    return ExecSession(started[0], workers, tty=tty)
 
 
 async def run(session: ExecSession, timeout: float) -> ExecResult:

@@ -214,8 +214,11 @@ class LocalRuntime:
             sandbox.check(config)
             record = SandboxRecord(new_id(), config, kernel.boot_id(), self._clock.now())
             spec.cgroup_parent(self._cgroup_root, record.id, config)
-            await self._workers.run(self._make_sandbox, record)
-        self._pods[record.id] = _Pod(record)
+            try:
+                await self._workers.run(self._make_sandbox, record)
+            finally:  # a cancelled caller finds what was made in the list
+                if record.phase == "ready":
+                    self._pods[record.id] = _Pod(record)
         return sandbox_view(record)
 
     def _make_sandbox(self, record: SandboxRecord) -> None:
@@ -290,10 +293,13 @@ class LocalRuntime:
             parent = spec.cgroup_parent(self._cgroup_root, sandbox_id, pod.record.config)
             record.cgroup = f"{parent}/{record.id}"
             target = self._running(config.target_container).record.init.pid if config.target_container else 0
-            await self._workers.run(self._make_container, record, pod.record, target)
-        self._entries[record.id] = _Entry(record)
-        self._watch(record)
-        self._tell("created", record)
+            try:
+                await self._workers.run(self._make_container, record, pod.record, target)
+            finally:
+                if record.phase == "created":
+                    self._entries[record.id] = _Entry(record)
+                    self._watch(record)
+                    self._tell("created", record)
         return container_view(record)
 
     def _make_container(self, record: ContainerRecord, pod: SandboxRecord, target: int) -> None:
@@ -322,12 +328,20 @@ class LocalRuntime:
                 return
             if record.phase != "created":
                 raise RuntimeFailure("the container has already ended", "StartError")
+            started: list[str] = []
             with _failures("StartError"):
-                await self._workers.run(self._made.oci.start, record.id)
-            failpoint("container.after_start")
-            record.phase, record.started_at = "running", self._clock.now()
-            self._save(record)
-            self._tell("started", record)
+                try:
+                    await self._workers.run(self._start, record.id, started)
+                finally:
+                    if started:
+                        failpoint("container.after_start")
+                        record.phase, record.started_at = "running", self._clock.now()
+                        self._save(record)
+                        self._tell("started", record)
+
+    def _start(self, container_id: str, started: list[str]) -> None:
+        self._made.oci.start(container_id)
+        started.append(container_id)
 
     async def stop_container(self, container_id: str, timeout: float, signal: str = "") -> None:
         """Send `signal` (default: its stop signal), then KILL after `timeout` seconds; returns when it has ended."""
@@ -353,11 +367,17 @@ class LocalRuntime:
             if container_id not in self._entries:
                 return
             await self.stop_container(container_id, 0)
-            await self._workers.run(container.clean, self._made, entry.record)
-            await self._workers.run(container.forget, self._made, entry.record)
-            self._watches.drop(container_id)
-            del self._entries[container_id]
-            self._tell("deleted", entry.record)
+            try:
+                await self._workers.run(self._unmake_container, entry.record)
+            finally:
+                if not self._layout.container(container_id).exists():
+                    self._watches.drop(container_id)
+                    del self._entries[container_id]
+                    self._tell("deleted", entry.record)
+
+    def _unmake_container(self, record: ContainerRecord) -> None:
+        container.clean(self._made, record)
+        container.forget(self._made, record)
 
     def containers(self) -> Sequence[Container]:
         """Every container, ended ones too."""

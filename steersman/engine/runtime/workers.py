@@ -36,8 +36,18 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, "runtime", initializer=kernel.unshare, initargs=(kernel.CLONE_FS,))
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `job` in a worker and wait for it. A cancelled caller leaves the job running to its end."""
-        return await asyncio.wrap_future(self._pool.submit(job, *args, **kwargs))
+        """Run `job` in a worker and wait for it; a cancelled caller waits too, since a thread cannot be interrupted."""
+        future = asyncio.wrap_future(self._pool.submit(job, *args, **kwargs))
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            future.exception()  # seen; the caller wants to hear of its cancellation
+            raise cancelled
+        return future.result()
 
     def run_blocking(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `job` in a worker, for callers without a loop."""

@@ -8,7 +8,9 @@ import re
 import select
 import socket
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -454,6 +456,32 @@ async def test_host_ports_are_told(pods: Pods, runtime: LocalRuntime) -> None:
     assert list(runtime.port_mappings()) == [(sandbox.id, sandbox.ips[0], mapping)]
     await runtime.stop_sandbox(sandbox.id)
     assert list(runtime.port_mappings()) == []
+
+
+async def test_a_cancelled_caller_leaves_nothing_unlisted(pods: Pods, runtime: LocalRuntime, tmp_path: Path) -> None:
+    async def cancelled(work: Coroutine[Any, Any, Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            await asyncio.to_thread(lambda: None)  # let it begin
+            task.cancel()
+
+    state = tmp_path / "state/run"
+    await cancelled(pods.sandbox("cut"))
+    assert {one.id for one in runtime.sandboxes()} == set(os.listdir(state / "sandboxes"))
+    sandbox = await pods.sandbox()
+    config = ContainerConfig("main", "busybox", command=("sleep", "1000"))
+    await cancelled(runtime.create_container(sandbox.id, config))
+    assert {one.id for one in runtime.containers()} == set(os.listdir(state / "containers"))
+    container = await runtime.create_container(sandbox.id, config)
+    await cancelled(runtime.start_container(container.id))
+    await runtime.start_container(container.id)
+    assert runtime.container(container.id).state == ContainerState.RUNNING
+    await cancelled(runtime.exec(container.id, ["sleep", "5555"], tty=False, stdin=False))
+    assert "5555" not in await pods.sh(runtime.container(container.id), "ps")
+    await cancelled(runtime.remove_container(container.id))
+    await runtime.remove_container(container.id)
+    await runtime.remove_sandbox(sandbox.id)
+    assert {one.id for one in runtime.containers()} == set(os.listdir(state / "containers"))
 
 
 async def test_thirty_pods_at_once(pods: Pods, runtime: LocalRuntime) -> None:
