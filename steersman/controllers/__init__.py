@@ -1,1 +1,50 @@
-"""The controller manager: one file per controller, each a pure plan and a reconcile."""
+"""The controller manager: one control loop a file, each named as kube-controller-manager names it.
+
+Owns `ALL`, the list of controllers, and their selection as `--controllers` spells it. Modules are loaded when they are
+chosen: controllers do not import each other, and a start pays only for what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+
+from steersman.client.controller import Controller
+
+ALL: Mapping[str, str] = {
+    "namespace-controller": "namespace",
+    "serviceaccount-controller": "serviceaccount",
+    "root-ca-certificate-publisher-controller": "rootca",
+    "replicaset-controller": "replicaset",
+    "replicationcontroller-controller": "replicaset:REPLICATIONCONTROLLER",
+    "deployment-controller": "deployment",
+    "endpoints-controller": "endpoints",
+    "endpointslice-controller": "endpointslice",
+    "endpointslice-mirroring-controller": "endpointslicemirroring",
+    "garbage-collector-controller": "garbage",
+    "node-lifecycle-controller": "nodelifecycle",
+    "taint-eviction-controller": "tainteviction",
+    "pod-garbage-collector-controller": "podgc",
+    "ttl-after-finished-controller": "ttlafterfinished",
+}
+"""Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
+
+
+def load(name: str) -> Controller:
+    """The controller of that name. Raises KeyError for one that does not exist."""
+    module, _, attribute = ALL[name].partition(":")
+    found = getattr(import_module(f"{__name__}.{module}"), attribute or "CONTROLLER")
+    assert isinstance(found, Controller)
+    return found
+
+
+def select(wanted: Iterable[str]) -> list[str]:
+    """The names that a `--controllers` list means: `*` all, `name` that one, `-name` not that one.
+
+    Raises ValueError for a name that no controller has, with kube-controller-manager's words.
+    """
+    terms = [term.strip() for term in wanted if term.strip()]
+    for term in terms:
+        if term != "*" and term.removeprefix("-") not in ALL:
+            raise ValueError(f'"{term}" is not in the list of known controllers')
+    return [name for name in ALL if name in terms or ("*" in terms and f"-{name}" not in terms)]

@@ -1,0 +1,175 @@
+"""An owner's children: which are his, adopting and releasing them, creating and deleting them with events.
+
+Owns the one index by controller, the rules of adoption, and slow start. Called by workload controllers.
+Source: kubernetes' pkg/controller, ControllerRefManager and RealPodControl; slow start as its slowStartBatch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from steersman.api.errors import ApiError
+from steersman.api.labels import Selector
+from steersman.api.resource import Object, Resource
+from steersman.client.controller import Context, Key, key_of
+from steersman.client.informer import Informer
+from steersman.client.workload import controller_of, owner_reference
+
+BY_CONTROLLER = "controller"
+BURST = 500  # children created or deleted in one go
+
+
+def file_by_controller(obj: Object) -> Iterable[str]:
+    """The index function: the controller's uid, or the namespace of those who have none."""
+    reference = controller_of(obj)
+    yield reference["uid"] if reference is not None else f"orphans {obj['metadata'].get('namespace', '')}"
+
+
+INDEX = {BY_CONTROLLER: file_by_controller}
+
+
+def owned_by(informer: Informer, owner: Object) -> list[Object]:
+    """The children whose controller is `owner`."""
+    return informer.by_index(BY_CONTROLLER, owner["metadata"]["uid"])
+
+
+def orphans(informer: Informer, namespace: str) -> list[Object]:
+    """The objects of a namespace that nobody controls."""
+    return informer.by_index(BY_CONTROLLER, f"orphans {namespace}")
+
+
+def namespace_terminates(error: ApiError) -> bool:
+    """Whether a create failed only because the namespace is going away."""
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in error.details.get("causes") or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The children of one kind that one owner has."""
+
+    context: Context
+    owner: Object
+    owner_kind: Resource
+    kind: Resource
+    noun: str = "pod"
+
+    @property
+    def informer(self) -> Informer:
+        """Where the children are seen."""
+        return self.context.informer(self.kind)
+
+    @property
+    def _key(self) -> Key:
+        return key_of(self.owner)
+
+    def settled(self) -> bool:
+        """Whether the informer shows all that this owner has done."""
+        return self.context.expectations.fulfilled(self._key, self.informer)
+
+    async def claim(
+        self, selector: Selector, also: Callable[[Object], bool] = lambda _: True, *, adopt: bool = True
+    ) -> list[Object]:
+        """The owner's children: those that he controls and selects; orphans are adopted, strays let go.
+
+        Children for which `also` does not hold are left as they are. Raises ApiError.
+        """
+        mine: list[Object] = []
+        dying = bool(self.owner["metadata"].get("deletionTimestamp"))
+        for child in owned_by(self.informer, self.owner):
+            if not also(child):
+                continue
+            if selector.matches(child["metadata"].get("labels")):
+                mine.append(child)
+            elif not dying and adopt:
+                await self._release(child)
+        if dying or not adopt:
+            return mine
+        checked = False
+        for child in orphans(self.informer, self.owner["metadata"]["namespace"]):
+            meta = child["metadata"]
+            if meta.get("deletionTimestamp") or not selector.matches(meta.get("labels")) or not also(child):
+                continue
+            if not checked:
+                await self._check_alive()
+                checked = True
+            if (adopted := await self._adopt(child)) is not None:
+                mine.append(adopted)
+        return mine
+
+    async def _check_alive(self) -> None:
+        """Adopt only for an owner that is certainly there: the garbage collector trusts references."""
+        meta = self.owner["metadata"]
+        fresh = await self.context.client.get(self.owner_kind, meta["name"], meta["namespace"])
+        if fresh["metadata"]["uid"] != meta["uid"] or fresh["metadata"].get("deletionTimestamp"):
+            raise ApiError(409, "Conflict", f"{meta['namespace']}/{meta['name']} is being deleted or was replaced")
+
+    async def _adopt(self, child: Object) -> Object | None:
+        references = [owner_reference(self.owner, self.owner_kind)]
+        return await self._patch(child, {"ownerReferences": references})
+
+    async def _release(self, child: Object) -> None:
+        uid = self.owner["metadata"]["uid"]
+        await self._patch(child, {"ownerReferences": [{"$patch": "delete", "uid": uid}]})
+
+    async def _patch(self, child: Object, meta: Object) -> Object | None:
+        """Change a child's metadata if it is still the same; None when it is gone."""
+        at = child["metadata"]
+        body = {"metadata": {"uid": at["uid"], **meta}}
+        try:
+            return await self.context.client.patch(
+                self.kind, at["name"], at.get("namespace", ""), body, type="strategic"
+            )
+        except ApiError as error:
+            if error.code in (404, 422):  # gone, or replaced by one of the same name
+                return None
+            raise
+
+    async def create(self, child: Object) -> Object | None:
+        """Create a child; None when the namespace is going away. Raises ApiError after telling by an event."""
+        tell = self.context.recorder.event
+        try:
+            made = await self.context.client.create(self.kind, child, self.owner["metadata"]["namespace"])
+        except ApiError as error:
+            if namespace_terminates(error):
+                return None
+            tell(self.owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+            raise
+        self.context.expectations.created(self._key, made)
+        tell(self.owner, "Normal", "SuccessfulCreate", f"Created {self.noun}: {made['metadata']['name']}")
+        return made
+
+    async def delete(self, child: Object) -> None:
+        """Delete a child; one that is gone already is fine. Raises ApiError after telling by an event."""
+        tell = self.context.recorder.event
+        meta = child["metadata"]
+        self.context.expectations.deleted(self._key, child)
+        try:
+            await self.context.client.delete(self.kind, meta["name"], meta.get("namespace", ""), uid=meta["uid"])
+        except ApiError as error:
+            if error.code in (404, 409):
+                return
+            self.context.expectations.forget([self._key])
+            tell(self.owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
+            raise
+        tell(self.owner, "Normal", "SuccessfulDelete", f"Deleted {self.noun}: {meta['name']}")
+
+    async def create_all(self, wanted: Sequence[Object]) -> None:
+        """Create many: first one, then twice as many each time that went well. Raises the first error."""
+        done, size = 0, 1
+        while done < len(wanted):
+            batch = wanted[done : done + size]
+            results = await asyncio.gather(*(self.create(child) for child in batch), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+            done += len(batch)
+            size *= 2
+
+    async def delete_all(self, unwanted: Sequence[Object]) -> None:
+        """Delete many at once. Raises the first error after trying them all."""
+        results = await asyncio.gather(*(self.delete(child) for child in unwanted), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
