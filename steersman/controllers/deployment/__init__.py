@@ -36,18 +36,20 @@ async def reconcile(context: Context, key: Key) -> Result:
     recreate = (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
     old_pods = recreate and _old_pods(context, deployment, found)
     steps = plan(deployment, found, old_pods=old_pods, now=context.clock.now())
-    current = await _act(context, deployment, steps)
-    if current is not None and steps.status != deployment.get("status"):
-        await context.client.update(DEPLOYMENTS, {**current, "status": steps.status}, subresource="status")
+    if not await _act(context, deployment, steps):
+        return DONE
+    changed = _shown(deployment, steps)
+    if changed != deployment:
+        await context.client.update(DEPLOYMENTS, changed, subresource="status")
     return Result(steps.check_after)
 
 
-async def _act(context: Context, deployment: Object, steps: Plan) -> Object | None:
-    """Carry the plan out; returns the Deployment as it is then, None when the status must wait for another look."""
+async def _act(context: Context, deployment: Object, steps: Plan) -> bool:
+    """Carry the plan out; False when the status must wait for another look."""
     for each in steps.every:
         if each.original is None:
             if not await _create(context, deployment, each):
-                return None
+                return False
         elif each.changed():
             await _update(context, deployment, each)
     for gone in steps.delete:
@@ -57,9 +59,20 @@ async def _act(context: Context, deployment: Object, steps: Plan) -> Object | No
         except ApiError as error:
             if error.code != 404:
                 raise
-    if steps.new is not None and not deployment["metadata"].get("deletionTimestamp"):
-        return await _note_revision(context, deployment, steps.new)
-    return deployment
+    return True
+
+
+def _shown(deployment: Object, steps: Plan) -> Object:
+    """The Deployment with its new status, and its new set's revision.
+
+    The annotation goes through the status subresource: there it does not count as a new generation.
+    """
+    meta = deployment["metadata"]
+    revision = steps.new.annotations.get(REVISION) if steps.new is not None else None
+    if revision is not None and not meta.get("deletionTimestamp"):
+        annotations = {**(meta.get("annotations") or {}), REVISION: revision}
+        meta = {**meta, "annotations": annotations}
+    return {**deployment, "metadata": meta, "status": steps.status}
 
 
 async def _update(context: Context, deployment: Object, each: Sized) -> None:
@@ -118,16 +131,6 @@ async def _report_failure(context: Context, deployment: Object, each: Sized, err
     if conditions != old.get("conditions"):
         changed = {**deployment, "status": {**old, "conditions": conditions}}
         await context.client.update(DEPLOYMENTS, changed, subresource="status")
-
-
-async def _note_revision(context: Context, deployment: Object, new: Sized) -> Object:
-    """The Deployment, which shows its new set's revision."""
-    meta = deployment["metadata"]
-    revision = new.annotations.get(REVISION, "")
-    if (meta.get("annotations") or {}).get(REVISION) == revision:
-        return deployment
-    body = {"metadata": {"uid": meta["uid"], "annotations": {REVISION: revision}}}
-    return await context.client.patch(DEPLOYMENTS, meta["name"], meta["namespace"], body)
 
 
 def _old_pods(context: Context, deployment: Object, found: Iterable[Object]) -> bool:
