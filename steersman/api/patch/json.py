@@ -1,0 +1,161 @@
+"""JSON Patch (RFC 6902), as kube-apiserver applies it.
+
+Owns `apply`. Called by the API server's patch verb. Changes the document it is given; a caller that still needs the old
+one copies it first. Errors are ApiErrors with the original's codes and texts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from steersman.api import errors
+from steersman.api.errors import ApiError
+
+MAX_OPERATIONS = 10_000
+REJECTED = "the server rejected our request due to an error in our request"
+
+_OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")
+
+
+class _Refused(Exception):
+    """An operation does not fit the document."""
+
+
+def apply(document: Any, operations: Any) -> Any:
+    """The document after all operations. Raises ApiError 400 (not a patch), 413 (too long), 422 (does not apply)."""
+    if not isinstance(operations, list):
+        raise errors.bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    if len(operations) > MAX_OPERATIONS:
+        raise errors.too_large(
+            "Request entity is too large: The allowed maximum operations in a JSON patch is "
+            f"{MAX_OPERATIONS}, got {len(operations)}"
+        )
+    for operation in operations:
+        if not isinstance(operation, dict):
+            raise errors.bad_request("json: cannot unmarshal array into Go value of type jsonpatch.Operation")
+    try:
+        for operation in operations:
+            document = _perform(document, operation)
+    except _Refused:
+        raise ApiError(422, "Invalid", REJECTED) from None
+    return document
+
+
+def _perform(document: Any, operation: Mapping[str, Any]) -> Any:
+    kind, path = operation.get("op"), operation.get("path")
+    if kind not in _OPERATIONS or not isinstance(path, str):
+        _refuse()
+    if kind in ("add", "replace", "test") and "value" not in operation:
+        _refuse()
+    if kind in ("move", "copy"):
+        source = operation.get("from")
+        if not isinstance(source, str):
+            _refuse()
+        value = copy.deepcopy(_find(document, source))
+        if kind == "move":
+            if path.startswith(f"{source}/"):
+                _refuse()
+            document = _remove(document, source)
+        return _add(document, path, value)
+    if kind == "remove":
+        return _remove(document, path)
+    value = operation["value"]
+    if kind == "test":
+        if not _equal(_find(document, path), value):
+            _refuse()
+        return document
+    return _add(document, path, value) if kind == "add" else _replace(document, path, value)
+
+
+def _refuse() -> NoReturn:
+    raise _Refused
+
+
+def _tokens(path: str) -> list[str]:
+    if not path:
+        return []
+    if not path.startswith("/"):
+        _refuse()
+    return [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
+
+
+def _walk(document: Any, tokens: list[str]) -> Any:
+    for token in tokens:
+        if isinstance(document, dict) and token in document:
+            document = document[token]
+        elif isinstance(document, list):
+            document = document[_index(token, len(document) - 1)]
+        else:
+            _refuse()
+    return document
+
+
+def _index(token: str, last: int) -> int:
+    """A list index up to `last`; negative ones count from the end, as the original still allows."""
+    digits = token.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 9:
+        _refuse()
+    index = int(token)
+    index = index + last + 1 if index < 0 else index
+    if not 0 <= index <= last:
+        _refuse()
+    return index
+
+
+def _find(document: Any, path: str) -> Any:
+    return _walk(document, _tokens(path))
+
+
+def _add(document: Any, path: str, value: Any) -> Any:
+    tokens = _tokens(path)
+    if not tokens:
+        return value
+    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    if isinstance(parent, dict):
+        parent[last] = value
+    elif isinstance(parent, list):
+        parent.insert(len(parent) if last == "-" else _index(last, len(parent)), value)
+    else:
+        _refuse()
+    return document
+
+
+def _replace(document: Any, path: str, value: Any) -> Any:
+    tokens = _tokens(path)
+    if not tokens:
+        return value if isinstance(value, (dict, list)) else _refuse()
+    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    if isinstance(parent, dict) and last in parent:
+        parent[last] = value
+    elif isinstance(parent, list):
+        parent[_index(last, len(parent) - 1)] = value
+    else:
+        _refuse()
+    return document
+
+
+def _remove(document: Any, path: str) -> Any:
+    tokens = _tokens(path)
+    if not tokens:
+        _refuse()
+    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    if isinstance(parent, dict) and last in parent:
+        del parent[last]
+    elif isinstance(parent, list):
+        del parent[_index(last, len(parent) - 1)]
+    else:
+        _refuse()
+    return document
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """JSON equality: true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)

@@ -1,0 +1,307 @@
+"""Who manages which field: managedFields after an ordinary write, and the comparison that it rests on.
+
+Owns `update`, `compare` and the reading and writing of managedFields. Called by the API server on create, update and
+patch, after defaulting and before admission; by `apply.py` too. Subtrees that are equal are skipped, so that a write
+costs what it changes. Pure: time is an argument. Source: KEP-555, structured-merge-diff's merge.Updater, apimachinery's
+util/managedfields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steersman.api.patch import fieldset, types
+from steersman.api.patch.fieldset import LEAF, MEMBER, Set
+from steersman.api.patch.types import Type
+from steersman.api.resource import Object
+
+MAX_UPDATERS = 10
+ANCIENT = "ancient-changes"
+
+STRIPPED = fieldset.of(
+    "apiVersion",
+    "kind",
+    "metadata",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.creationTimestamp",
+    "metadata.selfLink",
+    "metadata.uid",
+    "metadata.clusterName",
+    "metadata.generation",
+    "metadata.managedFields",
+    "metadata.resourceVersion",
+)
+"""Fields that nobody manages."""
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """Who writes. `operation` is Update or Apply."""
+
+    name: str
+    operation: str
+    api_version: str
+    subresource: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What tells managers apart; an applier is the same in all versions."""
+        version = "" if self.operation == "Apply" else self.api_version
+        return (self.name, self.operation, version, self.subresource)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One manager's fields, and when they last changed (RFC 3339)."""
+
+    manager: Manager
+    fields: Set
+    time: str = ""
+
+
+Managed = dict[tuple[str, str, str, str], Entry]
+
+
+@dataclass(slots=True)
+class Difference:
+    """What is new, other, and gone in one object against another."""
+
+    added: Set
+    modified: Set
+    removed: Set
+
+    def filtered(self, ignore: Set, keep: Set | None) -> Difference:
+        """Without the ignored fields and what is below them; only below `keep` when that is given."""
+        if not ignore and keep is None:
+            return self
+        found = (fieldset.without(each, ignore) for each in (self.added, self.modified, self.removed))
+        return Difference(*(each if keep is None else fieldset.only(each, keep) for each in found))
+
+
+def read(obj: Mapping[str, Any]) -> Managed:
+    """The entries of metadata.managedFields. Raises ValueError when they make no sense."""
+    out: Managed = {}
+    for i, entry in enumerate((obj.get("metadata") or {}).get("managedFields") or ()):
+        operation, version = entry.get("operation"), entry.get("apiVersion")
+        if operation not in ("Apply", "Update"):
+            raise ValueError("operation must be `Apply` or `Update`")
+        if not version:
+            raise ValueError("apiVersion must not be empty")
+        if entry.get("fieldsType") != "FieldsV1":
+            raise ValueError(f"invalid fieldsType in managed fields entry {i}")
+        manager = Manager(entry.get("manager") or "", operation, version, entry.get("subresource") or "")
+        out[manager.key] = Entry(manager, fieldset.decode(entry.get("fieldsV1") or {}), entry.get("time") or "")
+    return out
+
+
+def write(obj: Object, managed: Managed) -> None:
+    """Set metadata.managedFields, in the original's order."""
+    metadata = obj.setdefault("metadata", {})
+    if not managed:
+        metadata.pop("managedFields", None)
+        return
+    entries = sorted(managed.values(), key=lambda each: (each.manager.operation, each.time, each.manager.key))
+    metadata["managedFields"] = [_encode(entry) for entry in entries]
+
+
+def _encode(entry: Entry) -> Object:
+    manager = entry.manager
+    out: Object = {"manager": manager.name, "operation": manager.operation, "apiVersion": manager.api_version}
+    if entry.time:
+        out["time"] = entry.time
+    out["fieldsType"] = "FieldsV1"
+    out["fieldsV1"] = fieldset.encode(entry.fields)
+    if manager.subresource:
+        out["subresource"] = manager.subresource
+    return out
+
+
+def update(
+    live: Mapping[str, Any] | None,
+    new: Object,
+    type: Type,
+    manager: Manager,
+    now: str,
+    *,
+    ignore: Set | None = None,
+    keep: Set | None = None,
+) -> None:
+    """Set managedFields of `new` after an ordinary write of it over `live` (None: a create).
+
+    `ignore` are fields that this endpoint resets, `keep` the only ones it may change. What the client sent as
+    managedFields counts: an empty list takes everybody's fields away, something unreadable is as if not sent.
+    """
+    managed = _start(live, new, manager)
+    new["metadata"].pop("managedFields", None)
+    if live is not None and not managed:
+        return  # nobody manages anything, and this write is not where that starts
+    found = compare(live or {}, new, type).filtered(ignore or {}, keep)
+    managed = _take_over(managed, found, manager, now)
+    write(new, _capped(managed))
+
+
+def _start(live: Mapping[str, Any] | None, new: Object, manager: Manager) -> Managed:
+    sent = new["metadata"].get("managedFields")
+    if not manager.subresource and sent is not None:
+        if not sent or sent == [{}]:
+            return {}
+        found = _readable(new)
+        if found:
+            return found
+    return _readable(live or {})
+
+
+def _readable(obj: Mapping[str, Any]) -> Managed:
+    try:
+        return read(obj)
+    except ValueError:
+        return {}
+
+
+def _take_over(managed: Managed, found: Difference, manager: Manager, now: str) -> Managed:
+    """Everybody loses what changed or went; this manager gains what changed or came."""
+    changed = fieldset.union(found.modified, found.added)
+    lost = fieldset.union(changed, found.removed)
+    out: Managed = {}
+    for key, entry in managed.items():
+        left = fieldset.difference(entry.fields, lost) if lost else entry.fields
+        if key == manager.key:
+            left = fieldset.difference(entry.fields, found.removed)
+        if left:
+            out[key] = replace(entry, fields=left)
+    gained = fieldset.difference(changed, STRIPPED)
+    if gained:
+        mine = out.get(manager.key)
+        fields = fieldset.union(gained, mine.fields) if mine else gained
+        out[manager.key] = Entry(manager, fields, now)
+    return out
+
+
+def _capped(managed: Managed) -> Managed:
+    """At most ten updaters: the oldest of a version become one."""
+    updaters = sorted(
+        (entry for entry in managed.values() if entry.manager.operation == "Update"),
+        key=lambda entry: (entry.time, entry.manager.key),
+    )
+    excess = len(updaters) - MAX_UPDATERS
+    if excess <= 0:
+        return managed
+    out = dict(managed)
+    for entry in updaters[: excess + 1]:
+        bucket = Manager(ANCIENT, "Update", entry.manager.api_version)
+        del out[entry.manager.key]
+        before = out.get(bucket.key)
+        fields = fieldset.union(entry.fields, before.fields) if before else entry.fields
+        out[bucket.key] = Entry(bucket, fields, entry.time)
+    return out
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], type: Type) -> Difference:
+    """What differs between two objects of a type."""
+    out = Difference({}, {}, {})
+    _compare(old, new, type, out)
+    return out
+
+
+def _compare(old: Any, new: Any, type: Type, out: Difference) -> None:
+    """Fill `out`, whose sets belong to this place. Both sides are there and differ, or one is missing."""
+    if old is _MISSING:
+        _everything(new, type, out.added)
+        return
+    if new is _MISSING:
+        _everything(old, type, out.removed)
+        return
+    if isinstance(old, dict) and isinstance(new, dict) and type.kind not in (types.ATOMIC, types.SCALAR):
+        for key in old.keys() | new.keys():
+            before, after = old.get(key, _MISSING), new.get(key, _MISSING)
+            if before is _MISSING or after is _MISSING:
+                empty = type.absent(key)
+                if empty is not None:
+                    before, after = (empty if each is _MISSING else each for each in (before, after))
+            if before is _MISSING or after is _MISSING or before != after:
+                _descend(f"f:{key}", before, after, type.field(key), out)
+    elif isinstance(old, list) and isinstance(new, list) and type.kind in (types.KEYED, types.SET) and (old or new):
+        _compare_lists(old, new, type, out)
+    else:
+        out.modified[MEMBER] = {}
+
+
+def _compare_lists(old: list[Any], new: list[Any], type: Type, out: Difference) -> None:
+    before, after = by_path(old, type), by_path(new, type)
+    for path in before.keys() | after.keys():
+        one, other = before.get(path, _MISSING), after.get(path, _MISSING)
+        if one is _MISSING or other is _MISSING or one != other:
+            _descend(path, one, other, type.element, out)
+
+
+def _descend(path: str, old: Any, new: Any, type: Type, out: Difference) -> None:
+    inner = Difference({}, {}, {})
+    _compare(old, new, type, inner)
+    for mine, below in ((out.added, inner.added), (out.modified, inner.modified), (out.removed, inner.removed)):
+        if below:
+            mine[path] = below
+
+
+def by_path(items: list[Any], type: Type) -> dict[str, Any]:
+    """Items by their path element; of two with the same the last counts, one without a key does not."""
+    out: dict[str, Any] = {}
+    for item in items:
+        try:
+            out[type.path(item)] = item
+        except ValueError:
+            continue
+    return out
+
+
+def _everything(value: Any, type: Type, out: Set) -> None:
+    """Every path at and below `value`, itself included."""
+    out[MEMBER] = {}
+    kind = type.kind
+    if kind in (types.ATOMIC, types.SCALAR):
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _below(f"f:{key}", item, type.field(key), out)
+    elif isinstance(value, list) and kind in (types.KEYED, types.SET):
+        for path, item in by_path(value, type).items():
+            _below(path, item, type.element, out)
+
+
+def _below(path: str, item: Any, type: Type, out: Set) -> None:
+    if isinstance(item, (dict, list)) and item:
+        inner: Set = {}
+        _everything(item, type, inner)
+        out[path] = inner
+    else:
+        out[path] = LEAF
+
+
+def field_set(obj: Any, type: Type) -> Set:
+    """The fields that an applied configuration names: leaves, list items and free map keys, empty maps."""
+    out: Set = {}
+    _fields(obj, type, out)
+    return out
+
+
+def _fields(value: Any, type: Type, out: Set) -> None:
+    kind = type.kind
+    if isinstance(value, dict) and kind not in (types.ATOMIC, types.SCALAR):
+        for key, item in value.items():
+            inner: Set = {}
+            _fields(item, type.field(key), inner)
+            if item is None or item == {} or not type.named(key):
+                inner[MEMBER] = {}
+            if inner:
+                out[f"f:{key}"] = inner
+    elif isinstance(value, list) and kind in (types.KEYED, types.SET):
+        for path, item in by_path(value, type).items():
+            inner = {MEMBER: {}}
+            _fields(item, type.element, inner)
+            out[path] = inner
+    else:
+        out[MEMBER] = {}

@@ -1,0 +1,158 @@
+"""What a schema says about ownership: which lists merge by which key, what is atomic.
+
+Owns `Types`, which turns schemas into `Type`s once and keeps them. Called by `ownership.py` and `apply.py`, one per
+release or per custom resource. Source: KEP-555 and the x-kubernetes-list-type, -list-map-keys and -map-type keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+Node = Mapping[str, Any]
+
+SCALAR = "scalar"
+ATOMIC = "atomic"
+STRUCT = "struct"
+MAP = "map"
+KEYED = "keyed"
+SET = "set"
+UNKNOWN = "unknown"
+
+_KEY_DEFAULTS = {"protocol": "TCP"}  # the one default that keys of built-in lists have
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_ALWAYS = frozenset(
+    (
+        "metadata",
+        "spec",
+        "status",
+        "template",
+        "strategy",
+        "updateStrategy",
+        "jobTemplate",
+        "resources",
+        "nodeInfo",
+        "containers",
+    )
+)
+"""Fields that Go's types always have, even when nothing is in them: nobody owns the field itself."""
+
+
+class Resolver(Protocol):
+    """Follows `$ref`; `schema.Schemas` is one."""
+
+    def resolve(self, node: Node) -> Node:
+        """The node, or the definition that it refers to."""
+        ...
+
+
+class NoReferences:
+    """A resolver for schemas without `$ref`, as custom resources have them."""
+
+    def resolve(self, node: Node) -> Node:
+        """The node itself."""
+        return node
+
+
+class Type:
+    """One node. `kind` is one of the constants above; what is below is made when first asked for."""
+
+    __slots__ = ("_element", "_fields", "_node", "_types", "keys", "kind")
+
+    def __init__(self, types: Types, node: Node, kind: str, keys: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.keys = keys
+        self._types = types
+        self._node = node
+        self._fields: dict[str, Type] = {}
+        self._element: Type | None = None
+
+    def field(self, name: str) -> Type:
+        """The type of a field or map value."""
+        found = self._fields.get(name)
+        if found is None:
+            properties = self._node.get("properties") or {}
+            if name in properties:
+                found = self._fields[name] = self._types.of(properties[name])
+            else:
+                found = self.element
+        return found
+
+    def named(self, name: str) -> bool:
+        """Whether the schema names this field."""
+        return name in (self._node.get("properties") or {})
+
+    @property
+    def closed(self) -> bool:
+        """Whether only the named fields are allowed."""
+        return self.kind == STRUCT and "additionalProperties" not in self._node and not self._node.get(_PRESERVE)
+
+    def absent(self, name: str) -> Any:
+        """What an absent field is compared as: `{}` or `[]` for one that is never absent, else None."""
+        if name not in _ALWAYS or not self.named(name):
+            return None
+        return {STRUCT: {}, KEYED: []}.get(self.field(name).kind)
+
+    @property
+    def element(self) -> Type:
+        """The type of list items, or of map values that have no name."""
+        if self._element is None:
+            inner = self._node.get("items") or self._node.get("additionalProperties")
+            self._element = self._types.of(inner) if isinstance(inner, Mapping) else self._types.unknown
+        return self._element
+
+    def path(self, item: Any) -> str:
+        """The path element of an item of a keyed list or set. Raises ValueError when it has no key."""
+        if self.kind == SET:
+            return f"v:{_dumps(item)}"
+        if not isinstance(item, dict):
+            raise ValueError("associative list with keys may not have non-map elements")
+        keys = {}
+        for key in sorted(self.keys):
+            if key in item:
+                keys[key] = item[key]
+            elif key in _KEY_DEFAULTS:
+                keys[key] = _KEY_DEFAULTS[key]
+        if not keys:
+            names = ", ".join(f'"{key}"' for key in self.keys)
+            raise ValueError(f"associative list with keys has an element that omits all key fields {names}")
+        return f"k:{_dumps(keys)}"
+
+
+class Types:
+    """The types of some schemas. Made when first asked for; nodes are told apart by identity and kept alive."""
+
+    def __init__(self, schemas: Resolver | None = None) -> None:
+        self._schemas: Resolver = schemas or NoReferences()
+        self._made: dict[int, tuple[Node, Type]] = {}
+        self.unknown = Type(self, {}, UNKNOWN)
+
+    def of(self, node: Node) -> Type:
+        """The type of a schema node."""
+        found = self._made.get(id(node))
+        if found is None:
+            found = self._made[id(node)] = (node, self._make(node))
+        return found[1]
+
+    def _make(self, node: Node) -> Type:
+        resolved = self._schemas.resolve(node)
+        kind = resolved.get("type")
+        if resolved.get("x-kubernetes-int-or-string") or resolved.get("x-kubernetes-embedded-resource"):
+            return Type(self, resolved, SCALAR if "x-kubernetes-int-or-string" in resolved else MAP)
+        if kind == "array":
+            how = node.get("x-kubernetes-list-type") or resolved.get("x-kubernetes-list-type")
+            if how == "map":
+                return Type(self, resolved, KEYED, tuple(node.get("x-kubernetes-list-map-keys") or ()))
+            return Type(self, resolved, SET if how == "set" else ATOMIC)
+        if kind == "object" or "properties" in resolved:
+            if "atomic" in (node.get("x-kubernetes-map-type"), resolved.get("x-kubernetes-map-type")):
+                return Type(self, resolved, ATOMIC)
+            if "properties" in resolved:
+                return Type(self, resolved, STRUCT)
+            return Type(self, resolved, MAP)
+        return Type(self, resolved, UNKNOWN if kind is None else SCALAR)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
