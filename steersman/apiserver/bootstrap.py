@@ -31,6 +31,11 @@ SYSTEM = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _CRITICAL = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 
+_WHERE = {
+    "system-node-critical": "not be moved from their current node",
+    "system-cluster-critical": "run in the cluster, but can be moved to another node if necessary",
+}
+
 
 def internal_call(server: Any, resource: Resource, verb: str, namespace: str = "", name: str = "") -> Call:
     """A call of the API server to itself."""
@@ -63,9 +68,7 @@ async def bootstrap(server: Any, *, service_ip: str, address: str, port: int) ->
     for binding in cluster_role_bindings():
         await ensure(server, CLUSTERROLEBINDINGS, binding)
     for name, value in _CRITICAL.items():
-        text = "Used for system critical pods that must not be moved from their current node."
-        if name == "system-cluster-critical":
-            text = "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."
+        text = f"Used for system critical pods that must {_WHERE[name]}."
         await ensure(server, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": text})
     await _kubernetes_service(server, service_ip, address, port)
 

@@ -160,7 +160,8 @@ class Allocator:
         self, obj: Object, path: str, protocol: str, wanted: int, used: set[tuple[str, int]], given: dict[int, set[str]]
     ) -> None:
         if not self._ports[0] <= wanted <= self._ports[1]:
-            text = f"provided port is not in the valid range. The range of valid ports is {self._ports[0]}-{self._ports[1]}"
+            valid = f"{self._ports[0]}-{self._ports[1]}"
+            text = f"provided port is not in the valid range. The range of valid ports is {valid}"
         elif (protocol, wanted) in used or protocol in given.get(wanted, set()):
             text = "provided port is already allocated"
         else:

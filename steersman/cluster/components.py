@@ -35,6 +35,9 @@ def children(profile: Profile, sockets: Sequence[socket.socket], link: Link) -> 
                 link.say("failed", name, str(failure))
                 print(f"{name}: {failure}", flush=True)
                 raise SystemExit(1) from failure
+            except Exception as error:
+                link.say("failed", name, f"{type(error).__name__}: {error}; see {profile.logs / name}.log")
+                raise
 
         return name, run
 

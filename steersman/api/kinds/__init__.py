@@ -19,8 +19,11 @@ from steersman.api.kinds.core.replicationcontroller import REPLICATIONCONTROLLER
 from steersman.api.kinds.core.secret import SECRET
 from steersman.api.kinds.core.service import SERVICE
 from steersman.api.kinds.core.serviceaccount import SERVICEACCOUNT
+from steersman.api.kinds.rbac.roles import CLUSTERROLE, CLUSTERROLEBINDING, ROLE, ROLEBINDING
 
 ALL: tuple[Behavior, ...] = (
+    CLUSTERROLE,
+    CLUSTERROLEBINDING,
     CONFIGMAP,
     CONTROLLERREVISION,
     DAEMONSET,
@@ -30,6 +33,8 @@ ALL: tuple[Behavior, ...] = (
     POD,
     REPLICASET,
     REPLICATIONCONTROLLER,
+    ROLE,
+    ROLEBINDING,
     SECRET,
     SERVICE,
     SERVICEACCOUNT,

@@ -58,7 +58,8 @@ def _patched(call: Call, current: Object) -> Object:
     except msgspec.DecodeError as error:
         raise errors.bad_request(f"error decoding patch: {error}") from None
     if TYPES.get(media) == "json":
-        return json.apply(current, document)
+        patched: Object = json.apply(current, document)
+        return patched
     if media not in TYPES or not isinstance(document, dict):
         raise errors.unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(TYPES)

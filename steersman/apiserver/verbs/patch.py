@@ -8,14 +8,16 @@ from __future__ import annotations
 import msgspec
 
 from steersman.api import errors
-from steersman.api.patch import json, merge, strategic
+from steersman.api.patch import apply, json, merge, strategic
 from steersman.api.resource import Object
 from steersman.api.schema.body import GroupVersionKind, read
 from steersman.api.schema.yaml import YamlError, load
+from steersman.apiserver import managed
 from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.create import answer
 from steersman.apiserver.verbs.write import create_object, options, settle_name, settle_namespace, update_object
+from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
 TYPES = {
@@ -39,15 +41,16 @@ async def patch(call: Call) -> Response:
     if kind == "apply":
         return await _apply(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
-    document = _document(call)
+    _document(call)
 
     def change(current: Object) -> Object:
-        return _typed(call, _patched(call, kind, current, document))
+        return _typed(call, _patched(call, kind, current, _document(call)))
 
     return answer(call, 200, await update_object(call, item, change, retry=True))
 
 
 def _document(call: Call) -> object:
+    """The patch, decoded anew each time: patching changes it."""
     try:
         return msgspec.json.decode(call.request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -56,15 +59,14 @@ def _document(call: Call) -> object:
 
 def _patched(call: Call, kind: str, current: Object, document: object) -> Object:
     if kind == "json":
-        return json.apply(current, document)
-    if kind == "merge":
-        if not isinstance(document, dict):
-            raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
-        return merge.apply(current, document)
+        patched: Object = json.apply(current, document)
+        return patched
     if not isinstance(document, dict):
         raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+    if kind == "merge":
+        return merge.apply(current, document)
     schemas = call.services.registry.schemas
-    return strategic.apply(current, document, schemas, schemas.of(call.kind.group, call.version, call.kind.kind))
+    return strategic.apply(current, document, schemas.of(call.kind.group, call.version, call.kind.kind), schemas)
 
 
 def _typed(call: Call, obj: Object) -> Object:
@@ -93,6 +95,7 @@ async def _apply(call: Call) -> Response:
         raise errors.bad_request("metadata.managedFields must be nil")
     applied = _typed(call, wanted)
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
+    call.options["merged"] = True  # managedFields are set here, not by `track`
     if item is None:
         if call.info.subresource:
             raise errors.not_found(call.kind.group, call.kind.plural, call.info.name)
@@ -100,21 +103,21 @@ async def _apply(call: Call) -> Response:
             raise errors.conflict(
                 call.kind.group, call.kind.plural, call.info.name, "cannot create an object with a resourceVersion"
             )
-        call.options["applied"] = applied
-        return answer(call, 201, await create_object(call, _copy(applied)))
+        return answer(call, 201, await create_object(call, _merged(call, None, applied)))
+    return answer(call, 200, await update_object(call, item, lambda live: _merged(call, live, applied), retry=True))
 
-    def change(current: Object) -> Object:
-        from steersman.api.patch import apply
 
-        merged = apply.merge(
-            call.kind, call.version, call.services.registry.schemas, current, _copy(applied),
-            manager=str(call.options["fieldManager"]), force=bool(call.options.get("force")),
-            subresource=call.info.subresource, now=call.services.clock.now(),
-        )  # fmt: skip
-        call.options["merged"] = True
-        return merged
-
-    return answer(call, 200, await update_object(call, item, change, retry=True))
+def _merged(call: Call, live: Object | None, config: Object) -> Object:
+    return apply.apply(
+        live,
+        _copy(config),
+        managed.type_of(call),
+        str(call.options["fieldManager"]),
+        rfc3339(call.services.clock.now()),
+        subresource=call.info.subresource,
+        force=bool(call.options.get("force")),
+        ignore=managed.reset_fields(call),
+    )
 
 
 def _copy(obj: Object) -> Object:

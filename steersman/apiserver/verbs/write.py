@@ -16,6 +16,7 @@ from steersman.api.resource import Object
 from steersman.api.schema.body import WARN, GroupVersionKind, read
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.managed import track
 from steersman.lib.clock import rfc3339
 
 _GENERATED = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no 0 1 3: apimachinery's util/rand
@@ -240,10 +241,3 @@ def _check_preconditions(call: Call, item: Item, metadata: Object, old: Object) 
     if uid and uid != old["metadata"]["uid"]:
         text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
         raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)
-
-
-def track(call: Call, obj: Object, old: Object | None) -> None:
-    """Keep managedFields: who set which field. Set by `app.py` where field management is on."""
-    tracker = call.services.extras.get("track")
-    if tracker is not None:
-        tracker(call, obj, old)

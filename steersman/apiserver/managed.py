@@ -1,0 +1,58 @@
+"""managedFields: who set which field, kept on every write.
+
+Owns the choice of manager, type and reset fields for `api.patch.ownership`. Called by the write pipeline and by apply.
+Source: KEP-555; apiserver's handlers/fieldmanager; the strategies' GetResetFields.
+"""
+
+from __future__ import annotations
+
+from steersman.api.patch import fieldset, ownership
+from steersman.api.patch.fieldset import Set
+from steersman.api.patch.types import Type, Types
+from steersman.api.resource import Object
+from steersman.apiserver.call import Call
+from steersman.lib.clock import rfc3339
+
+_MANAGER_MOST = 128
+_STATUS = fieldset.of("status")
+_BUT_STATUS = ("spec", "data", "stringData", "rules", "subsets", "endpoints", "ports", "webhooks")
+
+
+def type_of(call: Call) -> Type:
+    """The type that the request's objects have: from the release's schemas, or the custom resource's own."""
+    types = call.services.extras.get("types")
+    if types is None:
+        types = call.services.extras["types"] = Types(call.services.registry.schemas)
+    version = call.kind.version(call.version)
+    if version is None:
+        unknown: Type = types.unknown
+        return unknown
+    schemas = call.services.registry.schemas
+    node = version.schema if not isinstance(version.schema, str) else schemas.definitions.get(version.schema)
+    found: Type = types.of(node) if node else types.unknown
+    return found
+
+
+def reset_fields(call: Call) -> Set:
+    """Fields that this endpoint resets, and so nobody owns through it."""
+    if call.info.subresource == "status":
+        return fieldset.of(*_BUT_STATUS)
+    return _STATUS if call.kind.subresource("status", call.version) else {}
+
+
+def manager_of(call: Call) -> str:
+    """The writer's name: fieldManager, else what its user agent begins with."""
+    named = call.options.get("fieldManager")
+    if named:
+        return str(named)
+    agent = call.request.header("user-agent") or ""
+    return agent.partition("/")[0][:_MANAGER_MOST] or "unknown"
+
+
+def track(call: Call, obj: Object, old: Object | None) -> None:
+    """Set managedFields after an ordinary write; an apply has set them itself."""
+    if call.options.get("merged"):
+        return
+    manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), call.info.subresource)
+    now = rfc3339(call.services.clock.now())
+    ownership.update(old, obj, type_of(call), manager, now, ignore=reset_fields(call))
