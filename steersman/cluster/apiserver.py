@@ -21,6 +21,7 @@ from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import certificate, serviceaccount
 from steersman.apiserver.authz.rbac import Rbac
 from steersman.apiserver.bootstrap import bootstrap
+from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.ipalloc import Allocator
 from steersman.cluster import process
 from steersman.cluster.process import StartFailure
@@ -83,7 +84,7 @@ async def _run(
     clock = SystemClock()
     store = await _open(profile)
     async with Tasks() as tasks:
-        server = await make(profile, store, clock)
+        server = await make(profile, store, clock, tasks)
         try:
             tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", [profile.pki / "ca.crt"])
         except (OSError, ssl.SSLError) as error:
@@ -109,7 +110,7 @@ async def _open(profile: Profile) -> Store:
         raise StartFailure(str(error)) from error
 
 
-async def make(profile: Profile, store: Store, clock: Clock) -> ApiServer:
+async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> ApiServer:
     """The API server of a profile, started and bootstrapped."""
     registry = Registry(profile.release)
     issuer = "https://kubernetes.default.svc.cluster.local"
@@ -140,6 +141,7 @@ async def make(profile: Profile, store: Store, clock: Clock) -> ApiServer:
     server.authenticators.append(serviceaccount.TokenAuthenticator(tokens, server.storage, registry, clock))
     Allocator(server, profile.service_network, (30000, 32767)).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
+    await CustomResources(server, tasks).start()
     await bootstrap(server, service_ip=profile.api_service_address, address=advertised, port=profile.api_port)
     return server
 

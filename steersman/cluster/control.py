@@ -39,7 +39,7 @@ async def _controllers(profile: Profile) -> None:
         informers = Informers(client, clock=clock, tasks=tasks)
         config = {**profile.options("controller-manager"), "root-ca": (profile.pki / "ca.crt").read_text()}
         context = Context(client, informers, clock, recorder, process.random(), config)
-        await run_controllers(context, config.get("controllers", "*"))
+        await run_controllers(context, config.get("controllers", "*").split(","))
 
 
 async def _scheduler(profile: Profile) -> None:

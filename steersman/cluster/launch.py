@@ -6,6 +6,7 @@ What each process does is in `apiserver.py`, `control.py` and `node.py` beside i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -145,6 +146,7 @@ def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:
         return pid
     try:
         os.setsid()
+        _close_all_but({link.descriptor, *(listener.fileno() for listener in sockets)})
         name_process("steer")
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
@@ -161,6 +163,14 @@ def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Let go of what the command had open: its locks above all."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
 
 
 def _await(profile: Profile, reader: int, supervisor: int, ready: Callable[[str], None]) -> None:

@@ -78,10 +78,10 @@ def _time(value: str, *, micro: bool) -> str:
     except ValueError:
         raise ValueError(f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"') from None
     if micro:
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
     if len(value) == 20:
         return value
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
 def _base64(value: str) -> str:

@@ -1,0 +1,237 @@
+"""CustomResourceDefinitions at work: names accepted, kinds served, objects cleaned up at the end.
+
+Owns the life of custom kinds in the registry and the conditions of their definitions. Hears of definitions from the
+storage; called by `cluster`. What a custom object may be is `api.structural`'s. Source: apiextensions-apiserver's
+naming, establish and finalizer controllers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from steersman.api import structural, table
+from steersman.api.errors import ApiError, FieldError
+from steersman.api.kind import Behavior, Kind, Subresource, Version
+from steersman.api.registry import behave
+from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
+from steersman.apiserver.bootstrap import internal_call
+from steersman.apiserver.cache import Item
+from steersman.apiserver.verbs.delete import delete_item
+from steersman.apiserver.verbs.write import update_object
+from steersman.lib.clock import rfc3339
+from steersman.lib.tasks import Tasks
+from steersman.store.interface import Event
+
+log = logging.getLogger(__name__)
+
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_READ_WRITE = ("get", "patch", "update")
+
+
+class CustomResources:
+    """Keeps the registry in step with the definitions that are stored."""
+
+    def __init__(self, server: Any, tasks: Tasks) -> None:
+        self._server = server
+        self._tasks = tasks
+        self._served: dict[str, tuple[str, str]] = {}  # definition -> (group, plural)
+        self._wanted: dict[str, None] = {}
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Serve what is defined already, then follow changes."""
+        server = self._server
+        kind = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
+        if kind is None:
+            return
+        server.services.extras.setdefault("before_create", {}).setdefault(
+            ("apiextensions.k8s.io", "CustomResourceDefinition"), []
+        ).append(_add_finalizer)
+        server.storage.on_change.append(self._changed)
+        for _, item in list(server.storage.cache(kind).items(server.storage.prefix(kind))):
+            await self._sync(item.name)
+        self._tasks.spawn(self._follow(), "custom resources")
+
+    def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
+        if (kind.group, kind.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
+            for event in events:
+                self._wanted[event.key.rpartition("/")[2]] = None
+            self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._wanted:
+                name = next(iter(self._wanted))
+                del self._wanted[name]
+                try:
+                    await self._sync(name)
+                except ApiError as error:
+                    log.warning("cannot serve %s: %s", name, error)
+                except Exception:
+                    log.exception("cannot serve %s", name)
+
+    async def _sync(self, name: str) -> None:
+        server = self._server
+        definitions = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
+        item = server.storage.find(definitions, "", name)
+        if item is None:
+            self._withdraw(name)
+            return
+        obj = item.obj()
+        if obj["metadata"].get("deletionTimestamp"):
+            await self._finish(item, obj)
+            return
+        kind = kind_of(obj)
+        taken = server.registry.find(kind.group, kind.plural)
+        if taken is not None and self._served.get(name) != (kind.group, kind.plural):
+            return
+        server.registry.add(kind)
+        await server.storage.open(kind)
+        self._served[name] = (kind.group, kind.plural)
+        await self._establish(item)
+
+    def _withdraw(self, name: str) -> None:
+        where = self._served.pop(name, None)
+        if where is not None:
+            kind = self._server.registry.find(*where)
+            self._server.registry.remove(*where)
+            if kind is not None:
+                self._server.storage.close_kind(kind)
+
+    async def _update(self, item: Item, change: Callable[[Object], Object], subresource: str = "status") -> None:
+        call = internal_call(self._server, CUSTOMRESOURCEDEFINITIONS, "update", "", item.name)
+        call.info.subresource = subresource
+        call.options["merged"] = True
+        await update_object(call, item, change, retry=True)
+
+    async def _establish(self, item: Item) -> None:
+        now = rfc3339(self._server.services.clock.now())
+
+        def change(obj: Object) -> Object:
+            spec, status = obj["spec"], obj.setdefault("status", {})
+            conditions = {each["type"]: each for each in status.get("conditions") or ()}
+            wanted = {
+                "NamesAccepted": ("NoConflicts", "no conflicts found"),
+                "Established": ("InitialNamesAccepted", "the initial names have been accepted"),
+            }
+            for type, (reason, message) in wanted.items():
+                if conditions.get(type, {}).get("status") != "True":
+                    conditions[type] = {
+                        "type": type,
+                        "status": "True",
+                        "lastTransitionTime": now,
+                        "reason": reason,
+                        "message": message,
+                    }
+            status["conditions"] = list(conditions.values())
+            status["acceptedNames"] = spec["names"]
+            storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
+            stored = status.get("storedVersions") or []
+            status["storedVersions"] = stored if storage in stored else [*stored, storage]
+            return obj
+
+        await self._update(item, change)
+
+    async def _finish(self, item: Item, obj: Object) -> None:
+        """Delete every custom object, then let the definition go."""
+        if CLEANUP not in (obj["metadata"].get("finalizers") or ()):
+            return
+        where = self._served.get(item.name)
+        kind = self._server.registry.find(*where) if where is not None else None
+        if kind is not None:
+            await self._delete_all(kind)
+        self._withdraw(item.name)
+
+        def change(found: Object) -> Object:
+            kept = [name for name in found["metadata"].get("finalizers") or () if name != CLEANUP]
+            found["metadata"]["finalizers"] = kept
+            if not kept:
+                del found["metadata"]["finalizers"]
+            return found
+
+        await self._update(item, change, "")
+
+    async def _delete_all(self, kind: Kind) -> None:
+        storage = self._server.storage
+        for _, item in list(storage.cache(kind).items(storage.prefix(kind))):
+            call = internal_call(self._server, kind.resource(), "delete", item.namespace, item.name)
+            try:
+                await delete_item(call, item, {})
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+
+
+async def _add_finalizer(call: Any, obj: Object) -> None:
+    finalizers = obj["metadata"].get("finalizers") or []
+    if CLEANUP not in finalizers:
+        obj["metadata"]["finalizers"] = [*finalizers, CLEANUP]
+
+
+def kind_of(definition: Object) -> Kind:
+    """The kind that a definition defines."""
+    spec = definition["spec"]
+    names = spec["names"]
+    versions = [_version(each) for each in spec["versions"]]
+    storage = next(each for each in spec["versions"] if each.get("storage"))
+    schema = ((storage.get("schema") or {}).get("openAPIV3Schema")) or {}
+    kind = Kind(
+        group=spec["group"],
+        kind=names["kind"],
+        plural=names["plural"],
+        singular=names.get("singular") or names["kind"].lower(),
+        versions=tuple(sorted(versions, key=lambda version: not version.served)),
+        namespaced=spec["scope"] == "Namespaced",
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        verbs=_VERBS,
+        subresources=_subresources(storage),
+        list_kind=names.get("listKind") or f"{names['kind']}List",
+        generations=True,
+        custom=True,
+    )
+    return behave(kind, _behavior(kind, schema, bool(spec.get("preserveUnknownFields"))))
+
+
+def _behavior(kind: Kind, schema: Mapping[str, Any], preserves: bool) -> Behavior:
+    def default(obj: Object) -> None:
+        if not preserves:
+            structural.prune(obj, schema)
+        structural.default(obj, schema)
+
+    def validate(obj: Object) -> list[FieldError]:
+        return structural.validate(obj, schema)
+
+    return Behavior(kind.group, kind.kind, default=default, validate=validate)
+
+
+def _subresources(version: Object) -> tuple[Subresource, ...]:
+    given = version.get("subresources") or {}
+    made = []
+    if "scale" in given:
+        made.append(Subresource("scale", _READ_WRITE, "Scale", "autoscaling", "v1"))
+    if "status" in given:
+        made.append(Subresource("status", _READ_WRITE))
+    return tuple(made)
+
+
+def _version(version: Object) -> Version:
+    schema = ((version.get("schema") or {}).get("openAPIV3Schema")) or {}
+    deprecation = ""
+    if version.get("deprecated"):
+        deprecation = version.get("deprecationWarning") or "this version is deprecated"
+    return Version(
+        version["name"],
+        schema,
+        served=bool(version.get("served")),
+        storage=bool(version.get("storage")),
+        deprecation=deprecation,
+        columns=table.custom_columns(version.get("additionalPrinterColumns")),
+        subresources=_subresources(version),
+    )
