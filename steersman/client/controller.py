@@ -84,10 +84,16 @@ KeysOf = Callable[[Context, Object], Iterable[Key]]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A collection whose changes matter, and the keys to reconcile for each of its objects."""
+    """A collection (or a part of it) whose changes matter, and the keys to reconcile for each of its objects."""
 
     resource: Resource
     keys: KeysOf
+    namespace: str = ""
+    fields: str = ""
+
+    def informer(self, context: Context) -> Informer:
+        """The shared informer of what is watched."""
+        return context.informers.informer(self.resource, namespace=self.namespace, fields=self.fields)
 
 
 def key_of(obj: Object) -> Key:
@@ -139,9 +145,11 @@ async def run(controller: Controller, context: Context) -> None:
         for name, keys in indexes.items():
             context.informer(resource).add_index(name, keys)
     for watch in controller.watches:
-        context.informer(watch.resource).add_handler(_enqueuer(watch, context, queue))
+        watch.informer(context).add_handler(_enqueuer(watch, context, queue))
     for watch in controller.watches:
-        await context.informer(watch.resource).synced()
+        await watch.informer(context).synced()
+    for resource in controller.indexes:
+        await context.informer(resource).synced()
     async with Tasks() as tasks:
         for number in range(controller.workers):
             tasks.spawn(_work(controller, context, queue), f"{controller.name} {number}")

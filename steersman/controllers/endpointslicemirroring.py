@@ -1,0 +1,116 @@
+"""EndpointSlices for Endpoints that people write for Services without a selector.
+
+Owns the slices labelled as managed by it. Source: kubernetes' pkg/controller/endpointslicemirroring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steersman.api.resource import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object
+from steersman.client.backends import is_ipv6
+from steersman.client.children import Children
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Changes, Group, plan, write
+from steersman.client.workload import owner_reference
+
+_US = "endpointslicemirroring-controller.k8s.io"
+_SKIP = "endpointslice.kubernetes.io/skip-mirror"
+_LEADER = "control-plane.alpha.kubernetes.io/leader"
+_NOT_COPIED = frozenset(
+    {"kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"}
+)
+_MOST = 1000
+_BY_SERVICE = "mirrored"
+
+
+def groups_of(endpoints: Object) -> list[Group]:
+    """The addresses of every subset, by family and ports."""
+    found: dict[bytes, Group] = {}
+    for subset in endpoints.get("subsets") or ():
+        ports = [
+            {"name": port.get("name") or "", "protocol": port.get("protocol") or "TCP", "port": port["port"]}
+            | ({"appProtocol": port["appProtocol"]} if port.get("appProtocol") else {})
+            for port in subset.get("ports") or ()
+        ]
+        taken = 0
+        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+            for address in (subset.get(field) or ())[: max(_MOST - taken, 0)]:
+                taken += 1
+                group = Group("IPv6" if is_ipv6(address["ip"]) else "IPv4", ports)
+                found.setdefault(group.key, group).endpoints.append(_endpoint(address, ready))
+    return list(found.values())
+
+
+def _endpoint(address: Object, ready: bool) -> Object:
+    out: Object = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
+    for field in ("hostname", "nodeName"):
+        if address.get(field):
+            out[field] = address[field]
+    if target := address.get("targetRef"):
+        out["targetRef"] = target
+    return out
+
+
+def empty_slice(endpoints: Object, group: Group) -> Object:
+    """A slice without endpoints, as every mirror of these Endpoints looks."""
+    meta = endpoints["metadata"]
+    annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if key not in _NOT_COPIED}
+    made: Object = {
+        "generateName": f"{meta['name']}-",
+        "namespace": meta["namespace"],
+        "labels": {**(meta.get("labels") or {}), SERVICE_NAME: meta["name"], MANAGED_BY: _US},
+        "ownerReferences": [owner_reference(endpoints, ENDPOINTS)],
+    }
+    if annotations:
+        made["annotations"] = annotations
+    return {
+        "apiVersion": ENDPOINTSLICES.api_version,
+        "kind": ENDPOINTSLICES.kind,
+        "metadata": made,
+        "addressType": group.address_type,
+        "ports": group.ports,
+        "endpoints": [],
+    }
+
+
+def should_mirror(endpoints: Object | None, service: Object | None) -> bool:
+    """Whether these Endpoints are somebody's own, and not written by a controller or used for an election."""
+    if endpoints is None or service is None or service["spec"].get("selector"):
+        return False
+    if (endpoints["metadata"].get("labels") or {}).get(_SKIP) == "true":
+        return False
+    return _LEADER not in (endpoints["metadata"].get("annotations") or {})
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Mirror one Endpoints object, or take its mirrors away."""
+    endpoints = context.informer(ENDPOINTS).get(*key)
+    service = context.informer(SERVICES).get(*key)
+    slices = context.informer(ENDPOINTSLICES)
+    existing = slices.by_index(_BY_SERVICE, str(key))
+    if not context.expectations.fulfilled(key, slices):
+        return DONE
+    owner = endpoints or {"metadata": {"namespace": key.namespace, "name": key.name}}
+    if endpoints is not None and should_mirror(endpoints, service):
+        groups = groups_of(endpoints)
+        changes = plan(groups, existing, _MOST, lambda group: empty_slice(endpoints, group))
+    else:
+        changes = Changes(delete=existing)
+    children = Children(context, owner, ENDPOINTS, ENDPOINTSLICES)
+    await write(context, children, changes, {each["metadata"]["name"]: each for each in existing})
+    return DONE
+
+
+def _keys(slice_: Object) -> Iterable[Key]:
+    labels = slice_["metadata"].get("labels") or {}
+    if labels.get(MANAGED_BY) == _US and labels.get(SERVICE_NAME) and not slice_["metadata"].get("deletionTimestamp"):
+        yield Key(slice_["metadata"]["namespace"], labels[SERVICE_NAME])
+
+
+CONTROLLER = Controller(
+    "endpointslice-mirroring-controller",
+    reconcile,
+    (For(ENDPOINTS), For(SERVICES), Watch(ENDPOINTSLICES, lambda _, slice_: _keys(slice_))),
+    indexes={ENDPOINTSLICES: {_BY_SERVICE: lambda slice_: [str(key) for key in _keys(slice_)]}},
+)

@@ -1,0 +1,204 @@
+"""Nodes: one that falls silent is marked Unknown; conditions become taints.
+
+Owns the node's conditions while its kubelet is silent, the taints node.kubernetes.io/* that follow from conditions,
+and the Ready condition of pods on nodes that are not ready. Evicting is `tainteviction`'s work. Settings in seconds:
+`node-monitor-grace-period` (50), `node-startup-grace-period` (60).
+Source: kubernetes' pkg/controller/nodelifecycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steersman.api import pods
+from steersman.api.errors import ApiError
+from steersman.api.resource import LEASES, NODES, PODS, Object
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.workload import condition, created_at
+from steersman.lib.clock import rfc3339
+
+_PREFIX = "node.kubernetes.io/"
+_LEASE_NAMESPACE = "kube-node-lease"
+BY_NODE = "node"
+_WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+_PRESSURES = {
+    "MemoryPressure": "memory-pressure",
+    "DiskPressure": "disk-pressure",
+    "PIDPressure": "pid-pressure",
+    "NetworkUnavailable": "network-unavailable",
+}
+_OURS = frozenset({"not-ready", "unreachable", "unschedulable", *_PRESSURES.values()})
+Taint = tuple[str, str]  # key without prefix, effect
+
+
+@dataclass(slots=True)
+class Heard:
+    """A node's last sign of life, by our own clock: others' clocks may be wrong."""
+
+    sign: str
+    at: float
+
+
+def wanted_taints(node: Object, *, evict: bool) -> set[Taint]:
+    """The taints that the node's conditions ask for; without `evict` none that drives pods away."""
+    found = (node.get("status") or {}).get("conditions") or ()
+    ready = (condition(found, "Ready") or {"status": "Unknown"})["status"]
+    out: set[Taint] = set()
+    if ready != "True":
+        name = "not-ready" if ready == "False" else "unreachable"
+        out.add((name, "NoSchedule"))
+        if evict:
+            out.add((name, "NoExecute"))
+    for kind, name in _PRESSURES.items():
+        if (condition(found, kind) or {}).get("status") == "True":
+            out.add((name, "NoSchedule"))
+    if node["spec"].get("unschedulable"):
+        out.add(("unschedulable", "NoSchedule"))
+    return out
+
+
+def tainted(node: Object, wanted: set[Taint], now: float) -> list[Object] | None:
+    """The node's taints with ours as wanted; None when they are so already."""
+    have = node["spec"].get("taints") or []
+    ours = {
+        (key, each["effect"])
+        for each in have
+        if each["key"].startswith(_PREFIX) and (key := each["key"].removeprefix(_PREFIX)) in _OURS
+    }
+    if ours == wanted:
+        return None
+    left = [each for each in have if (each["key"].removeprefix(_PREFIX), each["effect"]) not in ours - wanted]
+    stamp = rfc3339(now)
+    added = [{"key": _PREFIX + key, "effect": effect, "timeAdded": stamp} for key, effect in sorted(wanted - ours)]
+    return left + added
+
+
+def silent(node: Object, now: float) -> list[Object] | None:
+    """The conditions of a node that is not heard of any more; None when they say so already."""
+    stamp = rfc3339(now)
+    old = (node.get("status") or {}).get("conditions") or []
+    out: list[Object] = []
+    for kind in _WATCHED:
+        known = condition(old, kind)
+        if known is None:
+            created = rfc3339(created_at(node))
+            out.append(
+                {
+                    "type": kind,
+                    "status": "Unknown",
+                    "reason": "NodeStatusNeverUpdated",
+                    "message": "Kubelet never posted node status.",
+                    "lastHeartbeatTime": created,
+                    "lastTransitionTime": stamp,
+                }
+            )
+        elif known["status"] != "Unknown":
+            text = "Kubelet stopped posting node status."
+            changed = {"status": "Unknown", "reason": "NodeStatusUnknown", "message": text, "lastTransitionTime": stamp}
+            out.append({**known, **changed})
+        else:
+            out.append(known)
+    out += [each for each in old if each["type"] not in _WATCHED]
+    return None if sorted(map(str, out)) == sorted(map(str, old)) else out
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Judge one node's silence, then its taints and its pods."""
+    heard: dict[str, Heard] = context.memory.setdefault("heard", {})
+    node = context.informer(NODES).get(*key)
+    if node is None:
+        heard.pop(key.name, None)
+        return DONE
+    left = _grace_left(context, node, heard)
+    if left <= 0 and (conditions := silent(node, context.clock.now())) is not None:
+        changed = {**node, "status": {**(node.get("status") or {}), "conditions": conditions}}
+        node = await context.client.update(NODES, changed, subresource="status")
+        text = f"Node {key.name} status is now: NodeNotReady"
+        context.recorder.event(_reference(node), "Normal", "NodeNotReady", text)
+    ready = _is_ready(node)
+    evict = ready or any(_is_ready(each) for each in context.informer(NODES).list())
+    taints = tainted(node, wanted_taints(node, evict=evict), context.clock.now())
+    if taints is not None:
+        await context.client.update(NODES, {**node, "spec": {**node["spec"], "taints": taints}})
+    if not ready:
+        await _mark_pods(context, key.name)
+    return Result(left if left > 0 else 0.0)
+
+
+def _is_ready(node: Object) -> bool:
+    return (pods.condition(node, "Ready") or {}).get("status") == "True"
+
+
+def _grace_left(context: Context, node: Object, heard: dict[str, Heard]) -> float:
+    """Seconds until the node counts as silent."""
+    name = node["metadata"]["name"]
+    leases = context.informers.informer(LEASES, namespace=_LEASE_NAMESPACE)
+    lease = leases.get(_LEASE_NAMESPACE, name)
+    renewed = str((lease or {"spec": {}})["spec"].get("renewTime") or "")
+    beat = str((pods.condition(node, "Ready") or {}).get("lastHeartbeatTime") or "")
+    sign = f"{renewed} {beat}"
+    now = context.clock.monotonic()
+    if name not in heard or heard[name].sign != sign:
+        heard[name] = Heard(sign, now)
+    never = not renewed and not beat
+    grace = (
+        context.config.get("node-startup-grace-period", "60")
+        if never
+        else context.config.get("node-monitor-grace-period", "50")
+    )
+    return heard[name].at + float(grace) - now
+
+
+async def _mark_pods(context: Context, name: str) -> None:
+    """Pods on a node that is not ready are not ready either, so that Services leave them out."""
+    for pod in context.informer(PODS).by_index(BY_NODE, name):
+        found = pods.condition(pod, "Ready")
+        if found is None or found["status"] != "True":
+            continue
+        stamp = rfc3339(context.clock.now())
+        conditions = [
+            {**each, "status": "False", "lastTransitionTime": stamp} if each["type"] == "Ready" else each
+            for each in pod["status"]["conditions"]
+        ]
+        changed = {**pod, "status": {**pod["status"], "conditions": conditions}}
+        try:
+            await context.client.update(PODS, changed, subresource="status")
+        except ApiError as error:
+            if error.code != 404:
+                raise
+        context.recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+
+
+def _reference(node: Object) -> Object:
+    """Events of nodes name the node as its uid, as the original's do."""
+    return {"kind": "Node", "apiVersion": "v1", "name": node["metadata"]["name"], "uid": node["metadata"]["uid"]}
+
+
+def _every_node(context: Context, node: Object) -> Iterable[Key]:
+    """When the last node fails or the first comes back, all the others' taints change."""
+    names = [each["metadata"]["name"] for each in context.informer(NODES).list()]
+    ready = sum(_is_ready(each) for each in context.informer(NODES).list())
+    before: bool | None = context.memory.get("some ready")
+    context.memory["some ready"] = ready > 0
+    if before is not None and before != (ready > 0):
+        yield from (Key("", name) for name in names)
+
+
+def _of_lease(_: Context, lease: Object) -> Iterable[Key]:
+    yield Key("", lease["metadata"]["name"])
+
+
+def file_by_node(pod: Object) -> Iterable[str]:
+    """The index function: the node that a pod is bound to."""
+    if name := pod["spec"].get("nodeName"):
+        yield name
+
+
+CONTROLLER = Controller(
+    "node-lifecycle-controller",
+    reconcile,
+    (For(NODES), Watch(NODES, _every_node), Watch(LEASES, _of_lease, namespace=_LEASE_NAMESPACE)),
+    workers=4,
+    indexes={PODS: {BY_NODE: file_by_node}},
+)

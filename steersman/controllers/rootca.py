@@ -1,0 +1,54 @@
+"""Every namespace has the ConfigMap `kube-root-ca.crt`, with which pods trust the API server.
+
+Owns that ConfigMap. The certificate comes from the setting `root-ca` (PEM); without it nothing is published.
+Source: kubernetes' pkg/controller/certificates/rootcacertpublisher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import CONFIGMAPS, NAMESPACES, Object
+from steersman.client.children import namespace_terminates
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+
+_NAME = "kube-root-ca.crt"
+_FIELDS = f"metadata.name={_NAME}"
+_DESCRIPTION = "kubernetes.io/description"
+_TEXT = "The authority that signed the API server's certificate for its addresses inside the cluster."
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Create the ConfigMap, or put right what somebody changed."""
+    authority = context.config.get("root-ca", "")
+    namespace = context.informer(NAMESPACES).get(*key)
+    if not authority or namespace is None or namespace["metadata"].get("deletionTimestamp"):
+        return DONE
+    wanted = {"ca.crt": authority}
+    found = context.informers.informer(CONFIGMAPS, fields=_FIELDS).get(key.name, _NAME)
+    try:
+        if found is None:
+            meta = {"name": _NAME, "annotations": {_DESCRIPTION: _TEXT}}
+            await context.client.create(CONFIGMAPS, {"metadata": meta, "data": wanted}, key.name)
+        elif found.get("data") != wanted or _DESCRIPTION not in (found["metadata"].get("annotations") or {}):
+            annotations = {**(found["metadata"].get("annotations") or {}), _DESCRIPTION: _TEXT}
+            changed = {**found, "metadata": {**found["metadata"], "annotations": annotations}, "data": wanted}
+            await context.client.update(CONFIGMAPS, changed)
+    except ApiError as error:
+        if error.reason != "AlreadyExists" and error.code != 404 and not namespace_terminates(error):
+            raise
+    return DONE
+
+
+def _of_configmap(_: Context, obj: Object) -> Iterable[Key]:
+    if obj["metadata"]["name"] == _NAME:
+        yield Key("", obj["metadata"]["namespace"])
+
+
+CONTROLLER = Controller(
+    "root-ca-certificate-publisher-controller",
+    reconcile,
+    (For(NAMESPACES), Watch(CONFIGMAPS, _of_configmap, fields=_FIELDS)),
+    workers=1,
+)

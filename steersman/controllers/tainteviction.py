@@ -1,0 +1,105 @@
+"""Taint eviction: pods leave a node with a NoExecute taint that they do not tolerate, or not for ever.
+
+Owns the deletion of such pods. Source: kubernetes' pkg/controller/tainteviction, and the documentation of taints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import NODES, PODS, Object
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.workload import set_condition
+from steersman.lib.clock import parse_rfc3339
+
+_BY_NODE = "node"
+
+
+def tolerates(toleration: Object, taint: Object) -> bool:
+    """Whether one toleration covers one taint."""
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    if toleration.get("operator", "Equal") in ("", "Equal"):
+        return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+    return toleration.get("operator") == "Exists"
+
+
+def stay(tolerations: Sequence[Object], taints: Sequence[Object]) -> float | None:
+    """Seconds that a pod may stay beside these taints: 0 not at all, None for ever."""
+    limits: list[float] = []
+    for taint in taints:
+        covering = [each for each in tolerations if tolerates(each, taint)]
+        if not covering:
+            return 0.0
+        limits += [
+            max(float(each["tolerationSeconds"]), 0.0) for each in covering if each.get("tolerationSeconds") is not None
+        ]
+    return min(limits, default=None)
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Evict one pod if its time is up."""
+    due: dict[Key, str] = context.memory.setdefault("due", {})
+    pod = context.informer(PODS).get(*key)
+    name = (pod or {"spec": {}})["spec"].get("nodeName") or ""
+    node = context.informer(NODES).get("", name) if name else None
+    if pod is None or node is None or pod["metadata"].get("deletionTimestamp"):
+        due.pop(key, None)
+        return DONE
+    taints = [each for each in node["spec"].get("taints") or () if each["effect"] == "NoExecute"]
+    seconds = stay(pod["spec"].get("tolerations") or (), taints) if taints else None
+    if seconds is None:
+        if due.pop(key, None):
+            context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
+        return DONE
+    now = context.clock.now()
+    left = (
+        max((parse_rfc3339(each["timeAdded"]) for each in taints if each.get("timeAdded")), default=now) + seconds - now
+    )
+    if seconds > 0 and left > 0:
+        due[key] = name
+        return Result(left)
+    due.pop(key, None)
+    await _evict(context, key, pod)
+    return DONE
+
+
+async def _evict(context: Context, key: Key, pod: Object) -> None:
+    context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key}")
+    status = pod.get("status") or {}
+    conditions = [dict(each) for each in status.get("conditions") or ()]
+    text = "Taint manager: deleting due to NoExecute taint"
+    set_condition(conditions, "DisruptionTarget", "True", "DeletionByTaintManager", text, context.clock.now())
+    try:
+        if conditions != status.get("conditions"):
+            changed = {**pod, "status": {**status, "conditions": conditions}}
+            await context.client.update(PODS, changed, subresource="status")
+        await context.client.delete(PODS, key.name, key.namespace, uid=pod["metadata"]["uid"])
+    except ApiError as error:
+        if error.code != 404:
+            raise
+
+
+def _pods_of(context: Context, node: Object) -> Iterable[Key]:
+    """Every pod of a node with NoExecute taints, and of one that just lost them (some are due)."""
+    name = node["metadata"]["name"]
+    if any(each["effect"] == "NoExecute" for each in node["spec"].get("taints") or ()):
+        yield from (key_of(pod) for pod in context.informer(PODS).by_index(_BY_NODE, name))
+    else:
+        yield from [key for key, where in context.memory.get("due", {}).items() if where == name]
+
+
+def _file_by_node(pod: Object) -> Iterable[str]:
+    if name := pod["spec"].get("nodeName"):
+        yield name
+
+
+CONTROLLER = Controller(
+    "taint-eviction-controller",
+    reconcile,
+    (For(PODS), Watch(NODES, _pods_of)),
+    indexes={PODS: {_BY_NODE: _file_by_node}},
+)
