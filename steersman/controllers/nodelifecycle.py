@@ -117,7 +117,8 @@ async def reconcile(context: Context, key: Key) -> Result:
         text = f"Node {key.name} status is now: NodeNotReady"
         context.recorder.event(_reference(node), "Normal", "NodeNotReady", text)
     ready = _is_ready(node)
-    evict = ready or any(_is_ready(each) for each in context.informer(NODES).list())
+    others = (each for each in context.informer(NODES).list() if each["metadata"]["name"] != key.name)
+    evict = ready or any(map(_is_ready, others))
     taints = tainted(node, wanted_taints(node, evict=evict), context.clock.now())
     if taints is not None:
         await context.client.update(NODES, {**node, "spec": {**node["spec"], "taints": taints}})
