@@ -1,8 +1,8 @@
 """Frontends to nftables text: the table's skeleton, the elements of its maps, and changes as one transaction.
 
-Owns the layout. It does not grow with the Services: `svc` says which chain an address, protocol and port leads to; there
-is one such chain for each number of endpoints, it draws one, and `eps0`, `eps1` ... give the pod. A change to one Service
-is a few elements. Only session affinity needs chains of its own. Pure; `apply` runs the text. Source: nft(8).
+Owns the layout. It does not grow with the Services: `svc` says which chain an address, protocol and port leads to;
+there is one such chain for each number of endpoints, it draws one, and `eps0`, `eps1` ... give the pod. A change to one
+Service is a few elements. Only session affinity needs chains of its own. Pure; `apply` runs the text. Source: nft(8).
 
 (One `eps` map with the drawn number in its key would be simpler, but nft 1.0 cannot add rules that use such a map once
 it is in the kernel: it takes the `th` of its `typeof` for a conflict of protocols.)
@@ -213,7 +213,7 @@ def _skeleton(settings: Settings) -> list[str]:
         "forwarded": (
             "type filter hook forward priority -110",
             f"{new} {_VIP} vmap @refused",
-            "ct state new ip daddr @addresses reject",
+            "ct state new ip daddr @addresses goto refuse",
             f"ip daddr {s.service_cidr} drop",
         ),
         "received": (
@@ -229,7 +229,7 @@ def _skeleton(settings: Settings) -> list[str]:
         ),
         "sent_after": (
             "type filter hook output priority 0",
-            "ct state new ip daddr @addresses reject",
+            "ct state new ip daddr @addresses goto refuse",
             f"ip daddr {s.service_cidr} drop",
         ),
     }
@@ -239,7 +239,8 @@ def _skeleton(settings: Settings) -> list[str]:
 def whole(settings: Settings, effective: Mapping[str, Mapping[str, str]], chains: Chains) -> str:
     """Replace the table by one with exactly these elements, in one transaction."""
     table = f"table ip {settings.table}"
-    first = [f"{table} {{ }}", f"delete {table}", f"{table} {{ {'; '.join(_maps())}; chain refuse {{ reject; }}; }}"]
+    refuse = "chain refuse { meta l4proto tcp reject with tcp reset; reject; }"
+    first = [f"{table} {{ }}", f"delete {table}", f"{table} {{ {'; '.join(_maps())}; {refuse}; }}"]
     body = _declare(settings, chains, shared_chains(effective, chains))
     for name, content in effective.items():
         body += _add(settings, name, content)
