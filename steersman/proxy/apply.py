@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import subprocess
+import threading
 from typing import Protocol
 
 
@@ -18,6 +19,14 @@ class NftablesError(Exception):
 
 class Applier(Protocol):
     """Runs one transaction at a time."""
+
+    def run(self, text: str) -> str:
+        """Run a text now, blocking; returns its output. Raises NftablesError, having changed nothing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
 
     async def apply(self, text: str) -> None:
         """Raises NftablesError, having changed nothing."""
@@ -45,12 +54,14 @@ class LibraryApplier:
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         self._lock = asyncio.Lock()
+        self._busy = threading.Lock()  # a cancelled `apply` leaves its thread at work
 
     def run(self, text: str) -> str:
         """Run a text now; returns its output. Raises NftablesError."""
-        failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
-        output = self._library.nft_ctx_get_output_buffer(self._context) or b""
-        errors = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        with self._busy:
+            failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
+            output = self._library.nft_ctx_get_output_buffer(self._context) or b""
+            errors = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:
             raise NftablesError(errors.decode(errors="replace").strip()[:4000] or "nftables refused the change")
         return str(output.decode(errors="replace"))
@@ -64,10 +75,11 @@ class LibraryApplier:
                 await asyncio.to_thread(self.run, text)
 
     def close(self) -> None:
-        """Free the context."""
-        context, self._context = self._context, None
-        if context:
-            self._library.nft_ctx_free(context)
+        """Free the context, once nothing uses it."""
+        with self._busy:
+            context, self._context = self._context, None
+            if context:
+                self._library.nft_ctx_free(context)
 
 
 class ProgramApplier:
@@ -79,9 +91,13 @@ class ProgramApplier:
 
     async def apply(self, text: str) -> None:
         """Run a text."""
-        await asyncio.to_thread(self._run, text)
+        await asyncio.to_thread(self.run, text)
 
-    def _run(self, text: str) -> None:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def run(self, text: str) -> str:
+        """Run a text now; returns its output. Raises NftablesError."""
         try:
             done = subprocess.run(
                 [*self._program, "-f", "-"], input=text, capture_output=True, text=True, check=False, timeout=60
@@ -90,6 +106,7 @@ class ProgramApplier:
             raise NftablesError(f"cannot run {' '.join(self._program)}: {error}") from error
         if done.returncode:
             raise NftablesError(done.stderr.strip()[:4000])
+        return done.stdout
 
 
 def best_applier() -> Applier:

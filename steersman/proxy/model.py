@@ -65,7 +65,7 @@ class Where:
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class HostPort:
     """A port of the node that leads to one pod. `host_ip` empty: every address."""
 

@@ -34,6 +34,13 @@ _VERDICTS = ("svc", "out_svc", "node_svc", "out_node_svc", "refused", "node_refu
 _SETS = ("hairpin", "addresses")
 
 
+def check_table(name: str) -> str:
+    """The name, if nft takes it as one word. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,60}", name):
+        raise ValueError(f"invalid table name {name!r}")
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One profile's table. `pod_cidr`: all pods of the cluster; `node_cidr`: the pods here."""
@@ -44,8 +51,7 @@ class Settings:
     service_cidr: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,60}", self.table):
-            raise ValueError(f"invalid table name {self.table!r}")
+        check_table(self.table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +270,10 @@ def update(settings: Settings, change: Change, chains: Chains, gone: Chains, kno
     return "\n".join([*lines, ""]), fresh
 
 
-def nothing(settings: Settings) -> str:
-    """Remove the table; no error when it is not there."""
-    return f"table ip {settings.table} {{ }}\ndelete table ip {settings.table}\n"
+def removal(table: str) -> str:
+    """Remove a table; no error when it is not there. Raises ValueError for what is no table's name."""
+    check_table(table)
+    return f"table ip {table} {{ }}\ndelete table ip {table}\n"
 
 
 def _add(settings: Settings, name: str, content: Mapping[str, str]) -> list[str]:

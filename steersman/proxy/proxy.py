@@ -46,6 +46,7 @@ class Proxy:
         self._shared: set[str] = set()  # chains for any frontend that are in the kernel
         self._host_ports: tuple[HostPort, ...] = ()
         self._dirty: set[str] = set()
+        self._whole = True  # the whole table is to be set
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._backoff: Backoff[str] = Backoff(0.1, 30.0)
@@ -56,6 +57,11 @@ class Proxy:
         if found != self._host_ports:
             self._host_ports = found
             self._mark(_HOST_PORTS)
+
+    def resync(self) -> None:
+        """Set the whole table again soon."""
+        self._whole = True
+        self._mark(_HOST_PORTS)
 
     async def settled(self) -> None:
         """Wait until the kernel has everything that the informers have told so far."""
@@ -74,7 +80,7 @@ class Proxy:
                 self._settled.set()
                 await self._wake.wait()
                 await self._clock.sleep(_GATHER)
-            await self._until_done(self._update)
+            await self._until_done(self._replace if self._whole else self._update)
 
     def _mark(self, key: str) -> None:
         self._dirty.add(key)
@@ -121,6 +127,7 @@ class Proxy:
 
     async def _replace(self) -> None:
         """Compute everything and replace the table."""
+        self._whole = False
         self._dirty.clear()
         self._wake.clear()
         keys = [_HOST_PORTS, *(_key(service) for service in self._services.list())]

@@ -94,7 +94,7 @@ async def world(network: Network) -> AsyncIterator[World]:
         tasks.spawn(proxy.run(), "proxy")
         await proxy.settled()
         yield World(network, cluster, informers, proxy, applier)
-    applier.run(nftables.nothing(SETTINGS))
+    applier.run(nftables.removal(SETTINGS.table))
     applier.close()
 
 
@@ -222,7 +222,7 @@ async def test_pods_leave_under_the_nodes_address(world: World) -> None:
 
 async def test_a_table_that_somebody_deleted_comes_back_with_the_next_change(world: World) -> None:
     await world.put(service(), slice_of("web", *BOTH))
-    world.applier.run(nftables.nothing(SETTINGS))
+    world.applier.run(nftables.removal(SETTINGS.table))
     await world.put(service("other", "10.96.0.8"), slice_of("other", *BOTH))
     for address in ("10.96.0.7", "10.96.0.8"):
         assert set(await world.names(world.node, address, 80)) == {"pod0", "pod1"}
@@ -231,8 +231,8 @@ async def test_a_table_that_somebody_deleted_comes_back_with_the_next_change(wor
 async def test_the_nft_program_does_the_same(network: Network) -> None:
     applier = ProgramApplier("ip", "netns", "exec", network.node.name, "nft")
     await applier.apply(nftables.whole(SETTINGS, {}, nftables.Chains({}, {})))
-    await applier.apply(nftables.nothing(SETTINGS))
-    await applier.apply(nftables.nothing(SETTINGS))
+    await applier.apply(nftables.removal(SETTINGS.table))
+    await applier.apply(nftables.removal(SETTINGS.table))
     with pytest.raises(NftablesError, match="syntax error"):
         await applier.apply("table ip {")
 
