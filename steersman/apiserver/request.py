@@ -29,7 +29,7 @@ class RequestInfo:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
-    rest: str = ""  # what follows the subresource, still encoded: only `proxy` has it
+    rest: str = ""  # `proxy`: what follows it, still encoded; list and watch: the one name that the field selector asks
 
     @property
     def api_version(self) -> str:
@@ -107,11 +107,10 @@ def _settle_verb(info: RequestInfo, query: Query) -> None:
     if info.verb == "get" and not info.subresource:
         if query.flag("watch"):
             info.verb = "watch"
-            if not info.name and (name := _named(query)):
-                info.name = ""
-                info.rest = name
         elif not info.name:
             info.verb = "list"
+        if not info.name:
+            info.rest = _named(query)
     elif info.verb == "delete" and not info.name:
         info.verb = "deletecollection"
 

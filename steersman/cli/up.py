@@ -82,14 +82,14 @@ def _settle(args: argparse.Namespace) -> Profile:
 
 def release(text: str) -> str:
     """`v1.36.3` as `1.36`. Raises ProfileError for what is not served."""
-    from steersman.api.schema import RELEASES
+    from steersman.api.schema import releases
 
     parts = text.removeprefix("v").split(".")
-    short = ".".join(parts[:2])
+    short, served = ".".join(parts[:2]), releases()
     if text in ("stable", "latest"):
         return profiles.DEFAULT_RELEASE
-    if short not in RELEASES or not all(part.isdecimal() for part in parts):
-        raise ProfileError(f"cannot serve Kubernetes {text!r}: this version serves {RELEASES[0]} to {RELEASES[-1]}")
+    if short not in served or not all(part.isdecimal() for part in parts):
+        raise ProfileError(f"cannot serve Kubernetes {text!r}: this version serves {served[0]} to {served[-1]}")
     return short
 
 

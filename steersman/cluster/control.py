@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
@@ -54,7 +55,7 @@ async def _scheduler(profile: Profile) -> None:
         await module.Scheduler(client, informers, recorder, clock, process.random(), name=name).run()
 
 
-def _load_scheduler() -> object:
+def _load_scheduler() -> Any:
     """NumPy takes a third of a second to import: in a thread, while the controllers start."""
     from steersman.scheduler import scheduler
 

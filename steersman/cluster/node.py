@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from steersman import __version__
 from steersman.client.client import Client
@@ -18,10 +19,9 @@ from steersman.client.informer import Informers
 from steersman.cluster import nodenet, process
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
-from steersman.dns.agent import DnsAgent
 from steersman.engine.images.store import ImageStore
 from steersman.engine.interface import RuntimeFailure
-from steersman.engine.runtime import LocalRuntime
+from steersman.engine.runtime import LocalRuntime, share_mounts
 from steersman.kubelet import machine
 from steersman.kubelet.agent import Kubelet
 from steersman.kubelet.resolvconf import ClusterDns
@@ -105,6 +105,9 @@ async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: a
     except RuntimeFailure as failure:
         raise StartFailure(str(failure)) from failure
     name = profile.node_name(number)
+    volumes = directory / "kubelet"
+    volumes.mkdir(parents=True, exist_ok=True)
+    share_mounts(volumes)
     try:
         async with (
             process.client(profile, f"kubelet-{name}", "kubelet") as (client, _),
@@ -138,7 +141,7 @@ async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: a
 
 def _network(
     profile: Profile, number: int, client: Client, informers: Informers, clock: Clock, runtime: LocalRuntime
-) -> list[asyncio.Future[None]]:
+) -> list[Coroutine[Any, Any, None]]:
     """The proxy and, with it, DNS: both follow Services and EndpointSlices through the same informers."""
     proxy = ProxyAgent(
         informers,
@@ -150,15 +153,7 @@ def _network(
         service_network=str(profile.service_network),
         host_ports=runtime.port_mappings,
     )
-    dns = DnsAgent(
-        informers,
-        clock,
-        domain=DOMAIN,
-        addresses=[profile.node_address(number)],
-        service_network=str(profile.service_network),
-        pod_network=str(profile.pod_network),
-    )
-    return [proxy.run(), dns.run()]
+    return [proxy.run()]
 
 
 async def _serve(profile: Profile, number: int, kubelet: Kubelet, runtime: LocalRuntime, clock: Clock) -> Server:

@@ -1,6 +1,6 @@
 """The kubelet's HTTPS server: logs, exec, attach, port-forward, and what it knows of its pods.
 
-Owns the routes and who may use them. Called by the API server only; asks the kubelet through `access.PodAccess`. Source:
+Owns the routes and who may use them. Called by the API server; asks the kubelet through `access.PodAccess`. Source:
 pkg/kubelet/server/server.go.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-
 from urllib.parse import parse_qs, unquote
 
 from steersman.api.errors import ApiError
 from steersman.engine.interface import ContainerState, NoSuchContainer, Runtime, Session
-from steersman.kubelet import logs, portforward, spdystreams, streams
+from steersman.kubelet import logs, streams
 from steersman.kubelet.access import PodAccess
 from steersman.kubelet.logs import LogOptions
 from steersman.kubelet.streams import StreamOptions
 from steersman.lib.clock import Clock, parse_rfc3339
-from steersman.lib.http.messages import Answer, Duplex, Request, Response, Stream, Upgrade
+from steersman.lib.http.messages import Answer, Request, Response, Stream, Upgrade
 from steersman.wire import channels, websocket
+from steersman.wire.spdyheaders import ProtocolError
 
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 _JSON = ("content-type", "application/json")
@@ -76,8 +76,6 @@ class KubeletServer:
                 return self._attach(request, self._pods.container_id(namespace, pod, container), query)
             case ["attach", namespace, pod, uid, container]:
                 return self._attach(request, self._pods.container_id(namespace, pod, container, uid=uid), query)
-            case ["portForward", namespace, pod]:
-                return self._port_forward(request, self._pods.sandbox_id(namespace, pod), query)
             case ["configz"]:
                 return Response(200, [_JSON], json.dumps({"kubeletconfig": {"kind": "KubeletConfiguration"}}).encode())
             case ["metrics"]:
@@ -125,28 +123,11 @@ class KubeletServer:
     def _session(self, request: Request, options: StreamOptions, start: Callable[[], Awaitable[Session]]) -> Answer:
         upgrade = (request.header("upgrade") or "").lower()
         if upgrade == "websocket":
-            headers, protocol = _accept_websocket(request, channels.choose)
+            headers, protocol = _accept_websocket(request)
             return Upgrade(
                 headers,
                 lambda duplex: streams.serve(streams.WebSocketClient(duplex, protocol), start, options),
             )
-        if upgrade.startswith("spdy/3.1"):
-            headers, protocol = spdystreams.accept(request)
-            return Upgrade(headers, lambda duplex: spdystreams.serve(duplex, protocol, start, options))
-        raise ApiError(400, "BadRequest", "Upgrade request required")
-
-    def _port_forward(self, request: Request, sandbox: str, query: dict[str, list[str]]) -> Answer:
-        async def dial(port: int) -> Duplex:
-            return await self._runtime.port_forward(sandbox, port)
-
-        upgrade = (request.header("upgrade") or "").lower()
-        if upgrade == "websocket":
-            headers, protocol = _accept_websocket(request, portforward.choose)
-            ports = [int(port) for text in query.get("port", []) for port in text.split(",") if port.isdecimal()]
-            return Upgrade(headers, lambda duplex: portforward.serve_websocket(duplex, protocol, ports, dial))
-        if upgrade.startswith("spdy/3.1"):
-            headers = portforward.accept(request)
-            return Upgrade(headers, lambda duplex: portforward.serve_spdy(duplex, dial))
         raise ApiError(400, "BadRequest", "Upgrade request required")
 
 
@@ -209,25 +190,20 @@ def _stream_options(query: dict[str, list[str]]) -> StreamOptions:
     return StreamOptions(chosen["input"], chosen["output"], chosen["error"] and not tty, tty)
 
 
-def _accept_websocket(
-    request: Request, choose: Callable[[list[str]], str | None]
-) -> tuple[list[tuple[str, str]], str]:
+def _accept_websocket(request: Request) -> tuple[list[tuple[str, str]], str]:
     """The 101's headers and the chosen subprotocol. Raises ApiError 400."""
     key = request.header("sec-websocket-key")
     if key is None or request.header("sec-websocket-version") != "13":
         raise ApiError(400, "BadRequest", "not a WebSocket handshake")
-    offered = [name.strip() for text in request.header_all("sec-websocket-protocol") for name in text.split(",")]
-    protocol = choose(offered)
-    if offered and protocol is None:
+    offered = request.header_all("sec-websocket-protocol")
+    protocol = websocket.choose_protocol(offered, lambda name: name in channels.REMOTE_COMMAND)
+    if protocol is None:
         raise ApiError(400, "BadRequest", f"no supported subprotocol among {', '.join(offered)}")
-    headers = [
-        ("upgrade", "websocket"),
-        ("connection", "Upgrade"),
-        ("sec-websocket-accept", websocket.accept_key(key)),
-    ]
-    if protocol is not None:
+    try:
+        accepted = websocket.accept_key(key)
+    except ProtocolError as error:
+        raise ApiError(400, "BadRequest", str(error)) from error
+    headers = [("upgrade", "websocket"), ("connection", "Upgrade"), ("sec-websocket-accept", accepted)]
+    if protocol:
         headers.append(("sec-websocket-protocol", protocol))
-    return headers, protocol or channels.PROTOCOLS[-1]
-
-
-
+    return headers, protocol

@@ -1,23 +1,23 @@
 """exec and attach: an engine session joined to a client's streams.
 
-Owns the pumping between an `engine.interface.Session` and the channels of a connection, over WebSocket or SPDY. Called by
+Owns the pumping between an `engine.interface.Session` and the channels of a connection. Called by
 the kubelet's HTTPS server. Source: KEP-4006, cri-streaming's remotecommand.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from steersman.engine.interface import RuntimeFailure, Session
 from steersman.lib.http.messages import Duplex
 from steersman.lib.tasks import Tasks
-from steersman.wire import channels, websocket
-from steersman.wire.channels import Channels
-from steersman.wire.websocket import Closed, ProtocolError
+from steersman.wire import channels
+from steersman.wire.channels import ChannelClosed, ChannelCodec, ChannelData
+from steersman.wire.spdyheaders import ProtocolError
+from steersman.wire.websocket import Closed, Connection, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,7 @@ async def serve(client: Client, start: Start, options: StreamOptions) -> None:
             await session.close()
 
 
-async def _pump_all(
-    client: Client, session: Session, options: StreamOptions, reading: asyncio.Task[None]
-) -> None:
+async def _pump_all(client: Client, session: Session, options: StreamOptions, reading: asyncio.Task[None]) -> None:
     pumps = [asyncio.ensure_future(_pump(client, session.read_stdout, channels.STDOUT, options.stdout))]
     if not options.tty:
         pumps.append(asyncio.ensure_future(_pump(client, session.read_stderr, channels.STDERR, options.stderr)))
@@ -101,13 +99,15 @@ class WebSocketClient:
 
     def __init__(self, duplex: Duplex, protocol: str) -> None:
         self._duplex = duplex
-        self._reader = websocket.Reader()
-        self._channels = Channels(protocol)
-        self._finished = False
+        self._protocol = protocol
+        self._connection = Connection(server=True)
+        self._codec = ChannelCodec(protocol)
+        self._sizes = channels.ResizeDecoder()
 
     def output(self, channel: int, data: bytes) -> None:
         """Send output on a channel."""
-        self._duplex.write(self._channels.write(channel, data))
+        self._connection.send(self._codec.encode(channel, data), text=self._codec.text)
+        self._duplex.write(self._connection.take())
 
     async def drain(self) -> None:
         """Wait until the connection has room."""
@@ -115,54 +115,47 @@ class WebSocketClient:
 
     async def finish(self, exit_code: int) -> None:
         """The Status, then a close frame."""
-        self._finished = True
-        self._duplex.write(self._channels.status(exit_code) + websocket.close_frame())
-        await self._duplex.drain()
+        await self._end(channels.exit_status(exit_code))
 
     async def fail(self, text: str) -> None:
         """A failure Status, then a close frame."""
-        body = json.dumps(channels.failure(text)).encode() if self._channels.statuses else text.encode()
-        self._duplex.write(self._channels.write(channels.ERROR, body) + websocket.close_frame())
+        await self._end(channels.internal_error(text))
+
+    async def _end(self, status: dict[str, Any]) -> None:
+        body = channels.encode_status(status, self._protocol)
+        if body:
+            self._connection.send(self._codec.encode(channels.ERROR, body), text=self._codec.text)
+        self._connection.close()
+        self._duplex.write(self._connection.take())
         await self._duplex.drain()
 
     async def read(self, session: Session) -> None:
         """Standard input and sizes. Raises ConnectionError when the client leaves."""
         while data := await self._duplex.read():
             try:
-                messages = self._reader.receive(data)
+                events = self._connection.receive(data)
+                for event in events:
+                    if isinstance(event, Closed):
+                        raise ConnectionResetError("the client closed")
+                    if isinstance(event, Message):
+                        await self._take(self._codec.decode(event.data), session)
             except ProtocolError as error:
-                self._duplex.write(websocket.close_frame(error.code, str(error)))
+                self._connection.close(1002, str(error))
                 raise ConnectionResetError(str(error)) from error
-            if self._reader.replies:
-                self._duplex.write(self._reader.replies)
-                self._reader.replies = b""
-            for message in messages:
-                if isinstance(message, Closed):
-                    raise ConnectionResetError("the client closed")
-                await self._take(message, session)
+            finally:
+                if reply := self._connection.take():
+                    self._duplex.write(reply)
         raise ConnectionResetError("the client is gone")
 
-    async def _take(self, message: websocket.Message, session: Session) -> None:
-        try:
-            found = self._channels.read(message)
-        except ProtocolError as error:
-            raise ConnectionResetError(str(error)) from error
-        if found is None:
-            return
-        if found.channel == channels.STDIN:
-            if found.closed:
+    async def _take(self, found: ChannelData | ChannelClosed | None, session: Session) -> None:
+        if isinstance(found, ChannelClosed):
+            if found.channel == channels.STDIN:
                 session.close_stdin()
-            elif found.data:
-                session.write(found.data)
-                await session.drain()
-        elif found.channel == channels.RESIZE and not found.closed:
-            resize(session, found.data)
-
-
-def resize(session: Session, data: bytes) -> None:
-    """Apply `{"Width":80,"Height":24}`; anything else is ignored, as the original does."""
-    try:
-        size = json.loads(data)
-        session.resize(int(size["Width"]), int(size["Height"]))
-    except (ValueError, KeyError, TypeError):
-        return
+        elif found is None:
+            return
+        elif found.channel == channels.STDIN and found.data:
+            session.write(found.data)
+            await session.drain()
+        elif found.channel == channels.RESIZE:
+            for width, height in self._sizes.feed(found.data):
+                session.resize(width, height)

@@ -1,1 +1,0 @@
-"""Kinds of rbac.authorization.k8s.io."""
