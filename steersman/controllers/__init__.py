@@ -18,6 +18,8 @@ ALL: Mapping[str, str] = {
     "replicaset-controller": "replicaset",
     "replicationcontroller-controller": "replicaset:REPLICATIONCONTROLLER",
     "deployment-controller": "deployment",
+    "daemonset-controller": "daemonset",
+    "statefulset-controller": "statefulset",
     "endpoints-controller": "endpoints",
     "endpointslice-controller": "endpointslice",
     "endpointslice-mirroring-controller": "endpointslicemirroring",
