@@ -59,8 +59,8 @@ async def ensure(server: Any, resource: Resource, obj: Object) -> None:
             raise
 
 
-async def bootstrap(server: Any, *, service_ip: str, address: str, port: int) -> None:
-    """Make what is missing; keep the kubernetes endpoints true."""
+async def bootstrap(server: Any, *, service_ip: str, address: str, port: int, dns: str, resolvers: list[str]) -> None:
+    """Make what is missing; keep the kubernetes endpoints true. `resolvers`: where DNS listens."""
     for name in _NAMESPACES:
         await ensure(server, NAMESPACES, {"metadata": {"name": name}})
     for role in cluster_roles():
@@ -71,6 +71,29 @@ async def bootstrap(server: Any, *, service_ip: str, address: str, port: int) ->
         text = f"Used for system critical pods that must {_WHERE[name]}."
         await ensure(server, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": text})
     await _kubernetes_service(server, service_ip, address, port)
+    if resolvers:
+        await _dns_service(server, dns, resolvers)
+
+
+async def _dns_service(server: Any, address: str, resolvers: list[str]) -> None:
+    """kube-dns: its endpoints are the nodes themselves, so it selects no pods."""
+    labels = {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
+    meta = {"name": "kube-dns", "namespace": "kube-system", "labels": labels}
+    ports = [("dns", "UDP"), ("dns-tcp", "TCP")]
+    spec = {
+        "clusterIP": address,
+        "clusterIPs": [address],
+        "ports": [{"name": name, "port": 53, "protocol": protocol, "targetPort": 53} for name, protocol in ports],
+    }
+    await ensure(server, SERVICES, {"metadata": meta, "spec": spec})
+    slice_meta = {**meta, "labels": {"kubernetes.io/service-name": "kube-dns"}}
+    made = {
+        "metadata": slice_meta,
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in resolvers],
+        "ports": [{"name": name, "port": 53, "protocol": protocol} for name, protocol in ports],
+    }
+    await _reconcile(server, ENDPOINTSLICES, made)
 
 
 async def _kubernetes_service(server: Any, service_ip: str, address: str, port: int) -> None:

@@ -142,7 +142,14 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> Ap
     Allocator(server, profile.service_network, (30000, 32767)).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
-    await bootstrap(server, service_ip=profile.api_service_address, address=advertised, port=profile.api_port)
+    await bootstrap(
+        server,
+        service_ip=profile.api_service_address,
+        address=advertised,
+        port=profile.api_port,
+        dns=profile.dns_address,
+        resolvers=[profile.node_address(number) for number in range(profile.nodes)],
+    )
     return server
 
 

@@ -19,6 +19,7 @@ from steersman.client.informer import Informers
 from steersman.cluster import nodenet, process
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
+from steersman.dns.agent import DnsAgent
 from steersman.engine.images.store import ImageStore
 from steersman.engine.interface import RuntimeFailure
 from steersman.engine.runtime import LocalRuntime, share_mounts
@@ -153,7 +154,15 @@ def _network(
         service_network=str(profile.service_network),
         host_ports=runtime.port_mappings,
     )
-    return [proxy.run()]
+    dns = DnsAgent(
+        informers,
+        clock,
+        domain=DOMAIN,
+        addresses=[profile.node_address(number)],
+        service_network=str(profile.service_network),
+        pod_network=str(profile.pod_network),
+    )
+    return [proxy.run(), dns.run()]
 
 
 async def _serve(profile: Profile, number: int, kubelet: Kubelet, runtime: LocalRuntime, clock: Clock) -> Server:
