@@ -54,6 +54,7 @@ class Children:
     owner_kind: Resource
     kind: Resource
     noun: str = "pod"
+    finalizers: tuple[str, ...] = ()  # that an adopted child gets
 
     @property
     def informer(self) -> Informer:
@@ -106,8 +107,10 @@ class Children:
             raise ApiError(409, "Conflict", f"{meta['namespace']}/{meta['name']} is being deleted or was replaced")
 
     async def _adopt(self, child: Object) -> Object | None:
-        references = [owner_reference(self.owner, self.owner_kind)]
-        return await self._patch(child, {"ownerReferences": references})
+        meta: Object = {"ownerReferences": [owner_reference(self.owner, self.owner_kind)]}
+        if self.finalizers:
+            meta["finalizers"] = list(self.finalizers)
+        return await self._patch(child, meta)
 
     async def _release(self, child: Object) -> None:
         uid = self.owner["metadata"]["uid"]

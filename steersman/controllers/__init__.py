@@ -20,6 +20,7 @@ ALL: Mapping[str, str] = {
     "deployment-controller": "deployment",
     "daemonset-controller": "daemonset",
     "statefulset-controller": "statefulset",
+    "job-controller": "job",
     "endpoints-controller": "endpoints",
     "endpointslice-controller": "endpointslice",
     "endpointslice-mirroring-controller": "endpointslicemirroring",
