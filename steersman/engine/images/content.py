@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -153,11 +154,11 @@ class Content:
                 writer.abort()
         return digest
 
-    def sweep(self, keep: Iterable[str]) -> None:
-        """Delete every blob that is not in `keep`."""
+    def sweep(self, keep: Iterable[str], *, newer_than: float = math.inf) -> None:
+        """Delete every blob that is not in `keep`, nor younger than `newer_than` (Unix seconds)."""
         names = {digest[7:] for digest in keep}
         for path in self.blobs.iterdir():
-            if path.name not in names:
+            if path.name not in names and path.stat().st_mtime <= newer_than:
                 path.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from steersman.lib.tasks import Tasks
 
 _AT_ONCE = 3  # layers fetched at the same time, as Docker does
 _PART = ".part"
+_PUSH_SECONDS = 3600.0
 
 Progress = Callable[[str, int, int], None]
 """(digest of a layer, bytes received, bytes in all); told while a pull goes on."""
@@ -336,6 +338,12 @@ class ImageStore:
         if error is not None:
             raise error
 
+    async def push(self, reference: str, credentials: Sequence[Credentials] = ()) -> str:
+        """Send an image to its registry; returns the manifest's digest. Raises PushFailed (a PullFailed)."""
+        from steersman.engine.images.push import push
+
+        return await push(self, reference, credentials)
+
     # names and removal
 
     async def tag(self, reference: str, new: str) -> None:
@@ -376,7 +384,7 @@ class ImageStore:
             records = self.index.read().values()
             blobs = {digest for record in records for digest in (record.id, *record.manifests)}
             blobs |= {layer.digest for record in records for layer in record.layers}
-            self.content.sweep(blobs)
+            self.content.sweep(blobs | self._served(), newer_than=self._newest_to_collect())
             needed = {layer.diff_id[7:] for record in records for layer in record.layers} | self._held()
             for path in self._layers.iterdir():
                 if path.name.removesuffix(".size") not in needed:
@@ -388,6 +396,18 @@ class ImageStore:
         finally:
             os.close(fd)
         return True
+
+    def _served(self) -> set[str]:
+        """What our own registry offers."""
+        if not (self.root / "registry").is_dir():
+            return set()
+        from steersman.engine.images.server import served
+
+        return set(served(self.root, self.content))
+
+    def _newest_to_collect(self) -> float:
+        """With a registry here, blobs of the last hour may belong to a push whose manifest is still to come."""
+        return self._clock.now() - _PUSH_SECONDS if (self.root / "registry").is_dir() else math.inf
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
