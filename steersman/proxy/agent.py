@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from steersman.lib.tasks import Tasks
 from steersman.proxy import node
 from steersman.proxy.apply import NftablesError, best_applier
+from steersman.proxy.conntrack import Conntrack
 from steersman.proxy.model import HostPort, Where
 from steersman.proxy.nftables import Settings, removal
 from steersman.proxy.proxy import Proxy
@@ -72,7 +73,8 @@ class ProxyAgent:
         """Until cancelled. Raises node.NodeSettingFailed when the kernel does not let us route to Services."""
         node.prepare(self._settings.service_cidr, self._source)
         applier = best_applier()
-        proxy = self._proxy = Proxy(self._informers, self._clock, applier, self._settings, self._where)
+        tracker = _tracker()
+        proxy = self._proxy = Proxy(self._informers, self._clock, applier, self._settings, self._where, tracker)
         proxy.set_host_ports(self._mapped())
         try:
             async with Tasks() as tasks:
@@ -80,6 +82,8 @@ class ProxyAgent:
                 await proxy.run()
         finally:
             applier.close()
+            if tracker is not None:
+                tracker.close()
 
     async def settled(self) -> None:
         """Wait until the kernel has everything that the informers have told so far. Only after `run` has begun."""
@@ -102,6 +106,14 @@ class ProxyAgent:
             if self._clock.monotonic() - set_at >= _RESYNC:
                 set_at = self._clock.monotonic()
                 proxy.resync()
+
+
+def _tracker() -> Conntrack | None:
+    try:
+        return Conntrack()
+    except OSError as error:
+        log.warning("UDP clients may go on asking endpoints that are gone: no connection tracking: %s", error)
+        return None
 
 
 def remove(table: str, service_network: str = "") -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from steersman.api.resource import ENDPOINTSLICES, SERVICES, Object
 from steersman.lib.backoff import Backoff
+from steersman.proxy import conntrack as conntracking
 from steersman.proxy import nftables
 from steersman.proxy.apply import Applier, NftablesError
+from steersman.proxy.conntrack import Conntrack, Target
 from steersman.proxy.elements import Elements
 from steersman.proxy.model import SERVICE_NAME_LABEL, Frontend, HostPort, Where, frontends, host_port_frontends
 from steersman.proxy.nftables import Chains, Settings
@@ -34,13 +36,25 @@ _GATHER = 0.005  # seconds after a change in which others may join its transacti
 class Proxy:
     """One node's proxy. `run` until cancelled; the table stays when it stops, so that traffic goes on."""
 
-    def __init__(self, informers: Informers, clock: Clock, applier: Applier, settings: Settings, where: Where) -> None:
+    def __init__(
+        self,
+        informers: Informers,
+        clock: Clock,
+        applier: Applier,
+        settings: Settings,
+        where: Where,
+        conntrack: Conntrack | None = None,
+    ) -> None:
+        """`conntrack`: where stale UDP flows are deleted; None: nowhere."""
         self._clock = clock
         self._applier = applier
         self._settings = settings
         self._where = where
         self._services = informers.informer(SERVICES)
         self._slices = informers.informer(ENDPOINTSLICES)
+        self._conntrack = conntrack
+        self._udp: dict[str, dict[Target, frozenset[Target]]] = {}  # by owner, where UDP ports led
+        self._udp_now: dict[str, dict[Target, frozenset[Target]]] = {}  # what is not looked at yet
         self._elements = Elements()
         self._chains: dict[str, Chains] = {}  # by owner
         self._shared: set[str] = set()  # chains for any frontend that are in the kernel
@@ -107,13 +121,33 @@ class Proxy:
                 work = self._replace
             else:
                 self._backoff.forget("")
+                await self._forget_flows()
                 return
+
+    async def _forget_flows(self) -> None:
+        """Delete the UDP flows that lead where the table no longer does."""
+        now: dict[Target, frozenset[Target]] = {}
+        for key, found in self._udp_now.items():
+            now |= conntracking.changed(self._udp.get(key, {}), found)
+            if found:
+                self._udp[key] = found
+            else:
+                self._udp.pop(key, None)
+        self._udp_now.clear()
+        if not now or self._conntrack is None:
+            return
+        try:
+            await asyncio.to_thread(self._conntrack.flush, now)
+        except OSError as error:
+            log.warning("cannot delete UDP flows to endpoints that are gone: %s", error)
 
     def _compute(self, keys: Iterable[str]) -> tuple[dict[str, dict[str, dict[str, str]]], dict[str, Chains]]:
         contributions: dict[str, dict[str, dict[str, str]]] = {}
         chains: dict[str, Chains] = {}
         for key in keys:
-            contributions[key], chains[key] = nftables.elements(self._frontends(key))
+            found = self._frontends(key)
+            contributions[key], chains[key] = nftables.elements(found)
+            self._udp_now[key] = conntracking.targets(found)
         return contributions, chains
 
     def _frontends(self, key: str) -> list[Frontend]:
@@ -131,6 +165,7 @@ class Proxy:
         self._dirty.clear()
         self._wake.clear()
         keys = [_HOST_PORTS, *(_key(service) for service in self._services.list())]
+        self._udp_now.update({key: {} for key in self._udp})
         contributions, self._chains = self._compute(keys)
         self._elements = Elements()
         self._elements.replace(contributions)

@@ -16,6 +16,7 @@ from steersman.lib.clock import SystemClock
 from steersman.lib.tasks import Tasks
 from steersman.proxy import nftables
 from steersman.proxy.apply import LibraryApplier, NftablesError, ProgramApplier
+from steersman.proxy.conntrack import Conntrack
 from steersman.proxy.model import HostPort, Where
 from steersman.proxy.nftables import Settings
 from steersman.proxy.proxy import Proxy
@@ -90,12 +91,14 @@ async def world(network: Network) -> AsyncIterator[World]:
     applier = network.node.run(LibraryApplier)
     async with ApiCluster(clock=clock) as cluster, Tasks() as tasks:
         informers = Informers(cluster.client, clock=clock, tasks=tasks)
-        proxy = Proxy(informers, clock, applier, SETTINGS, Where("here"))
+        tracker = network.node.run(Conntrack)
+        proxy = Proxy(informers, clock, applier, SETTINGS, Where("here"), tracker)
         tasks.spawn(proxy.run(), "proxy")
         await proxy.settled()
         yield World(network, cluster, informers, proxy, applier)
     applier.run(nftables.removal(SETTINGS.table))
     applier.close()
+    tracker.close()
 
 
 BOTH = (endpoint(PODS[0]), endpoint(PODS[1]))
@@ -183,6 +186,25 @@ async def test_udp(world: World) -> None:
     await world.put(svc, slice_of("web", *BOTH, port=5353, protocol="UDP"))
     got = {(await world.ask(world.pods[0], "10.96.0.7", 53, socket.SOCK_DGRAM))[0] for _ in range(24)}
     assert got == {"pod0", "pod1"}
+
+
+async def test_a_udp_client_that_keeps_its_port_follows_the_endpoints(world: World) -> None:
+    ports = [{"port": 53, "protocol": "UDP", "nodePort": 30053}]
+    await world.put(service(type="NodePort", ports=ports), slice_of("web", BOTH[0], port=5353, protocol="UDP"))
+    for where, address, port in ((world.pods[1], "10.96.0.7", 53), (world.outsider, UPLINK, 30053)):
+        with where.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
+            client.settimeout(3)
+            client.connect((address, port))
+
+            async def asked(client: socket.socket = client) -> str:
+                client.send(b"?")
+                return (await asyncio.to_thread(client.recv, 100)).decode().partition(" ")[0]
+
+            for number in (0, 1, 0):
+                made = await world.cluster.client.get(ENDPOINTSLICES, "web-a", "default")
+                await world.cluster.client.update(ENDPOINTSLICES, {**made, "endpoints": [BOTH[number]]})
+                await world.effective()
+                assert await asked() == f"pod{number}"
 
 
 async def test_session_affinity_sticks_until_the_endpoint_goes(world: World) -> None:
