@@ -21,6 +21,7 @@ ALL: Mapping[str, str] = {
     "daemonset-controller": "daemonset",
     "statefulset-controller": "statefulset",
     "job-controller": "job",
+    "cronjob-controller": "cronjob",
     "endpoints-controller": "endpoints",
     "endpointslice-controller": "endpointslice",
     "endpointslice-mirroring-controller": "endpointslicemirroring",
