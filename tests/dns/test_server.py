@@ -125,6 +125,20 @@ async def test_an_external_name_brings_its_addresses(world: World) -> None:
     assert await world.texts("out.default.svc.cluster.local", "CNAME") == ["www.example.com."]
 
 
+async def test_external_names_may_lead_to_each_other(world: World) -> None:
+    for name, target in (("a", "b.default.svc.cluster.local"), ("b", "c.default.svc.cluster.local")):
+        await world.cluster.client.create(SERVICES, service(name, type="ExternalName", externalName=target), "default")
+    await world.cluster.client.create(SERVICES, service("c", "10.96.0.9"), "default")
+    async with asyncio.timeout(5):
+        while (await world.texts("a.default.svc.cluster.local"))[-1:] != ["10.96.0.9"]:
+            pass
+    round_ = {"type": "ExternalName", "externalName": "round.default.svc.cluster.local"}
+    await world.cluster.client.create(SERVICES, service("round", **round_), "default")
+    async with asyncio.timeout(5):
+        while (await world.ask("round.default.svc.cluster.local")).rcode() != dns.rcode.SERVFAIL:
+            pass
+
+
 async def test_many_endpoints_need_tcp(world: World) -> None:
     await world.cluster.client.create(SERVICES, service("many", "None"), "default")
     ips = [f"10.244.0.{n}" for n in range(1, 101)]
