@@ -106,11 +106,14 @@ class DnsAgent:
 
     async def _listen(self, address: str) -> None:
         """Open an address; one that is not there yet, or taken, is tried until it can be had."""
+        told = False
         while True:
             try:
                 self.ports[address] = await self._server.listen(address, self._port)
             except OSError as error:
-                log.warning("cannot serve DNS on %s: %s", address, error)
+                if not told:
+                    log.warning("cannot serve DNS on %s port %d, trying on: %s", address, self._port, error)
+                told = True
                 await self._clock.sleep(_RETRY)
             else:
                 return

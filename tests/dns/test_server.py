@@ -167,6 +167,31 @@ async def test_many_endpoints_need_tcp(world: World) -> None:
     writer.close()
 
 
+async def test_a_port_that_is_taken_is_had_as_soon_as_it_is_free(world: World) -> None:
+    clock = SystemClock()
+    async with Tasks() as tasks:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            agent = DnsAgent(
+                Informers(world.cluster.client, clock=clock, tasks=tasks),
+                clock,
+                domain="cluster.local",
+                addresses=["127.0.0.1"],
+                service_network="10.96.0.0/16",
+                pod_network="10.244.0.0/16",
+                port=other.getsockname()[1],
+                upstreams=[],
+            )
+            tasks.spawn(agent.run(), "dns")
+            await clock.sleep(0)
+            await clock.sleep(0)
+            assert not agent.ports
+        async with asyncio.timeout(5):
+            while not agent.ports:
+                await clock.sleep(0.01)
+
+
 async def test_nonsense_does_not_stop_it(world: World) -> None:
     assert (await world.raw(b"\x12\x34\x00\x00\x00\x01" + bytes(6)))[3] & 0xF == dns.rcode.FORMERR
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
