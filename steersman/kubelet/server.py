@@ -1,209 +1,329 @@
-"""The kubelet's HTTPS server: logs, exec, attach, port-forward, and what it knows of its pods.
+"""The kubelet's HTTPS API: logs, exec, attach, port-forward, pods, stats, metrics, health.
 
-Owns the routes and who may use them. Called by the API server; asks the kubelet through `access.PodAccess`. Source:
-pkg/kubelet/server/server.go.
+Owns the routes and their parameters; `streaming` does what lasts. An HTTP handler (`handle`), called by the API server
+through `lib.http.server`. It changes nothing about pods. Source: pkg/kubelet/server/server.go.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable
 from urllib.parse import parse_qs, unquote
 
 from steersman.api.errors import ApiError
-from steersman.engine.interface import ContainerState, NoSuchContainer, Runtime, Session
-from steersman.kubelet import logs, streams
+from steersman.api.resource import Object
+from steersman.engine.interface import ContainerState, Runtime, RuntimeFailure, SandboxState, Session
+from steersman.kubelet import authorize
 from steersman.kubelet.access import PodAccess
-from steersman.kubelet.logs import LogOptions
-from steersman.kubelet.streams import StreamOptions
-from steersman.lib.clock import Clock, parse_rfc3339
-from steersman.lib.http.messages import Answer, Request, Response, Stream, Upgrade
+from steersman.kubelet.streaming import command, criline, logs, portforward
+from steersman.kubelet.streaming.command import Wanted
+from steersman.kubelet.streaming.criline import LogOptions
+from steersman.kubelet.streaming.negotiate import Agreed, agree, is_websocket, refusal
+from steersman.kubelet.streaming.portforward import parse_port
+from steersman.kubelet.streaming.spdy import SpdyConnection
+from steersman.kubelet.streaming.websocket import Channels, Tunnel, WebSocket
+from steersman.lib.clock import Clock
+from steersman.lib.http.messages import Answer, Duplex, Request, Response, Stream, Upgrade, Writer
+from steersman.lib.metrics import Registry
+from steersman.lib.tasks import Tasks
 from steersman.wire import channels, websocket
-from steersman.wire.spdyheaders import ProtocolError
+from steersman.wire.channels import ChannelCodec
 
-_TEXT = ("content-type", "text/plain; charset=utf-8")
-_JSON = ("content-type", "application/json")
-_ALLOWED = frozenset({"kube-apiserver-kubelet-client"})
-_SUPERUSERS = "system:masters"
+Query = Mapping[str, Sequence[str]]
+Route = Callable[["KubeletServer", Request, Sequence[str], Query], "Answer | Awaitable[Answer]"]
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class KubeletServer:
-    """Answers requests; `handle` is an HTTP handler."""
+    """The HTTP handler of one node. `allow` decides about every request but for its identity."""
 
-    def __init__(self, pods: PodAccess, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self,
+        pods: PodAccess,
+        runtime: Runtime,
+        clock: Clock,
+        *,
+        allow: authorize.Allow = authorize.masters_only,
+        metrics: Registry | None = None,
+    ) -> None:
         self._pods = pods
         self._runtime = runtime
         self._clock = clock
-        self._known: dict[bytes, bool] = {}
+        self._allow = allow
+        self._metrics = metrics or Registry()
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
-        """One request. Errors are plain text, as the kubelet's are."""
-        try:
-            if request.path == "/healthz":
-                return Response(200, [_TEXT], b"ok")
-            self._authorize(request)
-            return self._route(request)
-        except ApiError as error:
-            return _refusal(error)
+        """Answer one request (`messages.Handler`)."""
+        who = authorize.caller(request)
+        if who is None:
+            return refusal(401, "Unauthorized")
+        return self._authorized(request, authorize.attributes(request, who))
 
-    def _authorize(self, request: Request) -> None:
-        certificate = request.peer.certificate
-        if certificate is None:
-            raise ApiError(401, "Unauthorized", "Unauthorized")
-        allowed = self._known.get(certificate)
-        if allowed is None:
-            allowed = self._known[certificate] = _may(certificate)
+    async def _authorized(self, request: Request, wants: authorize.Attributes) -> Answer:
+        allowed = self._allow(wants)
+        if isawaitable(allowed):
+            allowed = await allowed
         if not allowed:
-            raise ApiError(403, "Forbidden", "Forbidden")
+            names = " ".join(wants.subresources)
+            text = f"Forbidden (user={wants.caller.name}, verb={wants.verb}, resource=nodes, subresource(s)=[{names}])"
+            return refusal(403, text)
+        try:
+            answer = self._route(request)
+            return await answer if isawaitable(answer) else answer
+        except ApiError as error:
+            return refusal(error.code, error.message)
+        except (RuntimeFailure, OSError) as error:
+            return refusal(500, str(error))
 
     def _route(self, request: Request) -> Answer | Awaitable[Answer]:
-        parts = [unquote(part) for part in request.path.strip("/").split("/")]
-        query = parse_qs(request.query, keep_blank_values=True)
-        match parts:
-            case ["pods"]:
-                body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(self._pods.pods())}
-                return Response(200, [_JSON], json.dumps(body).encode())
-            case ["stats", "summary"]:
-                return self._stats()
-            case ["containerLogs", namespace, pod, container]:
-                return self._logs(namespace, pod, container, query)
-            case ["exec", namespace, pod, container]:
-                return self._exec(request, self._pods.container_id(namespace, pod, container), query)
-            case ["exec", namespace, pod, uid, container]:
-                return self._exec(request, self._pods.container_id(namespace, pod, container, uid=uid), query)
-            case ["attach", namespace, pod, container]:
-                return self._attach(request, self._pods.container_id(namespace, pod, container), query)
-            case ["attach", namespace, pod, uid, container]:
-                return self._attach(request, self._pods.container_id(namespace, pod, container, uid=uid), query)
-            case ["configz"]:
-                return Response(200, [_JSON], json.dumps({"kubeletconfig": {"kind": "KubeletConfiguration"}}).encode())
-            case ["metrics"]:
-                return Response(200, [("content-type", "text/plain; version=0.0.4")], b"")
-            case _:
-                return Response(404, [_TEXT], b"404 page not found\n")
+        first, *rest = [unquote(part) for part in request.path.strip("/").split("/")]
+        found = _ROUTES.get(first)
+        if found is None or len(rest) not in found[1]:
+            return refusal(404, "404 page not found")
+        if request.method not in found[2]:
+            return refusal(405, "405: Method Not Allowed")
+        return found[0](self, request, rest, parse_qs(request.query, keep_blank_values=True))
 
-    async def _stats(self) -> Answer:
-        return Response(200, [_JSON], json.dumps(await self._pods.stats_summary()).encode())
+    def _configz(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        return _json({"kubeletconfig": {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"}})
 
-    # Logs --------------------------------------------------------------------------------------------------------
+    # What is answered at once --------------------------------------------------------------------------------------
 
-    def _logs(self, namespace: str, pod: str, container: str, query: dict[str, list[str]]) -> Answer:
-        options = log_options(query, self._clock.now())
+    def _healthz(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        return Response(200, [("content-type", "text/plain; charset=utf-8")], b"ok")
+
+    def _pod_list(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(self._pods.pods())})
+
+    def _running(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        running: dict[str, list[Object]] = {}
+        for container in self._runtime.containers():
+            if container.state == ContainerState.RUNNING:
+                entry = {"name": container.config.name, "image": container.config.image, "resources": {}}
+                running.setdefault(container.sandbox_id, []).append(entry)
+        items = [
+            {
+                "metadata": {"name": box.config.name, "namespace": box.config.namespace, "uid": box.config.uid},
+                "spec": {"containers": running.get(box.id, [])},
+                "status": {},
+            }
+            for box in self._runtime.sandboxes()
+            if box.state == SandboxState.READY
+        ]
+        return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+
+    async def _stats(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        if names not in ([], ["summary"]):
+            return refusal(404, "404 page not found")
+        return _json(await self._pods.stats_summary())
+
+    def _metrics_text(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        return Response(200, [("content-type", _METRICS_TYPE)], self._metrics.text().encode())
+
+    # Logs ----------------------------------------------------------------------------------------------------------
+
+    def _logs(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        namespace, pod, container = names
+        options = self._log_options(query)
+        if isinstance(options, Response):
+            return options
         previous = _flag(query, "previous")
-        path = Path(self._pods.log_path(namespace, pod, container, previous=previous))
         container_id = self._pods.log_container_id(namespace, pod, container, previous=previous)
-        if not path.exists():
-            raise ApiError(404, "NotFound", f'failed to open log file "{path}": no such file or directory')
+        path = self._pods.log_path(namespace, pod, container, previous=previous)
+        try:
+            file = logs.open_log(path)
+        except OSError as error:
+            return refusal(400, f'failed to open log file "{path}": {error.strerror}')
 
         def running() -> bool:
             try:
-                return self._runtime.container(container_id).state is not ContainerState.EXITED
-            except NoSuchContainer:
+                return self._runtime.container(container_id).state == ContainerState.RUNNING
+            except RuntimeFailure:
                 return False
 
-        return Stream(200, [_TEXT], lambda writer: logs.stream(path, options, writer, running, self._clock))
+        async def run(writer: Writer) -> None:
+            try:
+                async for piece in logs.read(file, path, options, running):
+                    writer.write(piece)
+                    await writer.drain()
+            finally:
+                file.close()
 
-    # Sessions ----------------------------------------------------------------------------------------------------
+        return Stream(200, [("content-type", "text/plain; charset=utf-8")], _until_gone(run))
 
-    def _exec(self, request: Request, container: str, query: dict[str, list[str]]) -> Answer:
-        options, command = _stream_options(query), query.get("command") or []
-        if not command:
-            raise ApiError(400, "BadRequest", "you must specify at least 1 command")
-        return self._session(
-            request,
-            options,
-            lambda: self._runtime.exec(container, command, tty=options.tty, stdin=options.stdin),
-        )
-
-    def _attach(self, request: Request, container: str, query: dict[str, list[str]]) -> Answer:
-        options = _stream_options(query)
-        return self._session(request, options, lambda: self._runtime.attach(container, stdin=options.stdin))
-
-    def _session(self, request: Request, options: StreamOptions, start: Callable[[], Awaitable[Session]]) -> Answer:
-        upgrade = (request.header("upgrade") or "").lower()
-        if upgrade == "websocket":
-            headers, protocol = _accept_websocket(request)
-            return Upgrade(
-                headers,
-                lambda duplex: streams.serve(streams.WebSocketClient(duplex, protocol), start, options),
-            )
-        raise ApiError(400, "BadRequest", "Upgrade request required")
-
-
-def _may(der: bytes) -> bool:
-    """Whether a certificate is the API server's, or an administrator's."""
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
-    subject = x509.load_der_x509_certificate(der).subject
-    names = {str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
-    groups = {str(each.value) for each in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)}
-    return bool(names & _ALLOWED) or _SUPERUSERS in groups
-
-
-def _refusal(error: ApiError) -> Response:
-    return Response(error.code, [_TEXT], (error.message + "\n").encode())
-
-
-def _flag(query: dict[str, list[str]], name: str) -> bool:
-    return query.get(name, ["0"])[0].lower() in ("1", "true", "")
-
-
-def _number(query: dict[str, list[str]], name: str) -> int | None:
-    text = query.get(name, [""])[0]
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ApiError(400, "BadRequest", f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-
-
-def log_options(query: dict[str, list[str]], now: float) -> LogOptions:
-    """PodLogOptions from a query. Raises ApiError 400."""
-    since: float | None = None
-    if (seconds := _number(query, "sinceSeconds")) is not None:
-        since = now - seconds
-    if text := query.get("sinceTime", [""])[0]:
+    def _log_options(self, query: Query) -> LogOptions | Response:
+        numbers: dict[str, int | None] = {}
+        for name, least in (("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)):
+            text = query.get(name, [""])[0]
+            try:
+                numbers[name] = number = int(text) if text else None
+            except ValueError:
+                return refusal(400, '{"message": "Unable to decode query."}')
+            if number is not None and number < least:
+                return refusal(422, '{"message": "Invalid request."}')
+        since_time, stream = query.get("sinceTime", [""])[0], query.get("stream", [""])[0] or "All"
         try:
-            since = parse_rfc3339(text)
+            since = criline.nanoseconds(since_time) if since_time else None
         except ValueError:
-            raise ApiError(400, "BadRequest", f'parsing time "{text}": not RFC 3339') from None
-    wanted = query.get("stream", ["All"])[0] or "All"
-    chosen = {"Stdout": ("stdout",), "Stderr": ("stderr",)}.get(wanted, ("stdout", "stderr"))
-    return LogOptions(
-        follow=_flag(query, "follow"),
-        timestamps=_flag(query, "timestamps"),
-        tail=_number(query, "tailLines"),
-        since=since,
-        limit=_number(query, "limitBytes"),
-        streams=chosen,
-    )
+            return refusal(400, '{"message": "Unable to decode query."}')
+        seconds, tail = numbers["sinceSeconds"], numbers["tailLines"]
+        both = seconds is not None and since is not None
+        if both or stream not in ("All", "Stdout", "Stderr") or (stream != "All" and tail is not None):
+            return refusal(422, '{"message": "Invalid request."}')
+        if seconds is not None:
+            since = int((self._clock.now() - seconds) * 1e9)
+        timestamps, follow = _flag(query, "timestamps"), _flag(query, "follow")
+        return LogOptions(tail, numbers["limitBytes"], since, timestamps, follow, stream)
+
+    # exec and attach -----------------------------------------------------------------------------------------------
+
+    def _exec(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        words, tty = query.get("command", []), _one(query, "tty")
+
+        def begin(container_id: str, wanted: Wanted) -> Awaitable[Session]:
+            return self._runtime.exec(container_id, words, tty=tty, stdin=wanted.stdin)
+
+        return self._command(request, names, query, begin, "error executing command in container")
+
+    def _attach(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        def begin(container_id: str, wanted: Wanted) -> Awaitable[Session]:
+            return self._runtime.attach(container_id, stdin=wanted.stdin)
+
+        return self._command(request, names, query, begin, "error attaching to container")
+
+    def _command(
+        self,
+        request: Request,
+        names: Sequence[str],
+        query: Query,
+        begin: Callable[[str, Wanted], Awaitable[Session]],
+        what: str,
+    ) -> Answer:
+        namespace, pod, *uid, container = names
+        tty = _one(query, "tty")
+        wanted = Wanted(_one(query, "input"), _one(query, "output"), _one(query, "error") and not tty, tty)
+        if not (wanted.stdin or wanted.stdout or wanted.stderr):
+            return refusal(400, "you must specify at least 1 of stdin, stdout, stderr")
+        container_id = self._pods.container_id(namespace, pod, container, uid=uid[0] if uid else "")
+        agreed = agree(request, command.SPDY_PROTOCOLS, channels.REMOTE_COMMAND)
+        if isinstance(agreed, Response):
+            return agreed
+
+        async def run(duplex: Duplex) -> None:
+            await _serve_command(duplex, agreed, wanted, lambda: begin(container_id, wanted), what)
+
+        return Upgrade(agreed.headers, run)
+
+    # Port-forward --------------------------------------------------------------------------------------------------
+
+    def _port_forward(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        namespace, pod, *uid = names
+        sandbox = self._pods.sandbox_id(namespace, pod, uid=uid[0] if uid else "")
+        offered = ",".join(request.header_all("sec-websocket-protocol"))
+        tunnel = channels.TUNNEL in [name.strip() for name in offered.split(",")]
+        ports: list[int] = []
+        if is_websocket(request) and not tunnel:
+            given = [parse_port(text) for value in query.get("port", []) for text in value.split(",")]
+            ports = [port for port in given if port is not None]
+            if not ports or len(ports) < len(given) or len(ports) > 100:
+                return refusal(400, 'query parameter "port" must name ports from 1 to 65535')
+        known = (channels.TUNNEL,) if tunnel else channels.PORT_FORWARD
+        agreed = agree(request, (portforward.PROTOCOL,), known, bare=not tunnel)
+        if isinstance(agreed, Response):
+            return agreed
+
+        async def dial(port: int) -> Duplex:
+            return await self._runtime.port_forward(sandbox, port)
+
+        async def run(duplex: Duplex) -> None:
+            await _serve_port_forward(duplex, agreed, ports, dial, sandbox)
+
+        return Upgrade(agreed.headers, run)
 
 
-def _stream_options(query: dict[str, list[str]]) -> StreamOptions:
-    tty = _flag(query, "tty") if "tty" in query else False
-    chosen = {name: _flag(query, name) if name in query else False for name in ("input", "output", "error")}
-    if not any(chosen.values()):
-        raise ApiError(400, "BadRequest", "you must specify at least 1 of stdin, stdout, stderr")
-    return StreamOptions(chosen["input"], chosen["output"], chosen["error"] and not tty, tty)
+async def _serve_command(
+    duplex: Duplex, agreed: Agreed, wanted: Wanted, begin: Callable[[], Awaitable[Session]], what: str
+) -> None:
+    async with Tasks() as tasks:
+        if agreed.spdy:
+            connection = SpdyConnection(duplex)
+            tasks.spawn(connection.run(), "spdy")
+            streams = await command.spdy_streams(connection, wanted, agreed.protocol)
+            if streams is not None:
+                await command.serve(connection, streams, begin, agreed.protocol, what)
+            return
+        readable = [channels.STDIN, channels.RESIZE] if wanted.stdin else [channels.RESIZE]
+        socket = WebSocket(duplex, websocket.Connection(server=True))
+        multiplex = Channels(socket, ChannelCodec(agreed.protocol), 5, readable)
+        tasks.spawn(multiplex.run(), "websocket")
+        streams = await command.channel_streams(multiplex, wanted)
+        await command.serve(multiplex, streams, begin, agreed.protocol, what)
 
 
-def _accept_websocket(request: Request) -> tuple[list[tuple[str, str]], str]:
-    """The 101's headers and the chosen subprotocol. Raises ApiError 400."""
-    key = request.header("sec-websocket-key")
-    if key is None or request.header("sec-websocket-version") != "13":
-        raise ApiError(400, "BadRequest", "not a WebSocket handshake")
-    offered = request.header_all("sec-websocket-protocol")
-    protocol = websocket.choose_protocol(offered, lambda name: name in channels.REMOTE_COMMAND)
-    if protocol is None:
-        raise ApiError(400, "BadRequest", f"no supported subprotocol among {', '.join(offered)}")
-    try:
-        accepted = websocket.accept_key(key)
-    except ProtocolError as error:
-        raise ApiError(400, "BadRequest", str(error)) from error
-    headers = [("upgrade", "websocket"), ("connection", "Upgrade"), ("sec-websocket-accept", accepted)]
-    if protocol:
-        headers.append(("sec-websocket-protocol", protocol))
-    return headers, protocol
+async def _serve_port_forward(
+    duplex: Duplex, agreed: Agreed, ports: Sequence[int], dial: portforward.Dial, pod: str
+) -> None:
+    async with Tasks() as tasks:
+        socket = None if agreed.spdy else WebSocket(duplex, websocket.Connection(server=True))
+        if socket is None or not ports:
+            connection = SpdyConnection(duplex if socket is None else Tunnel(socket))
+            tasks.spawn(connection.run(), "spdy")
+            await portforward.serve_spdy(connection, dial, pod)
+            return
+        multiplex = Channels(socket, ChannelCodec(agreed.protocol), 2 * len(ports), range(0, 2 * len(ports), 2))
+        tasks.spawn(multiplex.run(), "websocket")
+        await portforward.serve_channels(multiplex, ports, dial, pod)
+
+
+def _until_gone(run: Callable[[Writer], Awaitable[None]]) -> Callable[[Writer], Awaitable[None]]:
+    """A follower waits for the log: it must also notice that the client has left."""
+
+    async def watched(writer: Writer) -> None:
+        async with Tasks() as tasks:
+            task = tasks.spawn(_quietly(run, writer), "logs")
+            writer.on_close(lambda: _cancel(task))
+            await asyncio.wait([task])
+
+    return watched
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+async def _quietly(run: Callable[[Writer], Awaitable[None]], writer: Writer) -> None:
+    with contextlib.suppress(ConnectionError):
+        await run(writer)
+
+
+def _json(value: Object) -> Response:
+    return Response(200, [("content-type", "application/json")], json.dumps(value, separators=(",", ":")).encode())
+
+
+def _flag(query: Query, name: str) -> bool:
+    """A boolean of the API: present and neither `false` nor `0`."""
+    return name in query and query[name][0].lower() not in ("false", "0")
+
+
+def _one(query: Query, name: str) -> bool:
+    """A boolean of the streaming routes: exactly `1`."""
+    return query.get(name, [""])[0] == "1"
+
+
+_READ, _STREAM = ("GET", "HEAD"), ("GET", "POST")
+_ROUTES: dict[str, tuple[Route, Sequence[int], Sequence[str]]] = {
+    "healthz": (KubeletServer._healthz, (0, 1), _READ),
+    "pods": (KubeletServer._pod_list, (0,), _READ),
+    "runningpods": (KubeletServer._running, (0,), _READ),
+    "stats": (KubeletServer._stats, (0, 1), _READ),
+    "metrics": (KubeletServer._metrics_text, (0,), _READ),
+    "configz": (KubeletServer._configz, (0,), _READ),
+    "containerLogs": (KubeletServer._logs, (3,), _READ),
+    "exec": (KubeletServer._exec, (3, 4), _STREAM),
+    "attach": (KubeletServer._attach, (3, 4), _STREAM),
+    "portForward": (KubeletServer._port_forward, (2, 3), _STREAM),
+}

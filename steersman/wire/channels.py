@@ -1,7 +1,7 @@
 """The numbered channels of exec, attach and port-forward over one WebSocket, and the status that ends a command.
 
 Owns the subprotocols `[v4.|v5.][base64.]channel.k8s.io`: what a message means for a channel, and the bytes of the error
-channel. Pure; used by `kubelet.websocketstreams`. Source: k8s.io/apimachinery's remotecommand constants, KEP-4006.
+channel. Pure; used by `kubelet.streaming`. Source: k8s.io/apimachinery's remotecommand constants, KEP-4006.
 """
 
 from __future__ import annotations

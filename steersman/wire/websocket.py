@@ -1,6 +1,6 @@
 """WebSocket: the opening handshake and the frames, bytes in, events out.
 
-Owns framing of one connection, in either role, without extensions. `kubelet.websocketstreams` does the I/O around it.
+Owns framing of one connection, in either role, without extensions. `kubelet.streaming` does the I/O around it.
 Source: RFC 6455. Subprotocol names with a `/`, which Kubernetes uses against the RFC's grammar, are accepted.
 """
 
@@ -136,8 +136,9 @@ class Connection:
                 if bool(opcode) == bool(self._kind):
                     raise ProtocolError("a message begins inside another, or goes on without beginning")
                 self._kind = self._kind or opcode
-                self._parts.append(payload)
-                self._size += len(payload)
+                if payload:  # an endless row of empty parts must not fill the memory
+                    self._parts.append(payload)
+                    self._size += len(payload)
                 if final:
                     events.append(self._message())
             case 8:

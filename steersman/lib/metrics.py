@@ -1,0 +1,157 @@
+"""A tiny Prometheus registry: counters, gauges and histograms with labels, and their text form.
+
+Owns the numbers and how they are printed; knows nothing of who asks. A hot path keeps the child that `labels` gives it:
+counting is then one addition. Source: the Prometheus text exposition format, version 0.0.4.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+DURATIONS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0, 60.0)
+"""Histogram bounds in seconds for requests."""
+
+
+class Value:
+    """One counter or gauge."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add; a counter only ever grows."""
+        self.value += amount
+
+    def dec(self, amount: float = 1.0) -> None:
+        """Subtract (gauges)."""
+        self.value -= amount
+
+    def set(self, value: float) -> None:
+        """Replace (gauges)."""
+        self.value = value
+
+    def samples(self, name: str, labels: str) -> Iterator[str]:
+        """The lines of the text form."""
+        yield f"{name}{_braces(labels)} {_number(self.value)}"
+
+
+class Distribution:
+    """One histogram: how many observations were at most each bound, their number and sum."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def samples(self, name: str, labels: str) -> Iterator[str]:
+        """The lines of the text form."""
+        total = 0
+        comma = "," if labels else ""
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{{labels}{comma}le="{_number(bound)}"}} {total}'
+        yield f"{name}_sum{_braces(labels)} {_number(self._sum)}"
+        yield f"{name}_count{_braces(labels)} {total}"
+
+
+Child = TypeVar("Child", Value, Distribution)
+
+
+class Family(Generic[Child]):
+    """A metric's children, one for each combination of label values."""
+
+    def __init__(self, name: str, text: str, kind: str, labels: Sequence[str], make: Callable[[], Child]) -> None:
+        self.name = name
+        self._head = f"# HELP {name} {_escape(text)}\n# TYPE {name} {kind}"
+        self._labels = tuple(labels)
+        self._make = make
+        self._children: dict[tuple[str, ...], Child] = {}
+
+    def labels(self, *values: str) -> Child:
+        """The child with these label values, in the order of the names. Raises ValueError for a wrong number."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self._labels):
+                raise ValueError(f"{self.name} has {len(self._labels)} labels, not {len(values)}")
+            child = self._children[values] = self._make()
+        return child
+
+    def forget(self, *values: str) -> None:
+        """Drop a child whose subject is gone."""
+        self._children.pop(values, None)
+
+    def lines(self) -> Iterator[str]:
+        """The text form of every child."""
+        yield self._head
+        for values, child in sorted(self._children.items()):
+            pairs = ",".join(f'{name}="{_quote(value)}"' for name, value in zip(self._labels, values, strict=True))
+            yield from child.samples(self.name, pairs)
+
+
+class Registry:
+    """The metrics of one component."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family[Value] | Family[Distribution]] = {}
+        self._collectors: list[Callable[[], None]] = []
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Family[Value]:
+        """A number that only grows; its name ends in `_total`. Raises ValueError when the name is taken."""
+        return self._add(Family(name, text, "counter", labels, Value))
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Family[Value]:
+        """A number that goes up and down. Raises ValueError when the name is taken."""
+        return self._add(Family(name, text, "gauge", labels, Value))
+
+    def histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[float] = DURATIONS
+    ) -> Family[Distribution]:
+        """A distribution over `bounds`, ascending. Raises ValueError when the name is taken."""
+        sorted_bounds = tuple(sorted(bounds))
+        return self._add(Family(name, text, "histogram", labels, lambda: Distribution(sorted_bounds)))
+
+    def _add(self, family: Any) -> Any:
+        if family.name in self._families:
+            raise ValueError(f"metric {family.name} exists already")
+        self._families[family.name] = family
+        return family
+
+    def collect(self, collector: Callable[[], None]) -> None:
+        """Call `collector` before every print, to set gauges that are cheaper to ask for than to keep."""
+        self._collectors.append(collector)
+
+    def text(self) -> str:
+        """Everything, in the text format."""
+        for collector in self._collectors:
+            collector()
+        lines = [line for name in sorted(self._families) for line in self._families[name].lines()]
+        return "\n".join([*lines, ""])
+
+
+def _braces(labels: str) -> str:
+    return f"{{{labels}}}" if labels else ""
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _quote(value: str) -> str:
+    return _escape(value).replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    if value == float("inf"):
+        return "+Inf"
+    return str(int(value)) if value == int(value) else repr(value)
