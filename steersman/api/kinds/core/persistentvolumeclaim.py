@@ -1,0 +1,99 @@
+"""PersistentVolumeClaim.
+
+Source: SetDefaults_PersistentVolumeClaim, ValidatePersistentVolumeClaimUpdate, printPersistentVolumeClaim.
+"""
+
+from __future__ import annotations
+
+from steersman.api import quantity
+from steersman.api.errors import FieldError
+from steersman.api.kind import Behavior, Column
+from steersman.api.kinds import strategy
+from steersman.api.kinds.core import claimspec
+from steersman.api.kinds.core.persistentvolume import class_name, modes_text, phase
+from steersman.api.kinds.podspec import defaults
+from steersman.api.resource import Object
+from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
+from steersman.api.validation import forbidden, immutable
+
+_FIXED = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+
+
+def default(claim: Object) -> None:
+    """A file system; Pending; dataSource and dataSourceRef say the same."""
+    spec = claim.setdefault("spec", {})
+    defaults.claim_spec(spec)
+    status = claim.setdefault("status", {})
+    status["phase"] = status.get("phase") or "Pending"
+    defaults.resource_list(status.get("capacity"))
+
+
+def _same_sources(spec: Object) -> None:
+    source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source is not None and ref is None:
+        spec["dataSourceRef"] = dict(source)
+    elif ref is not None and source is None and not ref.get("namespace"):
+        spec["dataSource"] = {key: value for key, value in ref.items() if key != "namespace"}
+
+
+def prepare_create(claim: Object) -> None:
+    """Pending."""
+    claim["status"] = {"phase": "Pending"}
+    claim["metadata"].pop("generation", None)
+    _same_sources(claim["spec"])
+
+
+def prepare_update(new: Object, old: Object) -> None:
+    """The status has its own endpoint."""
+    strategy.keep("status")(new, old)
+    _same_sources(new["spec"])
+
+
+def validate(claim: Object) -> list[FieldError]:
+    """The spec's rules."""
+    return claimspec.validate("spec", claim["spec"])
+
+
+def validate_update(new: Object, old: Object) -> list[FieldError]:
+    """A bound claim may grow; nothing else changes once it is set."""
+    fresh, before = dict(new["spec"]), dict(old["spec"])
+    bound = dig(new, "status", "phase") == "Bound"
+    if not before.get("volumeName"):
+        before["volumeName"] = fresh.get("volumeName", "")
+    if before.get("storageClassName") is None and fresh.get("storageClassName") is not None:
+        fresh.pop("storageClassName")
+    sizes = [dig(each, "spec", "resources", "requests", "storage") or "0" for each in (new, old)]
+    if bound:
+        fresh["resources"] = before.get("resources")
+        strategy.copy_field("volumeAttributesClassName", fresh, before)
+    out = [forbidden("spec", _FIXED)] if strategy.differs(fresh, before) else []
+    floor = dig(old, "status", "capacity", "storage") or "0"
+    if quantity.compare(sizes[0], sizes[1]) < 0 and quantity.compare(sizes[0], floor) <= 0:
+        out.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))
+    return out + immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+
+
+def _if_bound(claim: Object, value: str) -> str:
+    return value if dig(claim, "spec", "volumeName") else ""
+
+
+PERSISTENTVOLUMECLAIM = Behavior(
+    "",
+    "PersistentVolumeClaim",
+    default=default,
+    validate=validate,
+    validate_update=validate_update,
+    prepare_create=prepare_create,
+    prepare_update=prepare_update,
+    columns=(
+        NAME,
+        Column("Status", phase),
+        field("Volume", "spec", "volumeName"),
+        Column("Capacity", lambda claim, now: _if_bound(claim, dig(claim, "status", "capacity", "storage") or "0")),
+        Column("Access Modes", lambda claim, now: _if_bound(claim, modes_text("status", "accessModes")(claim, now))),
+        Column("StorageClass", class_name),
+        field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
+        AGE,
+        wide("VolumeMode", lambda claim, now: dig(claim, "spec", "volumeMode") or UNSET),
+    ),
+)

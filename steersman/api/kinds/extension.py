@@ -1,0 +1,241 @@
+"""CustomResourceDefinition and APIService: what is checked before the API server serves something new.
+
+Structural schemas are the API server's to check; here are names, scope and versions. Source:
+apiextensions-apiserver's v1/defaults.go and validation, kube-aggregator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steersman.api import names
+from steersman.api.errors import FieldError
+from steersman.api.kind import Behavior, Column
+from steersman.api.kinds import strategy
+from steersman.api.resource import Object
+from steersman.api.table import AGE, CREATED, NAME, dig
+from steersman.api.validation import duplicate, immutable, invalid, not_supported, required
+
+Complaints = list[FieldError]
+
+
+def _default_names(found: Object) -> None:
+    kind = found.get("kind") or ""
+    if not found.get("singular"):
+        found["singular"] = kind.lower()
+    if not found.get("listKind") and kind:
+        found["listKind"] = f"{kind}List"
+
+
+def _default_definition(definition: Object) -> None:
+    spec = definition.setdefault("spec", {})
+    _default_names(spec.setdefault("names", {}))
+    conversion = spec.setdefault("conversion", {})
+    conversion["strategy"] = conversion.get("strategy") or "None"
+    if service := dig(conversion, "webhook", "clientConfig", "service"):
+        service.setdefault("port", 443)
+
+
+def _begin(definition: Object) -> None:
+    """Every version that is stored is remembered."""
+    stored = [each.get("name") for each in definition["spec"].get("versions") or () if each.get("storage")]
+    definition["status"] = {
+        "conditions": [],
+        "acceptedNames": {"plural": "", "kind": ""},
+        "storedVersions": stored,
+    }
+    definition["metadata"]["generation"] = 1
+
+
+def _remember_stored(new: Object, old: Object) -> None:
+    strategy.copy_field("status", new, old)
+    strategy.count(new, old, changed=strategy.differs(new["spec"], old["spec"]))
+    stored = list(dig(new, "status", "storedVersions") or ())
+    fresh = [each.get("name") for each in new["spec"].get("versions") or () if each.get("storage")]
+    more = [name for name in fresh if name not in stored]
+    if more:
+        new["status"] = {**(new.get("status") or {}), "storedVersions": stored + more}
+
+
+def _validate_definition(definition: Object) -> Complaints:
+    spec = definition["spec"]
+    group, found = spec.get("group") or "", spec.get("names") or {}
+    out: Complaints = []
+    wanted = f"{found.get('plural', '')}.{group}"
+    name = definition["metadata"].get("name") or ""
+    if name and name != wanted:
+        out.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+    if not group:
+        out.append(required("spec.group"))
+    elif texts := names.dns_subdomain(group):
+        out.append(invalid("spec.group", group, ",".join(texts)))
+    elif "." not in group:
+        out.append(invalid("spec.group", group, "should be a domain with at least one dot"))
+    if spec.get("scope") not in ("Cluster", "Namespaced"):
+        out.append(not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced")))
+    out += _versions(spec.get("versions") or ())
+    out += _names("spec.names", found)
+    kind = dig(spec, "conversion", "strategy") or ""
+    if kind not in ("None", "Webhook"):
+        out.append(not_supported("spec.conversion.strategy", kind, ("None", "Webhook")))
+    elif kind == "Webhook" and not dig(spec, "conversion", "webhook", "clientConfig"):
+        text = "required when strategy is set to Webhook"
+        out.append(required("spec.conversion.webhookClientConfig", text))
+    return out
+
+
+def _versions(versions: Any) -> Complaints:
+    out: Complaints = []
+    seen: set[str] = set()
+    for i, version in enumerate(versions):
+        here, name = f"spec.versions[{i}]", version.get("name") or ""
+        out += [invalid(f"{here}.name", name, text) for text in names.dns1035_label(name)]
+        if name in seen:
+            text = "must contain unique version names"
+            out.append(invalid("spec.versions", [each.get("name") for each in versions], text))
+        seen.add(name)
+        if not dig(version, "schema", "openAPIV3Schema"):
+            out.append(required(f"{here}.schema.openAPIV3Schema", "schemas are required"))
+        columns: set[str] = set()
+        for j, column in enumerate(version.get("additionalPrinterColumns") or ()):
+            out += _column(f"{here}.additionalPrinterColumns[{j}]", column)
+            if column.get("name") in columns:
+                out.append(duplicate(f"{here}.additionalPrinterColumns[{j}].name", column.get("name")))
+            columns.add(column.get("name") or "")
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        shown = [dict(version) for version in versions]
+        out.append(invalid("spec.versions", shown, "must have exactly one version marked as storage version"))
+    return out
+
+
+def _column(path: str, column: Mapping[str, Any]) -> Complaints:
+    kinds = ("boolean", "date", "integer", "number", "string")
+    out = [] if column.get("name") else [required(f"{path}.name")]
+    if not column.get("type"):
+        out.append(required(f"{path}.type", f"must be one of {','.join(kinds)}"))
+    elif column["type"] not in kinds:
+        out.append(invalid(f"{path}.type", column["type"], f"must be one of {','.join(kinds)}"))
+    if not column.get("jsonPath"):
+        out.append(required(f"{path}.jsonPath"))
+    return out
+
+
+def _names(path: str, found: Mapping[str, Any]) -> Complaints:
+    out: Complaints = []
+    for key in ("plural", "singular", "kind", "listKind"):
+        value = found.get(key) or ""
+        lowered = value.lower() if key in ("kind", "listKind") else value
+        if texts := names.dns1035_label(lowered):
+            out.append(invalid(f"{path}.{key}", value, _may(key, texts)))
+    if found.get("kind") and found.get("kind") == found.get("listKind"):
+        out.append(invalid(f"{path}.listKind", found["listKind"], "kind and listKind may not be the same"))
+    for i, short in enumerate(found.get("shortNames") or ()):
+        if texts := names.dns1035_label(short):
+            out.append(invalid(f"{path}.shortNames[{i}]", short, ",".join(texts)))
+    return out
+
+
+def _may(key: str, texts: list[str]) -> str:
+    text = ",".join(texts)
+    return f"may have mixed case, but should otherwise match: {text}" if key in ("kind", "listKind") else text
+
+
+def _definition_update(new: Object, old: Object) -> Complaints:
+    fresh, before = new["spec"], old["spec"]
+    out = immutable("spec.group", fresh.get("group"), before.get("group"))
+    out += immutable("spec.names.plural", dig(fresh, "names", "plural"), dig(before, "names", "plural"))
+    established = any(
+        each.get("type") == "Established" and each.get("status") == "True"
+        for each in dig(old, "status", "conditions") or ()
+    )
+    if established:
+        out += immutable("spec.scope", fresh.get("scope"), before.get("scope"))
+        out += immutable("spec.names.kind", dig(fresh, "names", "kind"), dig(before, "names", "kind"))
+    known = {each.get("name") for each in fresh.get("versions") or ()}
+    for i, name in enumerate(dig(new, "status", "storedVersions") or ()):
+        if name not in known:
+            text = "missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions"
+            text = text.replace("v1", name, 1)
+            out.append(invalid(f"status.storedVersions[{i}]", name, text))
+    return out
+
+
+CUSTOMRESOURCEDEFINITION = Behavior(
+    "apiextensions.k8s.io",
+    "CustomResourceDefinition",
+    default=_default_definition,
+    validate=_validate_definition,
+    validate_update=_definition_update,
+    prepare_create=_begin,
+    prepare_update=_remember_stored,
+    columns=(NAME, CREATED),
+)
+
+
+def _default_service(service: Object) -> None:
+    spec = service.setdefault("spec", {})
+    spec.setdefault("groupPriorityMinimum", 0)
+    spec.setdefault("versionPriority", 0)
+    if reference := spec.get("service"):
+        reference.setdefault("port", 443)
+    service.setdefault("status", {})
+
+
+def _validate_service(service: Object) -> Complaints:
+    spec = service["spec"]
+    group, version = spec.get("group") or "", spec.get("version") or ""
+    wanted = f"{version}.{group}"
+    name = service["metadata"].get("name") or ""
+    out: Complaints = []
+    if name != wanted:
+        text = f'must be `spec.version+"."+spec.group`: "{wanted}"'
+        out.append(invalid("metadata.name", name, text))
+    if group:
+        out += [invalid("spec.group", group, text) for text in names.dns_subdomain(group)]
+    out += [invalid("spec.version", version, text) for text in names.dns1035_label(version)]
+    if not 1 <= spec.get("groupPriorityMinimum", 0) <= 20_000:
+        text = "must be positive and less than 20000"
+        out.append(invalid("spec.groupPriorityMinimum", spec.get("groupPriorityMinimum", 0), text))
+    if not 1 <= spec.get("versionPriority", 0) <= 1000:
+        text = "must be positive and less than 1000"
+        out.append(invalid("spec.versionPriority", spec.get("versionPriority", 0), text))
+    reference = spec.get("service")
+    if reference is None:
+        if spec.get("caBundle"):
+            out.append(
+                invalid("spec.caBundle", f"{len(spec['caBundle'])} bytes", "local APIServices may not have a caBundle")
+            )
+        if spec.get("insecureSkipTLSVerify"):
+            text = "local APIServices may not have insecureSkipTLSVerify"
+            out.append(invalid("spec.insecureSkipTLSVerify", True, text))
+        return out
+    out += [required(f"spec.service.{key}") for key in ("namespace", "name") if not reference.get(key)]
+    if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
+        text = "may not be true if caBundle is present"
+        out.append(invalid("spec.insecureSkipTLSVerify", True, text))
+    return out
+
+
+def _where(service: Object, now: float) -> str:
+    reference = dig(service, "spec", "service")
+    return f"{reference.get('namespace')}/{reference.get('name')}" if reference else "Local"
+
+
+def _available(service: Object, now: float) -> str:
+    found = dig(service, "status", "conditions") or ()
+    condition = next((each for each in found if each.get("type") == "Available"), None)
+    if condition is None:
+        return "Unknown"
+    status = condition.get("status") or "Unknown"
+    return f"{status} ({condition['reason']})" if status != "True" and condition.get("reason") else status
+
+
+APISERVICE = Behavior(
+    "apiregistration.k8s.io",
+    "APIService",
+    default=_default_service,
+    validate=_validate_service,
+    prepare_create=strategy.begin({}),
+    columns=(NAME, Column("Service", _where), Column("Available", _available), AGE),
+)

@@ -1,0 +1,73 @@
+"""PodDisruptionBudget.
+
+Source: ValidatePodDisruptionBudget, pkg/registry/policy/poddisruptionbudget/strategy.go, printPodDisruptionBudget.
+"""
+
+from __future__ import annotations
+
+from steersman.api import labels
+from steersman.api.errors import FieldError
+from steersman.api.kind import Behavior, Cell, Column, Update
+from steersman.api.kinds import strategy, workload
+from steersman.api.resource import Object
+from steersman.api.table import AGE, NAME, dig, number
+from steersman.api.validation import invalid, not_negative, not_supported
+
+_STATUS = {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}
+_EVICTION = ("AlwaysAllow", "IfHealthyBudget")
+
+
+def default(budget: Object) -> None:
+    """Counters are always there."""
+    budget.setdefault("spec", {})
+    status = budget.setdefault("status", {})
+    for key, value in _STATUS.items():
+        status.setdefault(key, value)
+
+
+def validate(budget: Object) -> list[FieldError]:
+    """One bound, a selector, a policy."""
+    spec = budget["spec"]
+    out: list[FieldError] = []
+    if "minAvailable" in spec and "maxUnavailable" in spec:
+        out.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    for key in ("minAvailable", "maxUnavailable"):
+        if key in spec:
+            out += workload.int_or_percent(f"spec.{key}", spec[key])
+            out += workload.at_most_all(f"spec.{key}", spec[key])
+    out += labels.validate(spec.get("selector"), "spec.selector")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in _EVICTION:
+        out.append(not_supported("spec.unhealthyPodEvictionPolicy", policy, _EVICTION))
+    return out
+
+
+def validate_status(new: Object, old: Object) -> list[FieldError]:
+    """Counters."""
+    status = new.get("status") or {}
+    return [error for key in _STATUS for error in not_negative(f"status.{key}", status.get(key))]
+
+
+def _bound(key: str) -> Cell:
+    def cell(budget: Object, now: float) -> str:
+        value = dig(budget, "spec", key)
+        return "N/A" if value is None else str(value)
+
+    return cell
+
+
+PODDISRUPTIONBUDGET = Behavior(
+    "policy",
+    "PodDisruptionBudget",
+    default=default,
+    validate=validate,
+    prepare_create=strategy.begin(_STATUS, generations=True),
+    updates={"status": Update(strategy.keep("spec"), validate_status)},
+    columns=(
+        NAME,
+        Column("Min Available", _bound("minAvailable")),
+        Column("Max Unavailable", _bound("maxUnavailable")),
+        number("Allowed Disruptions", "status", "disruptionsAllowed"),
+        AGE,
+    ),
+)
