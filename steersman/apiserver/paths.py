@@ -53,7 +53,7 @@ class Version:
 
     def __call__(self, request: Request, user: User) -> Response | None:
         """The version, for anybody."""
-        return Response(200, [_JSON], self._body) if request.path == "/version" else None
+        return Response(200, [_JSON], self._body) if request.path in ("/version", "/version/") else None
 
 
 class Health:

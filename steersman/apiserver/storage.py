@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from steersman.api import errors
 from steersman.api.kind import Kind
-from steersman.apiserver.cache import Cache, Item, to_value
+from steersman.apiserver.cache import Cache, Change, Item, to_value
 from steersman.lib.clock import Clock
 from steersman.store.interface import (
+    Compacted,
     Event,
     KeyExists,
     RevisionConflict,
@@ -164,6 +165,23 @@ class Storage:
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
         return item.at(revision)
+
+    async def past(self, kind: Kind, after: int) -> list[Change] | None:
+        """Changes after a revision from the store's own history: what the cache no longer has, or never saw since it
+        was made by an earlier process. None when the store has compacted it away."""
+        events: list[Event] = []
+        try:
+            stop = await self._store.watch(self.prefix(kind), after, events.extend)
+        except Compacted:
+            return None
+        stop()
+        items = self.cache(kind).kind
+        changes = []
+        for event in events:
+            new = None if event.value is None else items.item(event.key, event.value, event.revision)
+            old = None if event.previous is None else items.item(event.key, event.previous, event.revision - 1)
+            changes.append(Change(event.revision, old, new))
+        return changes
 
     async def close(self) -> None:
         """Stop following the store."""

@@ -73,7 +73,7 @@ class _Session:
         self._cache = call.storage.cache(call.kind)
         self._everything = chosen.everything and not chosen.namespace
         self._first = True
-        self._sent = 0
+        self._held: list[Change] | None = []
         self._over = asyncio.Event()
         self._writer: Writer = None  # type: ignore[assignment]
         self._send: Callable[[bytes], None] = None  # type: ignore[assignment]
@@ -84,9 +84,9 @@ class _Session:
         framed = isinstance(writer, ChunkWriter) and writer.chunked
         self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
         writer.on_close(self._over.set)
-        stop = self._cache.watch(self._on_change)
+        stop = self._cache.watch(self._live)
         try:
-            if not self._begin(after):
+            if not await self._begin(after):
                 return
             await self._wait()
         finally:
@@ -97,7 +97,14 @@ class _Session:
         start = framed.index(b"\r\n") + 2
         self._writer.write(framed[start:-2])
 
-    def _begin(self, after: int | None) -> bool:
+    def _live(self, change: Change) -> None:
+        """A change as it happens; kept back while the past is being told."""
+        if self._held is None:
+            self._on_change(change)
+        else:
+            self._held.append(change)
+
+    async def _begin(self, after: int | None) -> bool:
         """The state, or what happened since `after`; False when that is no longer known."""
         try:
             if after is None:
@@ -106,14 +113,22 @@ class _Session:
                         self._emit("ADDED", item, None)
                 if self._announces:
                     self._bookmark({_INITIAL_END: "true"})
+                self._held = None
                 return True
             past = self._cache.since(after)
+            if past is None:
+                past = await self._call.storage.past(self._call.kind, after)
             if past is None:
                 gone = errors.gone(f"too old resource version: {after} ({self._cache.oldest})")
                 self._send(frame(self._encoder.event_of("ERROR", gone.status())))
                 return False
+            told = past[-1].revision if past else after
             for change in past:
                 self._on_change(change)
+            held, self._held = self._held or (), None
+            for change in held:
+                if change.revision > told:
+                    self._on_change(change)
         except ConnectionError:
             return False
         return True
@@ -165,7 +180,6 @@ class _Session:
         else:
             framed = frame(self._encoder.event(type, item, first=self._first))
         self._first = False
-        self._sent = item.revision
         self._send(framed)
 
     def _bookmark(self, annotations: dict[str, str]) -> None:
