@@ -73,9 +73,10 @@ class Context:
         """The shared informer of a whole collection."""
         return self.informers.informer(resource)
 
-    def own(self) -> Context:
-        """The same with expectations and memory of its own, for one controller."""
-        return Context(self.client, self.informers, self.clock, self.recorder, self.random, self.config)
+    def own(self, component: str) -> Context:
+        """The same with expectations and memory of its own, for one controller whose events name `component`."""
+        recorder = self.recorder.named(component)
+        return Context(self.client, self.informers, self.clock, recorder, self.random, self.config)
 
 
 Reconcile = Callable[[Context, Key], Awaitable[Result]]
@@ -124,7 +125,7 @@ def Owns(resource: Resource, owner: Resource) -> Watch:
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it.
+    """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it; events name `component`.
 
     `feed` is for what no watch can tell: it may add keys until it is cancelled.
     """
@@ -134,12 +135,13 @@ class Controller:
     watches: tuple[Watch, ...]
     workers: int = 5
     feed: Callable[[Context, WorkQueue[Key]], Awaitable[None]] | None = None
+    component: str = ""
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
-    context = context.own()
+    context = context.own(controller.component or controller.name)
     queue: WorkQueue[Key] = WorkQueue(context.clock)
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():

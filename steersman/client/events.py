@@ -7,6 +7,7 @@ and an event that cannot be written is dropped. Source: client-go's tools/record
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import logging
 from collections import OrderedDict
@@ -61,7 +62,13 @@ class EventRecorder:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._writer: asyncio.Task[None] | None = None
+        self._writing: list[asyncio.Task[None]] = []  # the one writer, shared with those that `named` made
+
+    def named(self, component: str) -> EventRecorder:
+        """A recorder for another component of this process, with the same queue and memory."""
+        other = copy.copy(self)
+        other._component = component
+        return other
 
     def event(self, regarding: Object, type: EventType, reason: str, message: str) -> None:
         """Something happened to `regarding`, which may be an object or an object reference."""
@@ -93,12 +100,12 @@ class EventRecorder:
         }
         body["metadata"]["name"] = _name(involved.get("name", ""), now, key)
         self._queue.put_nowait((key, body))
-        if self._writer is None or self._writer.done():
-            self._writer = self._tasks.spawn(self._write_all(), "event recorder")
+        if not self._writing or self._writing[0].done():
+            self._writing[:] = [self._tasks.spawn(self._write_all(), "event recorder")]
 
     def _allowed(self, involved: Object, now: float) -> bool:
         """A token bucket per object, so that one broken object cannot flood the API."""
-        key = "\0".join(str(involved.get(part)) for part in ("kind", "namespace", "name", "uid"))
+        key = "\0".join([self._component, *(str(involved.get(part)) for part in ("kind", "namespace", "name", "uid"))])
         tokens, at = self._buckets.pop(key, (_BURST, now))
         tokens = min(_BURST, tokens + (now - at) * _REFILL)
         self._buckets[key] = (tokens - 1 if tokens >= 1 else tokens, now)
@@ -108,7 +115,7 @@ class EventRecorder:
 
     def _correlated(self, involved: Object, type: str, reason: str, message: str, now: float) -> tuple[str, str]:
         """The key under which repetitions are counted, and the text: many messages for one reason become one event."""
-        key = "\0".join(map(str, (*sorted(involved.items()), type, reason)))
+        key = "\0".join(map(str, (self._component, *sorted(involved.items()), type, reason)))
         group = self._groups.pop(key, None)
         if group is None or now - group.last > _WINDOW:
             group = _Group(set(), now)
@@ -153,8 +160,7 @@ class EventRecorder:
 
     async def flush(self) -> None:
         """Wait until everything said so far is written or dropped."""
-        if self._writer is not None:
-            await asyncio.gather(self._writer, return_exceptions=True)
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
 
 def _reference(regarding: Object) -> Object:

@@ -30,6 +30,9 @@ ALL: Mapping[str, str] = {
     "taint-eviction-controller": "tainteviction",
     "pod-garbage-collector-controller": "podgc",
     "ttl-after-finished-controller": "ttlafterfinished",
+    "resourcequota-controller": "resourcequota",
+    "disruption-controller": "disruption",
+    "clusterrole-aggregation-controller": "clusterroleaggregation",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 

@@ -157,4 +157,9 @@ async def _delete(context: Context, key: Key) -> None:
             raise
 
 
-CONTROLLER = Controller("endpoints-controller", reconcile, (For(SERVICES), Watch(PODS, services_of), For(ENDPOINTS)))
+CONTROLLER = Controller(
+    "endpoints-controller",
+    reconcile,
+    (For(SERVICES), Watch(PODS, services_of), For(ENDPOINTS)),
+    component="endpoint-controller",
+)

@@ -153,4 +153,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(SERVICES), Watch(PODS, services_of), Watch(ENDPOINTSLICES, _of_slice), Watch(NODES, lambda *_: ())),
     indexes={ENDPOINTSLICES: {_BY_SERVICE: _file_by_service}},
+    component="endpoint-slice-controller",
 )

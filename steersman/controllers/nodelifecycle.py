@@ -202,4 +202,5 @@ CONTROLLER = Controller(
     (For(NODES), Watch(NODES, _every_node), Watch(LEASES, _of_lease, namespace=_LEASE_NAMESPACE)),
     workers=4,
     indexes={PODS: {BY_NODE: file_by_node}},
+    component="node-controller",
 )

@@ -152,4 +152,5 @@ REPLICATIONCONTROLLER = Controller(
         Watch(PODS, partial(_adopters, REPLICATIONCONTROLLERS)),
     ),
     indexes={PODS: INDEX},
+    component="replication-controller",
 )

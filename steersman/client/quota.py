@@ -1,0 +1,157 @@
+"""What an object uses of a ResourceQuota, and which quotas mean it.
+
+Owns pure rules for the quota controller, which counts, and for admission, which refuses. Amounts are quantities.
+Source: kubernetes' pkg/quota/v1/evaluator/core and the documentation of resource quotas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from steersman.api import pods, quantity
+from steersman.api.quantity import Quantity
+from steersman.api.resource import Object, Resource
+from steersman.lib.clock import parse_rfc3339
+
+Usage = dict[str, Quantity]
+
+_ONE = quantity.parse("1")
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_COUNTED_BARE = frozenset(
+    {
+        "configmaps",
+        "persistentvolumeclaims",
+        "pods",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "services",
+    }
+)
+_CLASS = ".storageclass.storage.k8s.io/"
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+
+
+def usage(resource: Resource, obj: Object, now: float) -> Usage:
+    """What one object uses, under every name that a quota may give it."""
+    name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    out: Usage = {f"count/{name}": _ONE}
+    if resource.group or resource.plural not in _COUNTED_BARE:
+        return out
+    if resource.plural == "pods":
+        return out | _pod(obj, now)
+    out[resource.plural] = _ONE
+    if resource.plural == "services":
+        out |= _service(obj)
+    elif resource.plural == "persistentvolumeclaims":
+        out |= _claim(obj)
+    return out
+
+
+def _pod(pod: Object, now: float) -> Usage:
+    """Pods that have ended, or should have long ago, use nothing."""
+    meta = pod["metadata"]
+    if pods.is_terminal(pod):
+        return {}
+    grace = meta.get("deletionGracePeriodSeconds")
+    if grace is not None and now > parse_rfc3339(meta["deletionTimestamp"]) + float(grace):
+        return {}
+    out: Usage = {"pods": _ONE}
+    for name, amount in pods.requests(pod).items():
+        out[f"requests.{name}"] = quantity.parse(amount)
+        if name in _COMPUTE or name.startswith("hugepages-"):
+            out[name] = quantity.parse(amount)
+    for name, amount in pods.limits(pod).items():
+        if name in _COMPUTE:
+            out[f"limits.{name}"] = quantity.parse(amount)
+    return out
+
+
+def _service(service: Object) -> Usage:
+    spec = service["spec"]
+    ports = quantity.parse(str(len(spec.get("ports") or ())))
+    if spec.get("type") == "NodePort":
+        return {"services.nodeports": ports}
+    if spec.get("type") == "LoadBalancer":
+        out = {"services.loadbalancers": _ONE}
+        return out | ({"services.nodeports": ports} if spec.get("allocateLoadBalancerNodePorts", True) else {})
+    return {}
+
+
+def _claim(claim: Object) -> Usage:
+    spec, out = claim["spec"], Usage()
+    annotations = claim["metadata"].get("annotations") or {}
+    chosen = annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName")
+    if chosen:
+        out[f"{chosen}{_CLASS}persistentvolumeclaims"] = _ONE
+    if amount := ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
+        out["requests.storage"] = quantity.parse(amount)
+        if chosen:
+            out[f"{chosen}{_CLASS}requests.storage"] = quantity.parse(amount)
+    return out
+
+
+def total(parts: Iterable[Usage], names: Iterable[str]) -> dict[str, str]:
+    """The sum of all parts under the names of a quota, as text."""
+    out = {name: quantity.parse("0") for name in names}
+    for part in parts:
+        for name in out:
+            if name in part:
+                out[name] = out[name] + part[name]
+    return {name: str(amount) for name, amount in out.items()}
+
+
+def concerns(quota: Object, resource: Resource, obj: Object) -> bool:
+    """Whether the quota's scopes include the object; a quota without scopes includes all."""
+    spec = quota["spec"]
+    terms = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
+    terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    if not terms:
+        return True
+    if (resource.group, resource.plural) == ("", "pods"):
+        return all(_pod_in_scope(term, obj) for term in terms)
+    if (resource.group, resource.plural) == ("", "persistentvolumeclaims"):
+        value = obj["spec"].get("volumeAttributesClassName")
+        return all(term["scopeName"] == "VolumeAttributesClass" and _holds(term, value) for term in terms)
+    return False
+
+
+def _pod_in_scope(term: Object, pod: Object) -> bool:
+    spec = pod["spec"]
+    match term["scopeName"]:
+        case "Terminating":
+            return spec.get("activeDeadlineSeconds") is not None
+        case "NotTerminating":
+            return spec.get("activeDeadlineSeconds") is None
+        case "BestEffort":
+            return pods.qos_class(pod) == pods.BEST_EFFORT
+        case "NotBestEffort":
+            return pods.qos_class(pod) != pods.BEST_EFFORT
+        case "PriorityClass":
+            return _holds(term, spec.get("priorityClassName"))
+        case "CrossNamespacePodAffinity":
+            return _crosses(spec.get("affinity") or {})
+    return False
+
+
+def _holds(term: Object, value: str | None) -> bool:
+    match term["operator"]:
+        case "In":
+            return value in (term.get("values") or ())
+        case "NotIn":
+            return value not in (term.get("values") or ())
+        case "DoesNotExist":
+            return not value
+    return bool(value)
+
+
+def _crosses(affinity: Mapping[str, Object]) -> bool:
+    """Whether a pod's affinity names other namespaces."""
+    for kind in ("podAffinity", "podAntiAffinity"):
+        chosen = affinity.get(kind) or {}
+        terms = list(chosen.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        preferred = chosen.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        terms += [each["podAffinityTerm"] for each in preferred]
+        if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
+            return True
+    return False

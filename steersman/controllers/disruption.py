@@ -1,0 +1,200 @@
+"""Disruption budgets: how many pods may go voluntarily right now.
+
+Owns a PodDisruptionBudget's status, which evictions are measured by, and takes back DisruptionTarget conditions that
+came to nothing. Source: kubernetes' pkg/controller/disruption; texts are the original's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from steersman.api import labels, pods
+from steersman.api.errors import ApiError
+from steersman.api.resource import (
+    DEPLOYMENTS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    STATEFULSETS,
+    Object,
+    Resource,
+)
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.discovery import discover
+from steersman.client.workload import controller_of, scaled
+from steersman.lib.clock import parse_rfc3339, rfc3339
+
+BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+
+_PATIENCE = 120.0  # seconds: an evicted pod that is still there was not deleted after all
+_POD = "pod:"  # marks a key as a pod's, a prefix that no name can have
+_KNOWN = {(each.group, each.kind): each for each in (REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS, DEPLOYMENTS)}
+
+
+def allowed(budget: Object, chosen: Sequence[Object], scale: int | None, now: float) -> Object:
+    """The numbers of the status. `scale`: the sizes of the pods' controllers, where the budget is a share of them."""
+    spec = budget["spec"]
+    disrupted = {
+        name: stamp
+        for name, stamp in ((budget.get("status") or {}).get("disruptedPods") or {}).items()
+        if parse_rfc3339(stamp) + _PATIENCE >= now
+        and any(pod["metadata"]["name"] == name and not pod["metadata"].get("deletionTimestamp") for pod in chosen)
+    }
+    expected = len(chosen) if scale is None else scale
+    if spec.get("maxUnavailable") is not None:
+        wanted = max(expected - scaled(spec["maxUnavailable"], expected, up=True), 0)
+    else:
+        wanted = scaled(spec.get("minAvailable", 0), expected, up=True)
+    healthy = sum(
+        pods.is_ready(pod) and not pod["metadata"].get("deletionTimestamp") and pod["metadata"]["name"] not in disrupted
+        for pod in chosen
+    )
+    out = {
+        "disruptionsAllowed": max(healthy - wanted, 0) if expected > 0 else 0,
+        "currentHealthy": healthy,
+        "desiredHealthy": wanted,
+        "expectedPods": expected,
+        "observedGeneration": budget["metadata"].get("generation", 0),
+    }
+    return out | ({"disruptedPods": disrupted} if disrupted else {})
+
+
+def needs_scale(budget: Object) -> bool:
+    """Whether the budget is a share of the controllers' sizes and not of the pods there are."""
+    spec = budget["spec"]
+    return spec.get("maxUnavailable") is not None or isinstance(spec.get("minAvailable"), str)
+
+
+def with_condition(budget: Object, numbers: Object, reason: str, message: str, now: float) -> Object:
+    """The status with its one condition."""
+    good = "True" if reason == "SufficientPods" else "False"
+    old = next((each for each in (budget.get("status") or {}).get("conditions") or ()), None)
+    since = old["lastTransitionTime"] if old is not None and old["status"] == good else rfc3339(now)
+    condition: Object = {
+        "type": "DisruptionAllowed",
+        "status": good,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
+    if generation := budget["metadata"].get("generation"):
+        condition["observedGeneration"] = generation
+    return {**numbers, "conditions": [condition]}
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Work out one budget, or look at one pod's stale condition."""
+    if key.name.startswith(_POD):
+        return await _take_back(context, Key(key.namespace, key.name.removeprefix(_POD)))
+    budget = context.informer(BUDGETS).get(*key)
+    if budget is None or budget["metadata"].get("deletionTimestamp"):
+        return DONE
+    now = context.clock.now()
+    selector = labels.from_object(budget["spec"].get("selector"))
+    chosen = [
+        pod for pod in context.informer(PODS).list(key.namespace) if selector.matches(pod["metadata"].get("labels"))
+    ]
+    if not chosen:
+        context.recorder.event(budget, "Normal", "NoPods", "No matching pods found")
+    try:
+        scale = await _scale(context, chosen) if needs_scale(budget) else None
+    except LookupError as error:
+        text = f"Failed to calculate the number of expected pods: {error}"
+        context.recorder.event(budget, "Warning", "CalculateExpectedPodCountFailed", text)
+        status = with_condition(
+            budget, {**(budget.get("status") or {}), "disruptionsAllowed": 0}, "SyncFailed", str(error), now
+        )
+    else:
+        numbers = allowed(budget, chosen, scale, now)
+        enough = numbers["disruptionsAllowed"] > 0
+        status = with_condition(budget, numbers, "SufficientPods" if enough else "InsufficientPods", "", now)
+    if status != budget.get("status"):
+        await context.client.update(BUDGETS, {**budget, "status": status}, subresource="status")
+    left = [parse_rfc3339(stamp) + _PATIENCE - now for stamp in (status.get("disruptedPods") or {}).values()]
+    return Result(min(left) + 0.1 if left else 0.0)
+
+
+async def _scale(context: Context, chosen: Sequence[Object]) -> int:
+    """The sum of the sizes of the pods' controllers. Raises LookupError for a controller without a size."""
+    sizes: dict[str, int] = {}
+    for pod in chosen:
+        reference = controller_of(pod)
+        if reference is None or reference["uid"] in sizes:
+            continue
+        owner = await _owner(context, reference, pod["metadata"]["namespace"])
+        above = controller_of(owner) if owner is not None and reference["kind"] == "ReplicaSet" else None
+        if above is not None and above["kind"] == "Deployment":
+            owner = await _owner(context, above, pod["metadata"]["namespace"]) or owner
+        if owner is None:
+            raise LookupError(f'found no controllers for pod "{pod["metadata"]["name"]}"')
+        uid = owner["metadata"]["uid"]
+        sizes[reference["uid"]] = 0
+        sizes[uid] = int(owner["spec"].get("replicas", 1))
+    return sum(sizes.values())
+
+
+async def _owner(context: Context, reference: Object, namespace: str) -> Object | None:
+    """A controller, or the Scale of one of an unknown kind; None when it is gone or has no size."""
+    group = reference["apiVersion"].rpartition("/")[0]
+    known = _KNOWN.get((group, reference["kind"]))
+    if known is not None:
+        found = context.informer(known).get(namespace, reference["name"])
+        return found if found is not None and found["metadata"]["uid"] == reference["uid"] else None
+    served = [each.resource for each in (await discover(context.client)).resources]
+    resource = next((each for each in served if (each.group, each.kind) == (group, reference["kind"])), None)
+    if resource is None:
+        return None
+    try:
+        return await context.client.get(resource, reference["name"], namespace, subresource="scale")
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return None
+
+
+def _stale_in(pod: Object, now: float) -> float | None:
+    """Seconds until a pod's DisruptionTarget condition counts as stale; None when it has none to take back."""
+    found = pods.condition(pod, "DisruptionTarget")
+    if found is None or found["status"] != "True" or pod["metadata"].get("deletionTimestamp") or pods.is_terminal(pod):
+        return None
+    return max(parse_rfc3339(found["lastTransitionTime"]) + _PATIENCE - now, 0.0)
+
+
+async def _take_back(context: Context, key: Key) -> Result:
+    pod = context.informer(PODS).get(*key)
+    left = _stale_in(pod, context.clock.now()) if pod is not None else None
+    if pod is None or left is None:
+        return DONE
+    if left > 0:
+        return Result(left)
+    stamp = rfc3339(context.clock.now())
+    gone = {"type": "DisruptionTarget", "status": "False", "lastTransitionTime": stamp}
+    conditions = [gone if each["type"] == "DisruptionTarget" else each for each in pod["status"]["conditions"]]
+    changed = {**pod, "status": {**pod["status"], "conditions": conditions}}
+    await context.client.update(PODS, changed, subresource="status")
+    return DONE
+
+
+def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
+    meta = pod["metadata"]
+    for budget in context.informer(BUDGETS).list(meta["namespace"]):
+        if labels.from_object(budget["spec"].get("selector")).matches(meta.get("labels")):
+            yield key_of(budget)
+    if _stale_in(pod, 0.0) is not None:
+        yield Key(meta["namespace"], _POD + meta["name"])
+
+
+def _of_owner(context: Context, owner: Object) -> Iterable[Key]:
+    """A controller that changes its size changes every share of it."""
+    template = (owner["spec"].get("template") or {}).get("metadata") or {}
+    for budget in context.informer(BUDGETS).list(owner["metadata"]["namespace"]):
+        if needs_scale(budget) and labels.from_object(budget["spec"].get("selector")).matches(template.get("labels")):
+            yield key_of(budget)
+
+
+CONTROLLER = Controller(
+    "disruption-controller",
+    reconcile,
+    (For(BUDGETS), Watch(PODS, _of_pod), *(Watch(each, _of_owner) for each in _KNOWN.values())),
+    component="controllermanager",
+)

@@ -1,0 +1,93 @@
+"""Resource quotas: what each namespace uses of what it may.
+
+Owns a ResourceQuota's status; refusing what goes over is admission's work. Only collections that some quota names are
+followed. Source: kubernetes' pkg/controller/resourcequota.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PODS, SERVICES, Object, Resource
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, key_of
+from steersman.client.discovery import discover
+from steersman.client.informer import Informer
+from steersman.client.quota import concerns, total, usage
+from steersman.client.workqueue import WorkQueue
+
+RESOURCEQUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+
+_WHOLE = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS)  # of the others, metadata is enough
+_BARE = ("configmaps", "replicationcontrollers", "resourcequotas", "secrets")
+
+
+def collections_of(names: Iterable[str]) -> set[tuple[str, str]]:
+    """The collections, as (group, plural), that must be counted for these names of a quota."""
+    out: set[tuple[str, str]] = set()
+    for name in names:
+        if name.startswith("count/"):
+            plural, _, group = name.removeprefix("count/").partition(".")
+            out.add((group, plural))
+        elif name == "services" or name.startswith("services."):
+            out.add(("", "services"))
+        elif "storageclass.storage.k8s.io/" in name or name in ("persistentvolumeclaims", "requests.storage"):
+            out.add(("", "persistentvolumeclaims"))
+        elif name in _BARE:
+            out.add(("", name))
+        else:
+            out.add(("", "pods"))
+    return out
+
+
+async def feed(context: Context, queue: WorkQueue[Key]) -> None:
+    """Give `reconcile` the queue: it follows further collections as quotas name them."""
+    context.memory["queue"] = queue
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Count what one quota limits."""
+    quota = context.informer(RESOURCEQUOTAS).get(*key)
+    if quota is None or quota["metadata"].get("deletionTimestamp"):
+        return DONE
+    hard = quota["spec"].get("hard") or {}
+    parts = []
+    now = context.clock.now()
+    for group, plural in sorted(collections_of(hard)):
+        found = await _follow(context, group, plural)
+        if found is not None:
+            objects = found.list(key.namespace)
+            parts += [usage(found.resource, obj, now) for obj in objects if concerns(quota, found.resource, obj)]
+    status = {"hard": hard, "used": total(parts, hard)} if hard else {}
+    if status != (quota.get("status") or {}):
+        await context.client.update(RESOURCEQUOTAS, {**quota, "status": status}, subresource="status")
+    return DONE
+
+
+async def _follow(context: Context, group: str, plural: str) -> Informer | None:
+    """The informer of a collection, whose changes count all quotas of a namespace anew; None when it is not served."""
+    followed: dict[tuple[str, str], Informer | None] = context.memory.setdefault("followed", {})
+    if (group, plural) not in followed:
+        resource = next((each for each in _WHOLE if (each.group, each.plural) == (group, plural)), None)
+        whole = resource is not None
+        if resource is None:
+            served = (each.resource for each in (await discover(context.client)).resources)
+            resource = next((each for each in served if (each.group, each.plural) == (group, plural)), None)
+        if resource is None:
+            return None
+        informer = context.informers.informer(resource, metadata_only=not whole)
+        await informer.synced()
+        followed[group, plural] = informer
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            obj = new if new is not None else old
+            assert obj is not None
+            if old is not None and new is not None and resource is not PODS and not whole:
+                return
+            for quota in context.informer(RESOURCEQUOTAS).list(obj["metadata"].get("namespace") or ""):
+                context.memory["queue"].add(key_of(quota))
+
+        informer.add_handler(changed)
+    return followed[group, plural]
+
+
+CONTROLLER = Controller("resourcequota-controller", reconcile, (For(RESOURCEQUOTAS),), feed=feed)
