@@ -132,6 +132,8 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
         await services.admission.mutate(call, obj, None)
         kind.default(obj)
     kind.prepare_create(obj)
+    for hook in services.extras.get("before_create", {}).get((kind.group, kind.kind), ()):
+        await hook(call, obj)
     found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj)
     if found:
         raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
@@ -139,8 +141,6 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
         call.warnings += kind.warnings(obj)
     track(call, obj, None)
     await services.admission.validate(call, obj, None)
-    for hook in services.extras.get("before_create", {}).get((kind.group, kind.kind), ()):
-        await hook(call, obj)
     if call.dry_run:
         if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
             raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
@@ -203,6 +203,8 @@ async def _updated(call: Call, item: Item, change: Change) -> Object:
     await services.admission.mutate(call, obj, old)
     kind.default(obj)
     rule.prepare(obj, old)
+    for hook in services.extras.get("before_update", {}).get((kind.group, kind.kind), ()):
+        await hook(call, obj, old)
     found = meta.validate_update(obj, old)
     if rule.validate is not None:
         found += rule.validate(obj, old)
@@ -214,8 +216,6 @@ async def _updated(call: Call, item: Item, change: Change) -> Object:
         call.warnings += kind.warnings(obj)
     track(call, obj, old)
     await services.admission.validate(call, obj, old)
-    for hook in services.extras.get("before_update", {}).get((kind.group, kind.kind), ()):
-        await hook(call, obj, old)
     return obj
 
 
