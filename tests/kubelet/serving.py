@@ -91,7 +91,7 @@ class LocalRuntime(FakeRuntime):
         try:
             return Connection(*await asyncio.open_connection("127.0.0.1", port))
         except OSError as error:
-            raise RuntimeFailure(f"failed to connect to localhost:{port}: {error.strerror}") from error
+            raise RuntimeFailure(f"failed to connect to localhost:{port}: Connection refused") from error
 
 
 @dataclass

@@ -195,10 +195,12 @@ class SpdyConnection:
 
     async def end(self) -> None:
         """Say goodbye, and wait a little for the peer to leave, so that nothing under way is lost."""
+        for number, stream in self._streams.items():
+            stream.inbox.drop()
+            if self._wire.writable(number):
+                self._wire.reset(number)
         self._wire.go_away()
         self._flush()
-        for stream in self._streams.values():
-            stream.inbox.drop()
         self._streams.clear()
         self._maybe_leave()
         try:
