@@ -12,8 +12,10 @@ from typing import Any
 
 from steersman.api.resource import Object
 from steersman.apiserver.admission import (
+    limit_ranger,
     namespace_lifecycle,
     priority,
+    resource_quota,
     service_account,
     taint_nodes,
     tolerations,
@@ -34,10 +36,12 @@ class Plugin:
 
 DEFAULT: tuple[Plugin, ...] = (
     Plugin("NamespaceLifecycle", validate=namespace_lifecycle.validate),
+    Plugin("LimitRanger", mutate=limit_ranger.mutate, validate=limit_ranger.validate),
     Plugin("ServiceAccount", mutate=service_account.mutate, validate=service_account.validate),
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
     Plugin("Priority", mutate=priority.mutate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 
 
