@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import pytest
+
+from steersman.api.errors import ApiError
 from steersman.api.resource import (
     CLUSTERROLES,
     CONFIGMAPS,
@@ -12,7 +16,9 @@ from steersman.api.resource import (
     Object,
     Resource,
 )
-from steersman.controllers.garbage.graph import Graph
+from steersman.client.controller import Context
+from steersman.controllers.garbage import delete
+from steersman.controllers.garbage.graph import Graph, Node
 
 from .conftest import World
 from .objects import deployment, replicaset
@@ -117,6 +123,27 @@ async def test_one_owner_left_is_enough_and_the_other_reference_goes(world: Worl
     await world.settle()
     left = (await world.get(CONFIGMAPS, "child"))["metadata"]["ownerReferences"]
     assert [each["name"] for each in left] == ["second"]
+
+
+async def test_only_the_version_that_was_judged_is_deleted(world: World) -> None:
+    owner = await make(world, "owner")
+    child = await make(world, "child", owner)
+    node = Node(CONFIGMAPS, child["metadata"])
+    context = Context(world.client, world.informers, world.clock, world.recorder, Random(1))
+    await world.client.patch(CONFIGMAPS, "child", "default", {"metadata": {"ownerReferences": None}})
+    with pytest.raises(ApiError) as refused:
+        await delete(context, node, "Background")
+    assert refused.value.code == 409
+    assert await world.names(CONFIGMAPS) == ["child", "owner"]
+
+
+async def test_many_are_orphaned_without_a_loss(world: World) -> None:
+    world.start("garbage-collector-controller", "replicaset-controller")
+    await world.client.create(REPLICASETS, replicaset(replicas=60), "default")
+    await world.settle()
+    await world.client.delete(REPLICASETS, "rs", "default", propagation="Orphan")
+    await world.settle(60)
+    assert len(await world.list(PODS)) == 60
 
 
 async def test_circles_do_not_block(world: World) -> None:

@@ -151,7 +151,7 @@ async def _judge(context: Context, known: _Known, node: Node) -> bool:
         policy = "Orphan"
     else:
         policy = "Foreground" if node.has_finalizer(FOREGROUND) else "Background"
-    await _delete(context, node, policy)
+    await delete(context, node, policy)
     return True
 
 
@@ -200,11 +200,16 @@ def _reference(node: Node) -> Object:
     }
 
 
-async def _delete(context: Context, node: Node, policy: str) -> None:
+async def delete(context: Context, node: Node, policy: str) -> None:
+    """Delete exactly the version that was judged: a newer one may have another owner, or none. Raises ApiError."""
+    version = str(node.meta["resourceVersion"])
+    name, uid = node.meta["name"], node.uid
     try:
-        await context.client.delete(node.resource, node.meta["name"], node.namespace, propagation=policy, uid=node.uid)
+        await context.client.delete(
+            node.resource, name, node.namespace, propagation=policy, uid=uid, resource_version=version
+        )
     except ApiError as error:
-        if error.code not in (404, 409):
+        if error.code != 404:
             raise
 
 
