@@ -24,6 +24,25 @@ _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED = "x-kubernetes-embedded-resource"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _META = ("apiVersion", "kind", "metadata")
+_OBJECT_META = frozenset(
+    {
+        "annotations",
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "labels",
+        "managedFields",
+        "name",
+        "namespace",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -52,6 +71,11 @@ def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> l
     for key in list(value):
         here = f"{path}.{key}" if path else key
         if meta and key in _META:
+            if key == "metadata" and isinstance(value[key], dict):
+                strange = [name for name in value[key] if name not in _OBJECT_META]
+                for name in strange:
+                    del value[key][name]
+                found += [f"{here}.{name}" for name in strange]
             continue
         if key in properties:
             found += prune(value[key], properties[key], here, root=False)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from steersman.api import structural, table
+from steersman.api import jsonpath, structural, table
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Behavior, Kind, Subresource, Version
 from steersman.api.registry import behave
@@ -196,10 +196,10 @@ def kind_of(definition: Object) -> Kind:
         generations=True,
         custom=True,
     )
-    return behave(kind, _behavior(kind, schema, bool(spec.get("preserveUnknownFields"))))
+    return behave(kind, _behavior(kind, storage, schema, bool(spec.get("preserveUnknownFields"))))
 
 
-def _behavior(kind: Kind, schema: Mapping[str, Any], preserves: bool) -> Behavior:
+def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves: bool) -> Behavior:
     def default(obj: Object) -> None:
         if not preserves:
             structural.prune(obj, schema)
@@ -208,7 +208,21 @@ def _behavior(kind: Kind, schema: Mapping[str, Any], preserves: bool) -> Behavio
     def validate(obj: Object) -> list[FieldError]:
         return structural.validate(obj, schema)
 
-    return Behavior(kind.group, kind.kind, default=default, validate=validate)
+    fields = {
+        path.removeprefix("."): _field(path)
+        for path in (each["jsonPath"] for each in version.get("selectableFields") or ())
+    }
+    return Behavior(kind.group, kind.kind, default=default, validate=validate, fields=fields)
+
+
+def _field(path: str) -> Callable[[Object], str]:
+    find = jsonpath.compile(path)
+
+    def value(obj: Object) -> str:
+        found = find(obj)
+        return jsonpath.text(found[0]) if found and found[0] is not None else ""
+
+    return value
 
 
 def _subresources(version: Object) -> tuple[Subresource, ...]:

@@ -19,6 +19,7 @@ from steersman.apiserver.admission import (
     service_account,
     taint_nodes,
     tolerations,
+    webhooks,
 )
 from steersman.apiserver.call import Call
 
@@ -41,6 +42,8 @@ DEFAULT: tuple[Plugin, ...] = (
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
     Plugin("Priority", mutate=priority.mutate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
+    Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),
     Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 

@@ -138,6 +138,8 @@ async def attach(server: Any, call: Call) -> Answer:
 
 
 async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
+    call.operation = "CONNECT"
+    await call.services.admission.validate(call, None, None)
     pod, kubelet = _pod_kubelet(call)
     container = _container(call, pod)
     flags = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}

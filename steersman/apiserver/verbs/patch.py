@@ -16,7 +16,14 @@ from steersman.apiserver import managed
 from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.create import answer
-from steersman.apiserver.verbs.write import create_object, options, settle_name, settle_namespace, update_object
+from steersman.apiserver.verbs.write import (
+    check_unknown,
+    create_object,
+    options,
+    settle_name,
+    settle_namespace,
+    update_object,
+)
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
@@ -75,6 +82,8 @@ def _typed(call: Call, obj: Object) -> Object:
     obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
     found = read(call.services.decoders, wanted, encode(obj), validation=call.query.get("fieldValidation") or "Warn")
     call.warnings[:] = found.warnings
+    if call.kind.custom and "merged" not in call.options:
+        check_unknown(call, found.obj, call.query.get("fieldValidation") or "Warn")
     settle_namespace(call, found.obj)
     settle_name(call, found.obj)
     return found.obj
@@ -93,9 +102,9 @@ async def _apply(call: Call) -> Response:
     settle_name(call, wanted)
     if (wanted["metadata"]).get("managedFields"):
         raise errors.bad_request("metadata.managedFields must be nil")
+    call.options["merged"] = True  # managedFields are set here, not by `track`
     applied = _typed(call, wanted)
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
-    call.options["merged"] = True  # managedFields are set here, not by `track`
     if item is None:
         if call.info.subresource:
             raise errors.not_found(call.kind.group, call.kind.plural, call.info.name)

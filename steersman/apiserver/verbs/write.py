@@ -9,11 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from steersman.api import errors, meta
+from steersman.api import errors, meta, structural
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Kind, Update, accept_update, leave_as_is
 from steersman.api.resource import Object
-from steersman.api.schema.body import WARN, GroupVersionKind, read
+from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.managed import track
@@ -51,7 +51,24 @@ def body_of(call: Call, *, kind: str = "", group: str | None = None, version: st
     validation = call.query.get("fieldValidation") or WARN
     found = read(call.services.decoders, wanted, call.request.body, media, validation)
     call.warnings += found.warnings
+    if call.kind.custom and not kind:
+        check_unknown(call, found.obj, validation)
     return found.obj
+
+
+def check_unknown(call: Call, obj: Object, validation: str) -> None:
+    """Drop fields that a custom resource's schema does not know; say so as fieldValidation asks. Raises ApiError."""
+    version = call.kind.version(call.version)
+    if version is None or isinstance(version.schema, str) or not version.schema:
+        return
+    unknown = [f'unknown field "{path}"' for path in structural.prune(obj, version.schema)]
+    if unknown and validation == STRICT:
+        raise errors.bad_request(
+            f'{call.kind.kind} in version "{call.version}" cannot be handled as a {call.kind.kind}: '
+            f"strict decoding error: {', '.join(unknown)}"
+        )
+    if validation == WARN:
+        call.warnings += unknown
 
 
 def to_storage(kind: Kind, obj: Object) -> Object:

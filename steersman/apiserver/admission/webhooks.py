@@ -1,0 +1,251 @@
+"""Admission webhooks: other programs that change or refuse what is written.
+
+Owns which webhooks a request concerns, the AdmissionReview each gets, and what its answer means. Called by the
+admission chain. Match conditions (CEL) are not evaluated: a webhook that has any is called for all that its rules
+match. Source: apiserver's pkg/admission/plugin/webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json as jsonlib
+import ssl
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from steersman.api import errors, labels
+from steersman.api.errors import ApiError
+from steersman.api.patch import json
+from steersman.api.resource import Object
+from steersman.apiserver.call import Call
+from steersman.apiserver.subresources.reviews import user_info
+from steersman.lib.http.client import Address, HttpClient, client_tls
+
+GROUP = "admissionregistration.k8s.io"
+_DEFAULT_TIMEOUT = 10
+_MOST = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One webhook of one configuration."""
+
+    configuration: str
+    spec: Object
+
+    @property
+    def name(self) -> str:
+        """The webhook's own name, as errors say it."""
+        return str(self.spec["name"])
+
+
+class _CallFailed(Exception):
+    """The webhook did not answer, or not sensibly."""
+
+
+def _hooks(call: Call, plural: str) -> Iterator[Hook]:
+    kind = call.services.registry.find(GROUP, plural)
+    if kind is None or call.kind.group == GROUP:
+        return
+    for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind))):
+        for spec in item.obj().get("webhooks") or ():
+            yield Hook(item.name, spec)
+
+
+def _concerns(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> bool:
+    return any(_rule_matches(call, rule) for rule in hook.spec.get("rules") or ()) and _selected(call, hook, obj, old)
+
+
+def _rule_matches(call: Call, rule: Object) -> bool:
+    def has(key: str, value: str) -> bool:
+        return "*" in rule.get(key, ()) or value in rule.get(key, ())
+
+    scope = rule.get("scope", "*")
+    if (scope == "Cluster") == bool(call.info.namespace) and scope != "*":
+        return False
+    served = any(has("apiVersions", version.name) for version in call.kind.versions if version.served)
+    if not (has("operations", call.operation) and has("apiGroups", call.kind.group) and served):
+        return False
+    plural, sub = call.kind.plural, call.info.subresource
+    wanted = f"{plural}/{sub}" if sub else plural
+    return any(
+        each in ("*/*", wanted)
+        or (each == "*" and not sub)
+        or (each == f"{plural}/*")
+        or (bool(sub) and each == f"*/{sub}")
+        for each in rule.get("resources", ())
+    )
+
+
+def _selected(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> bool:
+    selector = hook.spec.get("namespaceSelector")
+    is_namespace = (call.kind.group, call.kind.plural) == ("", "namespaces")
+    if selector and (call.info.namespace or is_namespace):
+        found = (obj or old) if is_namespace else _namespace(call)
+        if not labels.from_object(selector).matches(((found or {}).get("metadata") or {}).get("labels")):
+            return False
+    wanted = hook.spec.get("objectSelector")
+    if not wanted:
+        return True
+    chosen = labels.from_object(wanted)
+    return any(chosen.matches((each.get("metadata") or {}).get("labels")) for each in (obj, old) if each is not None)
+
+
+def _namespace(call: Call) -> Object | None:
+    kind = call.services.registry.find("", "namespaces")
+    item = call.storage.find(kind, "", call.info.namespace) if kind is not None else None
+    return item.obj() if item is not None else None
+
+
+async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
+    """Let every mutating webhook change the object; those that ask for it see a later one's changes once more."""
+    if obj is None:
+        return
+    hooks = list(_hooks(call, "mutatingwebhookconfigurations"))
+    changed_after: set[int] = set()
+    for at, hook in enumerate(hooks):
+        if _concerns(call, hook, obj, old) and await _mutate_one(call, hook, obj, old):
+            changed_after |= set(range(at))
+    for at, hook in enumerate(hooks):
+        again = at in changed_after and hook.spec.get("reinvocationPolicy") == "IfNeeded"
+        if again and _concerns(call, hook, obj, old):
+            await _mutate_one(call, hook, obj, old)
+
+
+async def _mutate_one(call: Call, hook: Hook, obj: Object, old: Object | None) -> bool:
+    response = await _ask(call, hook, obj, old)
+    if response is None or not response.get("patch"):
+        return False
+    try:
+        patch = jsonlib.loads(base64.b64decode(response["patch"]))
+    except (ValueError, binascii.Error) as error:
+        raise errors.internal(f'webhook "{hook.name}" sent a malformed patch: {error}') from error
+    patched = json.apply(jsonlib.loads(jsonlib.dumps(obj)), patch)
+    if patched == obj:
+        return False
+    obj.clear()
+    obj.update(patched)
+    return True
+
+
+async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
+    """Ask every validating webhook, all at once. Raises ApiError when one refuses."""
+    hooks = [hook for hook in _hooks(call, "validatingwebhookconfigurations") if _concerns(call, hook, obj, old)]
+    results = await asyncio.gather(*(_ask(call, hook, obj, old) for hook in hooks), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> Object | None:
+    """The response of one webhook; None when it failed and may be ignored. Raises ApiError when it refuses."""
+    if call.dry_run and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
+        text = f'admission webhook "{hook.name}" does not support dry run'
+        raise errors.bad_request(text)
+    review = _review(call, obj, old)
+    try:
+        response = await _post(call, hook, review)
+    except _CallFailed as error:
+        if hook.spec.get("failurePolicy") == "Ignore":
+            return None
+        raise errors.internal(f'failed calling webhook "{hook.name}": {error}') from error
+    call.warnings += response.get("warnings") or []
+    if not response.get("allowed"):
+        raise _refused(hook, response.get("status") or {})
+    return response
+
+
+def _refused(hook: Hook, status: Object) -> ApiError:
+    said = status.get("message") or status.get("reason")
+    text = f'admission webhook "{hook.name}" denied the request'
+    text += f": {said}" if said else " without explanation"
+    code = int(status.get("code") or 403)
+    return ApiError(code if code >= 400 else 403, str(status.get("reason") or "Forbidden"), text, status.get("details"))
+
+
+def _review(call: Call, obj: Object | None, old: Object | None) -> Object:
+    info, kind = call.info, call.kind
+    group_kind = {"group": kind.group, "version": call.version, "kind": kind.kind}
+    resource = {"group": kind.group, "version": call.version, "resource": kind.plural}
+    name = info.name or ((obj or {}).get("metadata") or {}).get("name", "")
+    request: Object = {
+        "uid": str(uuid.uuid4()),
+        "kind": group_kind,
+        "resource": resource,
+        "requestKind": group_kind,
+        "requestResource": resource,
+        "name": name,
+        "namespace": info.namespace,
+        "operation": call.operation,
+        "userInfo": user_info(call.user),
+        "object": obj,
+        "oldObject": old,
+        "dryRun": call.dry_run,
+        "options": None,
+    }
+    if info.subresource:
+        request["subResource"] = request["requestSubResource"] = info.subresource
+    return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+
+
+async def _post(call: Call, hook: Hook, review: Object) -> Object:
+    timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
+    address, path, shown = _address(call, hook)
+    target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
+    client = HttpClient(address, connect_timeout=timeout, answer_timeout=None)
+    try:
+        async with asyncio.timeout(timeout):
+            headers = [("content-type", "application/json"), ("accept", "application/json")]
+            answer = await client.request("POST", target, headers, jsonlib.dumps(review).encode())
+            body = await answer.read()
+    except TimeoutError:
+        raise _CallFailed(
+            f'failed to call webhook: Post "{shown}?timeout={timeout}s": context deadline exceeded'
+        ) from None
+    except (OSError, ssl.SSLError) as error:
+        raise _CallFailed(f'failed to call webhook: Post "{shown}?timeout={timeout}s": {error}') from error
+    finally:
+        await client.close()
+    if answer.status != 200:
+        raise _CallFailed("failed to call webhook: the server could not find the requested resource"
+                          if answer.status == 404 else f"the server answered {answer.status}")  # fmt: skip
+    return _response(body, review["request"]["uid"])
+
+
+def _response(body: bytes, uid: str) -> Object:
+    try:
+        response = jsonlib.loads(body)["response"]
+        if response.get("uid") != uid:
+            raise ValueError("expected response.uid to be that of the request")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _CallFailed(f"received invalid webhook response: {error}") from error
+    found: Object = response
+    return found
+
+
+def _address(call: Call, hook: Hook) -> tuple[Address, str, str]:
+    """Where to send it, the path, and the URL as errors show it. Raises _CallFailed."""
+    config = hook.spec["clientConfig"]
+    bundle = config.get("caBundle")
+    try:
+        tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
+    except (ValueError, ssl.SSLError) as error:
+        raise _CallFailed(f"the caBundle cannot be used: {error}") from error
+    if url := config.get("url"):
+        parts = urlsplit(url)
+        path = parts.path or "/"
+        return Address(parts.hostname or "", parts.port or 443, tls), path, url
+    service = config["service"]
+    port, path = service.get("port") or 443, service.get("path") or "/"
+    name = f"{service['name']}.{service['namespace']}.svc"
+    kind = call.services.registry.find("", "services")
+    item = call.storage.find(kind, service["namespace"], service["name"]) if kind is not None else None
+    if item is None:
+        raise _CallFailed(f'failed to call webhook: service "{service["name"]}" not found')
+    spec = item.obj()["spec"]
+    host = spec.get("externalName") if spec.get("type") == "ExternalName" else spec.get("clusterIP")
+    return Address(host or "", port, tls, server_name=name), path, f"https://{name}:{port}{path}"
