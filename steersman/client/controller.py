@@ -178,7 +178,7 @@ async def _work(controller: Controller, context: Context, queue: WorkQueue[Key])
         try:
             result = await controller.reconcile(context, key)
         except (ApiError, OSError, TimeoutError) as error:
-            level = logging.INFO if isinstance(error, ApiError) and error.code == 409 else logging.WARNING
+            level = logging.INFO if isinstance(error, ApiError) and error.code in (404, 409) else logging.WARNING
             log.log(level, "%s: cannot reconcile %s: %s", controller.name, key, error)
             queue.retry(key)
         except Exception:

@@ -31,6 +31,7 @@ ALL: Mapping[str, str] = {
     "pod-garbage-collector-controller": "podgc",
     "ttl-after-finished-controller": "ttlafterfinished",
     "serviceaccount-token-controller": "serviceaccounttoken",
+    "persistentvolume-binder-controller": "pvbinder",
     "persistentvolumeclaim-protection-controller": "pvcprotection",
     "persistentvolume-protection-controller": "pvprotection",
     "resourcequota-controller": "resourcequota",
