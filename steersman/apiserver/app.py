@@ -252,7 +252,8 @@ class ApiServer:
         accept = request.header("accept")
         if accept is None or accept in ("application/json", "*/*", "application/json, */*"):
             return DEFAULT
-        return negotiate(accept, protobuf=not kind.custom)
+        listed = (kind.group, kind.plural) not in VIRTUAL  # a review cannot be shown as a table
+        return negotiate(accept, protobuf=not kind.custom, transforms=listed)
 
     def call_for(self, call: Call, **changes: Any) -> Call:
         """A copy of a call with other facts: for subresources that act as another verb."""

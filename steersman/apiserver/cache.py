@@ -32,6 +32,13 @@ def prefix_of(kind: str, api_version: str) -> bytes:
     return b'{"kind":%b,"apiVersion":%b,' % (encode(kind), encode(api_version))
 
 
+def stored_api_version(kind: Kind) -> str:
+    """The apiVersion that a kind's objects are stored in; a view of another kind is stored as that one."""
+    if kind.stored_as is None:
+        return kind.api_version(kind.storage_version.name)
+    return f"{kind.stored_as[0]}/v1" if kind.stored_as[0] else "v1"
+
+
 def to_value(obj: Object) -> bytes:
     """The bytes to store: kind, apiVersion and metadata first, no resourceVersion."""
     meta = obj["metadata"]
@@ -101,7 +108,7 @@ class ItemKind:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.storage_api_version = kind.api_version(kind.storage_version.name)
+        self.storage_api_version = stored_api_version(kind)
         self.prefix = prefix_of(kind.kind, self.storage_api_version)
 
     def item(self, key: str, value: bytes, revision: int) -> Item:

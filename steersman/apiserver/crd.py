@@ -115,7 +115,7 @@ class CustomResources:
 
         def change(obj: Object) -> Object:
             spec, status = obj["spec"], obj.setdefault("status", {})
-            conditions = {each["type"]: each for each in status.get("conditions") or ()}
+            conditions = {each.get("type", ""): each for each in status.get("conditions") or ()}
             wanted = {
                 "NamesAccepted": ("NoConflicts", "no conflicts found"),
                 "Established": ("InitialNamesAccepted", "the initial names have been accepted"),

@@ -12,7 +12,7 @@ from typing import Any
 from steersman.api import table
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
-from steersman.apiserver.cache import Item, encode, prefix_of
+from steersman.apiserver.cache import Item, encode, prefix_of, stored_api_version
 from steersman.apiserver.negotiate import JSON, META_GROUP, PROTOBUF, Format
 
 
@@ -27,7 +27,7 @@ class Encoder:
         self._format = format
         self._include = include or "Metadata"
         self._now = now
-        self._stored = kind.api_version(kind.storage_version.name) == self._api_version
+        self._stored = stored_api_version(kind) == self._api_version
         self._prefix = prefix_of(kind.kind, self._api_version)
 
     @property

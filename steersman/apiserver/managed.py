@@ -6,6 +6,9 @@ Source: KEP-555; apiserver's handlers/fieldmanager; the strategies' GetResetFiel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from steersman.api.patch import fieldset, ownership
 from steersman.api.patch.fieldset import Set
 from steersman.api.patch.types import Type, Types
@@ -14,6 +17,7 @@ from steersman.apiserver.call import Call
 from steersman.lib.clock import rfc3339
 
 _MANAGER_MOST = 128
+_OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _STATUS = fieldset.of("status")
 _BUT_STATUS = ("spec", "data", "stringData", "rules", "subsets", "endpoints", "ports", "webhooks")
 
@@ -28,9 +32,24 @@ def type_of(call: Call) -> Type:
         unknown: Type = types.unknown
         return unknown
     schemas = call.services.registry.schemas
-    node = version.schema if not isinstance(version.schema, str) else schemas.definitions.get(version.schema)
+    if isinstance(version.schema, str):
+        node = schemas.definitions.get(version.schema)
+    else:
+        node = _custom(call, version.schema)
     found: Type = types.of(node) if node else types.unknown
     return found
+
+
+def _custom(call: Call, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A custom resource's schema with what every object has; made once per schema, as types are told by identity."""
+    made: dict[int, tuple[Any, Mapping[str, Any]]] = call.services.extras.setdefault("custom_types", {})
+    found = made.get(id(schema))
+    if found is None:
+        text: Mapping[str, Any] = {"type": "string"}
+        whole = {"apiVersion": text, "kind": text, "metadata": {"$ref": _OBJECT_META}}
+        properties = {**(schema.get("properties") or {}), **whole}
+        found = made[id(schema)] = (schema, {**schema, "type": "object", "properties": properties} if schema else {})
+    return found[1]
 
 
 def reset_fields(call: Call) -> Set:

@@ -76,8 +76,9 @@ class Tokens:
         seconds: int,
         now: float,
         bound: tuple[str, str, str, Object | None] | None,
+        node_uid: str = "",
     ) -> str:
-        """A token for `account`, good for `seconds`; `bound` is (kind, name, uid, object)."""
+        """A token for `account`, good for `seconds`; `bound` is (kind, name, uid, object), `node_uid` its node's."""
         meta = account["metadata"]
         namespace, name = meta["namespace"], meta["name"]
         kubernetes: Object = {"namespace": namespace, "serviceaccount": {"name": name, "uid": meta["uid"]}}
@@ -86,7 +87,7 @@ class Tokens:
             kubernetes[kind.lower()] = {"name": bound_name, "uid": uid}
             node = ((obj or {}).get("spec") or {}).get("nodeName")
             if kind == "Pod" and node:
-                kubernetes["node"] = {"name": node}
+                kubernetes["node"] = {"name": node} | ({"uid": node_uid} if node_uid else {})
         claims = {
             "aud": list(audiences),
             "exp": int(now) + seconds,
@@ -215,6 +216,8 @@ class TokenAuthenticator:
             extra["authentication.kubernetes.io/pod-uid"] = (pod["uid"],)
         if node := ours.get("node"):
             extra["authentication.kubernetes.io/node-name"] = (node["name"],)
+            if node.get("uid"):
+                extra["authentication.kubernetes.io/node-uid"] = (node["uid"],)
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
         name = f"system:serviceaccount:{namespace}:{account.get('name', '')}"
         return User(name, groups, account.get("uid", ""), extra)

@@ -41,7 +41,7 @@ async def token(server: Any, call: Call) -> Response:
     audiences = spec.get("audiences") or [issuer.issuer]
     bound = _bound(call, spec.get("boundObjectRef"), account)
     now = call.services.clock.now()
-    signed = issuer.sign(account, audiences, int(seconds), now, bound)
+    signed = issuer.sign(account, audiences, int(seconds), now, bound, _node_uid(call, bound))
     spec |= {"audiences": audiences, "expirationSeconds": seconds}
     body["metadata"] = {
         "name": call.info.name,
@@ -50,6 +50,14 @@ async def token(server: Any, call: Call) -> Response:
     }
     body["status"] = {"token": signed, "expirationTimestamp": rfc3339(now + seconds)}
     return call.document(201, body)
+
+
+def _node_uid(call: Call, bound: tuple[str, str, str, Object | None] | None) -> str:
+    """The uid of the node that a bound pod runs on."""
+    name = ((bound[3] or {}).get("spec") or {}).get("nodeName") if bound is not None else None
+    kind = call.services.registry.find("", "nodes")
+    item = call.storage.find(kind, "", name) if kind is not None and name else None
+    return str(item.obj()["metadata"]["uid"]) if item is not None else ""
 
 
 def _bound(call: Call, reference: Object | None, account: Object) -> tuple[str, str, str, Object | None] | None:

@@ -14,7 +14,7 @@ from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Kind, Update, accept_update, leave_as_is
 from steersman.api.resource import Object
 from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
-from steersman.apiserver.cache import Item
+from steersman.apiserver.cache import Item, stored_api_version
 from steersman.apiserver.call import Call
 from steersman.apiserver.managed import track
 from steersman.lib.clock import rfc3339
@@ -73,7 +73,7 @@ def check_unknown(call: Call, obj: Object, validation: str) -> None:
 
 def to_storage(kind: Kind, obj: Object) -> Object:
     """The object in the version that is stored, validated and defaulted."""
-    wanted = kind.api_version(kind.storage_version.name)
+    wanted = stored_api_version(kind)
     if obj["apiVersion"] != wanted:
         if kind.convert is not None:
             obj = kind.convert(obj, wanted)
