@@ -403,7 +403,8 @@ class PullFailed(Exception):
 
 
 class Images(Protocol):
-    """Images by reference, digest or id. References are normalised as Docker does (`nginx` is docker.io/library/nginx:latest)."""
+    """Images by reference, digest or id. A reference means what it does to Docker: `nginx` is
+    docker.io/library/nginx:latest."""
 
     async def pull(self, reference: str, credentials: Sequence[Credentials] = ()) -> Image:
         """Fetch what is missing; returns the image. Raises PullFailed with the registry's reason."""

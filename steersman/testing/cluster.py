@@ -1,7 +1,7 @@
 """A real API server in this process, over the memory store, with no sockets.
 
-Owns `ApiCluster`, what most tests start from. Nothing in it is a fake: requests go through the whole pipeline, JSON too.
-Under a `VirtualLoop` and a `LoopClock` time is free.
+Owns `ApiCluster`, what most tests start from. Nothing in it is a fake: requests go through the whole pipeline. Under a
+`VirtualLoop` and a `LoopClock` time is free.
 """
 
 from __future__ import annotations
