@@ -1,6 +1,6 @@
 """Whether a node suits a pod: selector, required affinity, taints. One pod and one node at a time.
 
-Owns pure rules that the DaemonSet controller needs; the scheduler has its own over all nodes at once.
+Owns pure rules that the controllers of DaemonSets and nodes need; the scheduler has its own over all nodes at once.
 Source: component-helpers' nodeaffinity and the documentation of taints and tolerations.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from steersman.api.resource import Object
 
+BY_NODE = "node"  # the index that `file_by_node` makes
 _NAME = "metadata.name"
 
 
@@ -78,6 +79,12 @@ def pinned(affinity: Object | None, name: str) -> Object:
     term = {"matchFields": [{"key": _NAME, "operator": "In", "values": [name]}]}
     node_affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
     return {**(affinity or {}), "nodeAffinity": node_affinity}
+
+
+def file_by_node(pod: Object) -> Iterable[str]:
+    """An index function: the node that a pod is bound to."""
+    if name := pod["spec"].get("nodeName"):
+        yield name
 
 
 def node_of(pod: Object) -> str:

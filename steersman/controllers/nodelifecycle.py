@@ -15,12 +15,12 @@ from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import LEASES, NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workload import condition, created_at
 from steersman.lib.clock import rfc3339
 
 _PREFIX = "node.kubernetes.io/"
 _LEASE_NAMESPACE = "kube-node-lease"
-BY_NODE = "node"
 _WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _PRESSURES = {
     "MemoryPressure": "memory-pressure",
@@ -188,12 +188,6 @@ def _every_node(context: Context, node: Object) -> Iterable[Key]:
 
 def _of_lease(_: Context, lease: Object) -> Iterable[Key]:
     yield Key("", lease["metadata"]["name"])
-
-
-def file_by_node(pod: Object) -> Iterable[str]:
-    """The index function: the node that a pod is bound to."""
-    if name := pod["spec"].get("nodeName"):
-        yield name
 
 
 CONTROLLER = Controller(

@@ -12,9 +12,10 @@ from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workload import created_at, set_condition
 
-_BY_NODE, _ENDED = "node", "ended"
+_ENDED = "ended"
 _QUARANTINE = 40.0  # seconds that a node must be gone
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
@@ -111,12 +112,7 @@ def _pods_of(context: Context, node: Object) -> Iterable[Key]:
     name = node["metadata"]["name"]
     taints = node["spec"].get("taints") or ()
     if context.informer(NODES).get("", name) is None or any(each["key"] == _OUT_OF_SERVICE for each in taints):
-        yield from (key_of(pod) for pod in context.informer(PODS).by_index(_BY_NODE, name))
-
-
-def _file_by_node(pod: Object) -> Iterable[str]:
-    if name := pod["spec"].get("nodeName"):
-        yield name
+        yield from (key_of(pod) for pod in context.informer(PODS).by_index(BY_NODE, name))
 
 
 CONTROLLER = Controller(
@@ -124,5 +120,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(PODS), Watch(NODES, _pods_of)),
     workers=2,
-    indexes={PODS: {_BY_NODE: _file_by_node, _ENDED: lambda pod: [""] if _has_ended(pod) else []}},
+    indexes={PODS: {BY_NODE: file_by_node, _ENDED: lambda pod: [""] if _has_ended(pod) else []}},
 )

@@ -10,21 +10,9 @@ from collections.abc import Iterable, Sequence
 from steersman.api.errors import ApiError
 from steersman.api.resource import NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.nodefit import BY_NODE, file_by_node, tolerates
 from steersman.client.workload import set_condition
 from steersman.lib.clock import parse_rfc3339
-
-_BY_NODE = "node"
-
-
-def tolerates(toleration: Object, taint: Object) -> bool:
-    """Whether one toleration covers one taint."""
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator", "Equal") in ("", "Equal"):
-        return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-    return toleration.get("operator") == "Exists"
 
 
 def stay(tolerations: Sequence[Object], taints: Sequence[Object]) -> float | None:
@@ -87,19 +75,14 @@ def _pods_of(context: Context, node: Object) -> Iterable[Key]:
     """Every pod of a node with NoExecute taints, and of one that just lost them (some are due)."""
     name = node["metadata"]["name"]
     if any(each["effect"] == "NoExecute" for each in node["spec"].get("taints") or ()):
-        yield from (key_of(pod) for pod in context.informer(PODS).by_index(_BY_NODE, name))
+        yield from (key_of(pod) for pod in context.informer(PODS).by_index(BY_NODE, name))
     else:
         yield from [key for key, where in context.memory.get("due", {}).items() if where == name]
-
-
-def _file_by_node(pod: Object) -> Iterable[str]:
-    if name := pod["spec"].get("nodeName"):
-        yield name
 
 
 CONTROLLER = Controller(
     "taint-eviction-controller",
     reconcile,
     (For(PODS), Watch(NODES, _pods_of)),
-    indexes={PODS: {_BY_NODE: _file_by_node}},
+    indexes={PODS: {BY_NODE: file_by_node}},
 )
