@@ -7,6 +7,8 @@ client from credentials. Called by `cluster` and `testing`. Source of the creden
 from __future__ import annotations
 
 import asyncio
+import ssl
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -170,7 +172,7 @@ class InProcess:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where a server is and who we are: files in the PEM format."""
+    """Where a server is and who we are, in the PEM format: files, or `..._data` as a kubeconfig may hold it."""
 
     server: str
     authority: Path | None = None
@@ -178,6 +180,22 @@ class Credentials:
     key: Path | None = None
     token: str = ""
     server_name: str = ""
+    authority_data: str = ""
+    certificate_data: str = ""
+    key_data: str = ""
+
+
+def _tls(credentials: Credentials) -> ssl.SSLContext:
+    """The TLS context. OpenSSL reads a client's key from a file alone, so data is one for a moment, for us only."""
+    authority, data = credentials.authority, credentials.authority_data
+    if not credentials.certificate_data:
+        certificate, key = credentials.certificate, credentials.key
+        return client_tls(authority=authority, authority_data=data, certificate=certificate, key=key)
+    with tempfile.TemporaryDirectory(prefix="steer-") as folder:
+        pem = Path(folder) / "client.pem"
+        pem.touch(mode=0o600)
+        pem.write_text(f"{credentials.certificate_data}\n{credentials.key_data}")
+        return client_tls(authority=authority, authority_data=data, certificate=pem, key=pem)
 
 
 def connect(credentials: Credentials) -> Transport:
@@ -187,7 +205,7 @@ def connect(credentials: Credentials) -> Transport:
         raise ValueError(f"not a server's URL: {credentials.server!r}")
     tls = None
     if url.scheme == "https":
-        tls = client_tls(authority=credentials.authority, certificate=credentials.certificate, key=credentials.key)
+        tls = _tls(credentials)
     port = url.port or (443 if tls else 80)
     headers = [("authorization", f"Bearer {credentials.token}")] if credentials.token else []
     address = Address(url.hostname, port, tls, server_name=credentials.server_name)

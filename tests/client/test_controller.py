@@ -1,9 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, PODS, REPLICASETS, SECRETS
@@ -13,6 +22,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.expectations import Expectations
 from steersman.client.informer import Informers
 from steersman.client.transport import Credentials, InProcess, connect
+from steersman.lib.http.client import HttpClient
 from steersman.lib.http.messages import Request, Response, Stream, Writer
 from steersman.lib.tasks import Tasks
 from steersman.testing.cluster import ApiCluster
@@ -137,6 +147,36 @@ async def test_answers_that_are_no_status_become_errors_too() -> None:
 def test_a_bad_server_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not a server's URL"):
         connect(Credentials(url))
+
+
+def a_certificate() -> tuple[str, str]:
+    """A certificate and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=9999))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.decode(), secret.decode()
+
+
+def test_credentials_may_be_data_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    certificate, key = a_certificate()
+    made = connect(
+        Credentials("https://api:6443", authority_data=certificate, certificate_data=certificate, key_data=key)
+    )
+    assert isinstance(made, HttpClient)
+    assert made.address.tls is not None
+    assert made.address.tls.cert_store_stats()["x509"] == 1
+    with pytest.raises(ssl.SSLError):
+        connect(Credentials("https://api:6443", certificate_data=certificate, key_data="nonsense"))
+    with pytest.raises(ssl.SSLError):
+        connect(Credentials("https://api:6443", authority_data="nonsense"))
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_watch_event_of_kind_error_is_raised(cluster: ApiCluster) -> None:
