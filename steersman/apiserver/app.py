@@ -221,7 +221,13 @@ class ApiServer:
         if info.subresource:
             return self._subresource(call)
         verb = _VERBS.get(info.verb)
-        if verb is None or (info.verb not in kind.verbs):
+        named = info.verb in ("get", "update", "patch", "delete")
+        if (
+            verb is None
+            or info.verb not in kind.verbs
+            or (info.verb == "create" and info.name)
+            or named > bool(info.name)
+        ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
         answer: Answer | Awaitable[Answer] = verb(call)
         return answer

@@ -1,0 +1,173 @@
+"""Tokens and RBAC: who is let in, who may do what, in the original's words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from steersman.api.registry import Registry
+from steersman.api.resource import CLUSTERROLEBINDINGS, CLUSTERROLES, NAMESPACES, SERVICEACCOUNTS, Object
+from steersman.apiserver.admission.chain import Chain
+from steersman.apiserver.app import ApiServer
+from steersman.apiserver.authn.serviceaccount import BadToken, TokenAuthenticator, Tokens
+from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.bootstrap import bootstrap
+from steersman.apiserver.call import User
+from steersman.apiserver.request import RequestInfo
+from steersman.client.client import Client
+from steersman.client.transport import InProcess
+from steersman.cluster import certs
+from steersman.lib.clock import SystemClock
+from steersman.lib.http.messages import Request
+from steersman.store.memory import MemoryStore
+from steersman.testing.cluster import ADMIN
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+class Guarded:
+    """An API server with RBAC and tokens; `as_user` is a client of anybody."""
+
+    def __init__(self, folder: Path) -> None:
+        certs.ensure(folder, [], SystemClock().now())
+        self.clock = SystemClock()
+        self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, [ISSUER])
+        self.authorizer = Rbac()
+        self.server = ApiServer(
+            MemoryStore(),
+            Registry(),
+            self.clock,
+            admission=Chain(),
+            authenticators=[_named],
+            authorizer=self.authorizer,
+        )
+        self.server.services.extras["tokens"] = self.tokens
+
+    async def start(self) -> None:
+        await self.server.start()
+        self.authorizer.attach(self.server.storage, self.server.registry)
+        authenticator = TokenAuthenticator(self.tokens, self.server.storage, self.server.registry, self.clock)
+        self.server.authenticators.append(authenticator)
+        await bootstrap(
+            self.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
+        )
+
+    def client(self, user: str = "", token: str = "") -> Client:
+        headers = [("x-test-user", user)] if user else [("authorization", f"Bearer {token}")]
+        return Client(InProcess(self.server.handle, headers=headers), clock=self.clock, user_agent="tests")
+
+
+def _named(request: Request) -> User | None:
+    name = request.header("x-test-user")
+    if name == "admin":
+        return ADMIN
+    return User(name, ("system:authenticated",)) if name else None
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    made = Guarded(tmp_path)
+    await made.start()
+    yield made
+    await made.server.close()
+
+
+async def status(client: Client, method: str, path: str, body: Object | None = None) -> tuple[int, str]:
+    response, answer = await client.raw(method, path, msgspec.json.encode(body) if body else b"")
+    return response.status, str(msgspec.json.decode(answer).get("message", ""))
+
+
+async def test_nobody_may_do_anything_until_they_are_bound(guarded: Guarded) -> None:
+    code, text = await status(guarded.client("jane"), "GET", "/api/v1/namespaces/default/pods")
+    assert code == 403
+    assert text == (
+        'pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default"'
+    )
+    admin = guarded.client("admin")
+    role = {"metadata": {"name": "pods"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]}
+    await admin.create(CLUSTERROLES, role)
+    binding = {
+        "metadata": {"name": "jane"},
+        "roleRef": {"kind": "ClusterRole", "name": "pods", "apiGroup": "rbac.authorization.k8s.io"},
+        "subjects": [{"kind": "User", "name": "jane"}],
+    }
+    await admin.create(CLUSTERROLEBINDINGS, binding)
+    assert (await status(guarded.client("jane"), "GET", "/api/v1/pods"))[0] == 200
+    assert (await status(guarded.client("jane"), "DELETE", "/api/v1/namespaces/default/pods/x"))[0] == 403
+    await admin.delete(CLUSTERROLEBINDINGS, "jane")
+    assert (await status(guarded.client("jane"), "GET", "/api/v1/pods"))[0] == 403
+
+
+async def test_reviews_answer_what_the_authorizer_would(guarded: Guarded) -> None:
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "default"}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for user, allowed in (("jane", False), ("admin", True)):
+        _, answer = await guarded.client(user).raw("POST", path, msgspec.json.encode(body))
+        assert msgspec.json.decode(answer)["status"]["allowed"] is allowed
+
+
+async def test_a_node_sees_only_what_its_pods_name(guarded: Guarded) -> None:
+    user = User("system:node:n", ("system:nodes", "system:authenticated"))
+    ask = guarded.authorizer
+    assert ask(user, RequestInfo("", "get", True, "", "v1", "nodes", name="n")) is None
+    assert ask(user, RequestInfo("", "patch", True, "", "v1", "nodes", name="other")) is not None
+    assert ask(user, RequestInfo("", "get", True, "", "v1", "secrets", namespace="default", name="s")) is not None
+    assert ask(user, RequestInfo("", "update", True, "coordination.k8s.io", "v1", "leases",
+                                 namespace="kube-node-lease", name="n")) is None  # fmt: skip
+
+
+async def test_a_token_lives_as_long_as_its_account(guarded: Guarded) -> None:
+    admin = guarded.client("admin")
+    await admin.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+    body = {"spec": {"expirationSeconds": 600}}
+    made = await admin.create(SERVICEACCOUNTS, body, "default", name="robot", subresource="token")
+    robot = guarded.client(token=made["status"]["token"])
+    code, text = await status(robot, "GET", "/api/v1/namespaces/default/pods")
+    assert (code, "system:serviceaccount:default:robot" in text) == (403, True)
+    await admin.delete(SERVICEACCOUNTS, "robot", "default")
+    assert (await status(robot, "GET", "/api/v1/namespaces/default/pods"))[0] == 401
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "..", "e30.e30.e30", "eyJhbGciOiJub25lIn0.e30."])
+async def test_bad_tokens_are_401(guarded: Guarded, token: str) -> None:
+    with pytest.raises(BadToken):
+        guarded.tokens.verify(token)
+    assert (await status(guarded.client(token=token), "GET", "/api/v1/pods"))[0] == 401
+
+
+async def test_a_tampered_token_is_not_ours(guarded: Guarded) -> None:
+    account = {"metadata": {"namespace": "default", "name": "a", "uid": "u"}}
+    token = guarded.tokens.sign(account, [ISSUER], 600, guarded.clock.now(), None)
+    assert guarded.tokens.verify(token)["sub"] == "system:serviceaccount:default:a"
+    head, body, signature = token.split(".")
+    with pytest.raises(BadToken):
+        guarded.tokens.verify(f"{head}.{body[:-2]}AA.{signature}")
+
+
+async def test_namespaces_that_must_stay(guarded: Guarded) -> None:
+    for name in ("default", "kube-system", "kube-public"):
+        code, text = await status(guarded.client("admin"), "DELETE", NAMESPACES.path("", name))
+        assert (code, "this namespace may not be deleted" in text) == (403, True)
+
+
+async def test_admission_gives_a_pod_what_it_lacks(guarded: Guarded) -> None:
+    admin = guarded.client("admin")
+    await admin.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+    path = "/api/v1/namespaces/default/pods"
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    _, answer = await admin.raw("POST", path, msgspec.json.encode(pod))
+    spec = msgspec.json.decode(answer)["spec"]
+    assert spec["serviceAccountName"] == "default"
+    assert spec["containers"][0]["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert [t["key"] for t in spec["tolerations"]] == ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
+    pod["metadata"]["name"], pod["spec"]["serviceAccountName"] = "q", "missing"
+    code, text = await status(admin, "POST", path, pod)
+    assert (code, 'serviceaccount "missing" not found' in text) == (403, True)
