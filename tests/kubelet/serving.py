@@ -34,6 +34,7 @@ class ProcessSession:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.sizes: list[tuple[int, int]] = []
+        self.resized = asyncio.Event()
         self.closed = False
 
     def write(self, data: bytes) -> None:
@@ -58,6 +59,7 @@ class ProcessSession:
 
     def resize(self, width: int, height: int) -> None:
         self.sizes.append((width, height))
+        self.resized.set()
 
     async def wait(self) -> int:
         return await self._process.wait()
