@@ -62,7 +62,10 @@ def template_spec(spec: Object) -> None:
 
 
 def prepare_create(job: Object) -> None:
-    """Its pods are told from others by its uid."""
+    """Its pods are told from others by its uid.
+
+    A Job without labels takes its pods', generated ones too: the original defaults again when it reads what it stored.
+    """
     job["status"] = {}
     job["metadata"]["generation"] = 1
     spec = job["spec"]
@@ -75,6 +78,8 @@ def prepare_create(job: Object) -> None:
         labels.setdefault(key, value)
     selector = spec["selector"] = dict(spec.get("selector") or {})
     selector["matchLabels"] = {UID: uid, **(selector.get("matchLabels") or {})}
+    if not job["metadata"].get("labels"):
+        job["metadata"]["labels"] = dict(labels)
 
 
 def validate(job: Object) -> Complaints:
