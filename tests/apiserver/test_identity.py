@@ -2,82 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
-from steersman.api.registry import Registry
-from steersman.api.resource import CLUSTERROLEBINDINGS, CLUSTERROLES, NAMESPACES, SERVICEACCOUNTS, Object
-from steersman.apiserver.admission.chain import Chain
-from steersman.apiserver.app import ApiServer
-from steersman.apiserver.authn.serviceaccount import BadToken, TokenAuthenticator, Tokens
-from steersman.apiserver.authz.rbac import Rbac
-from steersman.apiserver.bootstrap import bootstrap
+from steersman.api.resource import CLUSTERROLEBINDINGS, CLUSTERROLES, NAMESPACES, SERVICEACCOUNTS
+from steersman.apiserver.authn.serviceaccount import BadToken
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
-from steersman.client.client import Client
-from steersman.client.transport import InProcess
-from steersman.cluster import certs
-from steersman.lib.clock import SystemClock
-from steersman.lib.http.messages import Request
-from steersman.store.memory import MemoryStore
-from steersman.testing.cluster import ADMIN
-
-ISSUER = "https://kubernetes.default.svc.cluster.local"
-
-
-class Guarded:
-    """An API server with RBAC and tokens; `as_user` is a client of anybody."""
-
-    def __init__(self, folder: Path) -> None:
-        certs.ensure(folder, [], SystemClock().now())
-        self.clock = SystemClock()
-        self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, [ISSUER])
-        self.authorizer = Rbac()
-        self.server = ApiServer(
-            MemoryStore(),
-            Registry(),
-            self.clock,
-            admission=Chain(),
-            authenticators=[_named],
-            authorizer=self.authorizer,
-        )
-        self.server.services.extras["tokens"] = self.tokens
-
-    async def start(self) -> None:
-        await self.server.start()
-        self.authorizer.attach(self.server.storage, self.server.registry)
-        authenticator = TokenAuthenticator(self.tokens, self.server.storage, self.server.registry, self.clock)
-        self.server.authenticators.append(authenticator)
-        await bootstrap(
-            self.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
-        )
-
-    def client(self, user: str = "", token: str = "") -> Client:
-        headers = [("x-test-user", user)] if user else [("authorization", f"Bearer {token}")]
-        return Client(InProcess(self.server.handle, headers=headers), clock=self.clock, user_agent="tests")
-
-
-def _named(request: Request) -> User | None:
-    name = request.header("x-test-user")
-    if name == "admin":
-        return ADMIN
-    return User(name, ("system:authenticated",)) if name else None
-
-
-@pytest.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
-    made = Guarded(tmp_path)
-    await made.start()
-    yield made
-    await made.server.close()
-
-
-async def status(client: Client, method: str, path: str, body: Object | None = None) -> tuple[int, str]:
-    response, answer = await client.raw(method, path, msgspec.json.encode(body) if body else b"")
-    return response.status, str(msgspec.json.decode(answer).get("message", ""))
+from tests.apiserver.guarded import ISSUER, Guarded, status
 
 
 async def test_nobody_may_do_anything_until_they_are_bound(guarded: Guarded) -> None:

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,19 +19,24 @@ import msgspec
 from steersman.api.errors import unauthorized
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
-from steersman.apiserver.authn.certificate import AUTHENTICATED
+from steersman.apiserver.authn import bootstraptoken
+from steersman.apiserver.authn.certificate import AUTHENTICATED, CREDENTIAL_ID
+from steersman.apiserver.cache import Item
 from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
-from steersman.lib.clock import Clock
+from steersman.lib.clock import Clock, parse_rfc3339
 from steersman.lib.http.messages import Request
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-_PREFIX = "Bearer "
-_WARN_AFTER = 3607  # seconds: what kubelets ask for; such tokens are made to last longer
+_SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
+_WARN_AFTER = 3607  # seconds: what is asked for every pod's token; such tokens are made to last longer
+_EXTENDED = 365 * 24 * 3600  # seconds
+_LEEWAY = 60.0  # seconds, for clocks that differ and for objects that are being deleted
 _REMEMBERED = 4096
-_KINDS = {"pod": "pods", "secret": "secrets", "node": "nodes"}
+_BOUND = {"pod": "pods", "secret": "secrets"}
+_EXTRA = "authentication.kubernetes.io"
 
 
 def _encode(data: bytes) -> str:
@@ -78,7 +84,11 @@ class Tokens:
         bound: tuple[str, str, str, Object | None] | None,
         node_uid: str = "",
     ) -> str:
-        """A token for `account`, good for `seconds`; `bound` is (kind, name, uid, object), `node_uid` its node's."""
+        """A token for `account`, good for `seconds`; `bound` is (kind, name, uid, object), `node_uid` its node's.
+
+        A pod's token for the API server itself lasts a year: programs that read it only once go on working, as in the
+        original's --service-account-extend-token-expiration.
+        """
         meta = account["metadata"]
         namespace, name = meta["namespace"], meta["name"]
         kubernetes: Object = {"namespace": namespace, "serviceaccount": {"name": name, "uid": meta["uid"]}}
@@ -88,6 +98,9 @@ class Tokens:
             node = ((obj or {}).get("spec") or {}).get("nodeName")
             if kind == "Pod" and node:
                 kubernetes["node"] = {"name": node} | ({"uid": node_uid} if node_uid else {})
+            if kind == "Pod" and seconds == _WARN_AFTER and set(audiences) <= set(self.audiences):
+                kubernetes["warnafter"] = int(now) + seconds
+                seconds = _EXTENDED
         claims = {
             "aud": list(audiences),
             "exp": int(now) + seconds,
@@ -163,67 +176,117 @@ class Tokens:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that was good, and the objects that it was good with: while they are the same, so is the user."""
+
+    claims: Object
+    user: User
+    items: Sequence[tuple[str, str, str, Item]]  # plural, namespace, name, object
+
+
 class TokenAuthenticator:
-    """Implements `app.Authenticator` for bearer tokens."""
+    """Implements `app.Authenticator` for bearer tokens: service accounts', and those that nodes join with."""
 
     def __init__(self, tokens: Tokens, storage: Storage, registry: Registry, clock: Clock) -> None:
         self._tokens = tokens
         self._storage = storage
         self._registry = registry
         self._clock = clock
-        self._verified: dict[str, Object] = {}
+        self._known: dict[str, _Known] = {}
 
     def __call__(self, request: Request) -> User | None:
         """The account of a good token; None without one. Raises ApiError 401 for a bad one."""
-        given = request.header("authorization")
-        if given is None or not given.startswith(_PREFIX):
-            return None
-        token = given[len(_PREFIX) :].strip()
-        if not token:
-            return None
         try:
-            return self.user(token)
+            token = bearer(request)
+            return self.user(token) if token else None
         except BadToken:
             raise unauthorized() from None
 
     def user(self, token: str) -> User:
         """Whose token it is. Raises BadToken."""
-        claims = self._verified.get(token)
-        if claims is None:
-            claims = self._tokens.verify(token)
-            if len(self._verified) >= _REMEMBERED:
-                self._verified.clear()
-            self._verified[token] = claims
+        if bootstraptoken.FORM.fullmatch(token):
+            found = bootstraptoken.user_of(token, self._storage, self._registry, self._clock.now())
+            if found is None:
+                raise BadToken("no such bootstrap token")
+            return found
+        known = self._known.get(token)
+        claims = known.claims if known is not None else self._tokens.verify(token)
         now = self._clock.now()
-        if claims.get("exp", 0) < now or claims.get("nbf", 0) > now + 1:
+        if claims.get("exp", 0) + _LEEWAY < now or claims.get("nbf", 0) - _LEEWAY > now:
             raise BadToken("expired or not yet valid")
+        if known is not None and all(self._find(*where) is item for *where, item in known.items):
+            return known.user
         if not set(claims.get("aud") or ()) & set(self._tokens.audiences):
             raise BadToken("for another audience")
-        return self._user(claims)
+        items = self._bound(claims, now)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        user = user_of(claims)
+        if all(b'"deletionTimestamp"' not in item.tail for *_, item in items):
+            self._known[token] = _Known(claims, user, items)
+        return user
 
-    def _user(self, claims: Object) -> User:
-        ours = claims.get("kubernetes.io") or {}
-        namespace, account = ours.get("namespace", ""), ours.get("serviceaccount") or {}
-        self._check("serviceaccounts", namespace, account)
-        extra: dict[str, tuple[str, ...]] = {
-            "authentication.kubernetes.io/credential-id": (f"JTI={claims.get('jti', '')}",)
-        }
-        for kind in ("pod", "secret"):
-            if bound := ours.get(kind):
-                self._check(_KINDS[kind], namespace, bound)
-        if pod := ours.get("pod"):
-            extra["authentication.kubernetes.io/pod-name"] = (pod["name"],)
-            extra["authentication.kubernetes.io/pod-uid"] = (pod["uid"],)
-        if node := ours.get("node"):
-            extra["authentication.kubernetes.io/node-name"] = (node["name"],)
-            if node.get("uid"):
-                extra["authentication.kubernetes.io/node-uid"] = (node["uid"],)
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
-        name = f"system:serviceaccount:{namespace}:{account.get('name', '')}"
-        return User(name, groups, account.get("uid", ""), extra)
-
-    def _check(self, plural: str, namespace: str, bound: Any) -> None:
+    def _find(self, plural: str, namespace: str, name: str) -> Item | None:
         kind = self._registry.find("", plural)
-        item = self._storage.find(kind, namespace, bound.get("name", "")) if kind is not None else None
-        if item is None or item.obj()["metadata"]["uid"] != bound.get("uid"):
-            raise BadToken(f"{plural} {namespace}/{bound.get('name')} is gone")
+        return self._storage.find(kind, namespace, name) if kind is not None else None
+
+    def _bound(self, claims: Object, now: float) -> list[tuple[str, str, str, Item]]:
+        """What the token lives and dies with. Raises BadToken when some of it is gone."""
+        ours = claims.get("kubernetes.io") or {}
+        namespace = ours.get("namespace", "")
+        wanted = [("serviceaccounts", namespace, ours.get("serviceaccount") or {})]
+        wanted += [(plural, namespace, ours[kind]) for kind, plural in _BOUND.items() if ours.get(kind)]
+        if (node := ours.get("node")) and not ours.get("pod"):  # a pod's node is only told, not checked
+            wanted.append(("nodes", "", node))
+        return [self._check(plural, where, bound, now) for plural, where, bound in wanted]
+
+    def _check(self, plural: str, namespace: str, bound: Any, now: float) -> tuple[str, str, str, Item]:
+        name = bound.get("name", "")
+        item = self._find(plural, namespace, name)
+        metadata = item.obj()["metadata"] if item is not None else {}
+        if item is None or metadata["uid"] != bound.get("uid"):
+            raise BadToken(f"{plural} {namespace}/{name} is gone")
+        deleted = metadata.get("deletionTimestamp")
+        if deleted and parse_rfc3339(deleted) < now - _LEEWAY:
+            raise BadToken(f"{plural} {namespace}/{name} has been deleted")
+        return plural, namespace, name, item
+
+
+def user_of(claims: Object) -> User:
+    """The user that a token's claims describe."""
+    ours = claims.get("kubernetes.io") or {}
+    namespace, account = ours.get("namespace", ""), ours.get("serviceaccount") or {}
+    extra: dict[str, tuple[str, ...]] = {CREDENTIAL_ID: (f"JTI={claims.get('jti', '')}",)}
+    if node := ours.get("node"):
+        extra[f"{_EXTRA}/node-name"] = (node["name"],)
+        if node.get("uid"):
+            extra[f"{_EXTRA}/node-uid"] = (node["uid"],)
+    if pod := ours.get("pod"):
+        extra[f"{_EXTRA}/pod-name"] = (pod["name"],)
+        extra[f"{_EXTRA}/pod-uid"] = (pod["uid"],)
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+    name = f"system:serviceaccount:{namespace}:{account.get('name', '')}"
+    return User(name, groups, account.get("uid", ""), extra)
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request, empty without one. Raises BadToken when a WebSocket's is malformed.
+
+    Browsers cannot set headers on a WebSocket; they send the token as a subprotocol.
+    """
+    parts = (request.header("authorization") or "").strip().split(" ", 2)
+    if len(parts) > 1 and parts[0].lower() == "bearer" and parts[1]:
+        return parts[1]
+    if (request.header("upgrade") or "").lower() != "websocket":
+        return ""
+    offered = [part.strip() for text in request.header_all("sec-websocket-protocol") for part in text.split(",")]
+    found = [part.removeprefix(_SUBPROTOCOL) for part in offered if part.startswith(_SUBPROTOCOL)]
+    if not found:
+        return ""
+    if len(found) > 1 or len(found) == len(offered):
+        raise BadToken("one token, and one subprotocol besides")
+    try:
+        return _decode(found[0]).decode()
+    except ValueError as error:
+        raise BadToken(f"malformed: {error}") from None

@@ -1,0 +1,80 @@
+"""An API server as `steer up` makes it, without sockets: tokens, RBAC, admission, addresses and what it starts with."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from steersman.api.registry import Registry
+from steersman.api.resource import Object
+from steersman.apiserver.admission.chain import Chain
+from steersman.apiserver.app import ApiServer
+from steersman.apiserver.authn.serviceaccount import TokenAuthenticator, Tokens
+from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.bootstrap import bootstrap
+from steersman.apiserver.call import User
+from steersman.apiserver.ipalloc import Allocator
+from steersman.client.client import Client
+from steersman.client.transport import InProcess
+from steersman.cluster import certs
+from steersman.lib.clock import SystemClock
+from steersman.lib.http.messages import Request
+from steersman.store.memory import MemoryStore
+from steersman.testing.cluster import ADMIN
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+class Guarded:
+    """An API server with RBAC and tokens; `as_user` is a client of anybody."""
+
+    def __init__(self, folder: Path) -> None:
+        certs.ensure(folder, [], SystemClock().now())
+        self.clock = SystemClock()
+        self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, [ISSUER])
+        self.authorizer = Rbac()
+        self.admission = Chain()
+        self.server = ApiServer(
+            MemoryStore(),
+            Registry(),
+            self.clock,
+            admission=self.admission,
+            authenticators=[_named],
+            authorizer=self.authorizer,
+        )
+        self.server.services.extras["tokens"] = self.tokens
+
+    async def start(self) -> None:
+        """Serve, with everything in place."""
+        await self.server.start()
+        self.authorizer.attach(self.server.storage, self.server.registry)
+        authenticator = TokenAuthenticator(self.tokens, self.server.storage, self.server.registry, self.clock)
+        self.server.authenticators.append(authenticator)
+        self.admission.attach(self.server)
+        Allocator(self.server, IPv4Network("10.96.0.0/24"), (30000, 30009)).attach()
+        await bootstrap(
+            self.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
+        )
+
+    def client(self, user: str = "", token: str = "") -> Client:
+        """Acts as a user (`name`, or `name,group,group`), or with a token."""
+        headers = [("x-test-user", user)] if user else [("authorization", f"Bearer {token}")]
+        return Client(InProcess(self.server.handle, headers=headers), clock=self.clock, user_agent="tests")
+
+
+def _named(request: Request) -> User | None:
+    name = request.header("x-test-user")
+    if name == "admin":
+        return ADMIN
+    if not name:
+        return None
+    name, *groups = name.split(",")
+    return User(name, (*groups, "system:authenticated"))
+
+
+async def status(client: Client, method: str, path: str, body: Object | None = None) -> tuple[int, str]:
+    """The answer's code, and its message where it is a Status."""
+    response, answer = await client.raw(method, path, msgspec.json.encode(body) if body else b"")
+    return response.status, str(msgspec.json.decode(answer).get("message", ""))
