@@ -23,6 +23,7 @@ from steersman.lib.tasks import Tasks
 
 _SWEEP = 5.0  # seconds between looks at the deadlines
 _DATE_AGE = 1.0
+_HANDSHAKE = 10.0  # seconds for a peer to finish TLS
 
 Streams = Callable[[Request], bool]
 """Given a request's head: does its handler want the body as a stream?"""
@@ -44,6 +45,7 @@ class Server:
         self.limits = limits or Limits()
         self.streams = streams
         self.tasks = Tasks()
+        self.now = clock.monotonic
         self._clock = clock
         self._tls = tls
         self._listeners: list[asyncio.AbstractServer] = []
@@ -53,14 +55,8 @@ class Server:
         self._empty: asyncio.Event | None = None
         self._date, self._date_at = "", -_DATE_AGE
 
-    def now(self) -> float:
-        """Monotonic seconds, for deadlines."""
-        return self._clock.monotonic()
-
-    @property
-    def date_line(self) -> str:
-        """The Date header, made once a second."""
-        now = self._clock.monotonic()
+    def date_line(self, now: float) -> str:
+        """The Date header, made once a second; `now` is monotonic."""
         if now - self._date_at >= _DATE_AGE:
             self._date, self._date_at = f"date: {formatdate(self._clock.now(), usegmt=True)}\r\n", now
         return self._date
@@ -114,7 +110,7 @@ class Server:
             while self._connections:
                 await self._clock.sleep(_SWEEP)
                 now = self.now()
-                for connection in [c for c in self._connections if c.deadline < now and c.idle]:
+                for connection in [c for c in self._connections if c.overdue(now)]:
                     connection.give_up()
         finally:
             self._sweeping = False
@@ -156,8 +152,11 @@ async def _create_server(
         except ImportError:
             pass
         else:
-            return await aiofastnet.create_server(loop, factory, sock=listener, ssl=tls, backlog=1024)
-    return await loop.create_server(factory, sock=listener, ssl=tls, backlog=1024)
+            return await aiofastnet.create_server(
+                loop, factory, sock=listener, ssl=tls, backlog=1024, ssl_handshake_timeout=_HANDSHAKE
+            )
+        return await loop.create_server(factory, sock=listener, ssl=tls, backlog=1024, ssl_handshake_timeout=_HANDSHAKE)
+    return await loop.create_server(factory, sock=listener, backlog=1024)
 
 
 def server_tls(certificate: Path, key: Path, client_authorities: Sequence[Path] = ()) -> ssl.SSLContext:

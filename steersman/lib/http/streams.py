@@ -31,6 +31,11 @@ class Outgoing:
         self._closed = False
         self._callbacks: list[Callable[[], None]] = []
 
+    @property
+    def paused(self) -> bool:
+        """Whether the transport's buffer is full."""
+        return self._resumed is not None
+
     def pause(self) -> None:
         """The transport's buffer is full."""
         if self._resumed is None:
@@ -145,8 +150,8 @@ class Incoming:
         self._chunks.clear()
         self._size = 0
         if self._paused and not self._transport.is_closing():
+            self._paused = False  # first: resuming may feed at once
             self._transport.resume_reading()
-            self._paused = False
         return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

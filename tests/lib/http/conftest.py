@@ -58,6 +58,8 @@ def handler(request: Request) -> Answer | object:
             return Stream(200, [], broken_stream)
         case "/upgrade":
             return Upgrade([("connection", "Upgrade"), ("upgrade", "echo")], echo_duplex)
+        case "/headers":
+            return Response(200, [], repr(request.headers).encode())
         case "/empty":
             return Response(204)
         case "/fails":

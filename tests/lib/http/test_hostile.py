@@ -77,6 +77,37 @@ AMBIGUOUS = {
     "bad method": b"G\x00T /now HTTP/1.1\r\n" + HOST + b"\r\n",
     "bad name": b"GET /now HTTP/1.1\r\n" + HOST + b"X\x01: y\r\n\r\n",
     "nul in value": b"GET /now HTTP/1.1\r\n" + HOST + b"X: a\x00b\r\n\r\n",
+    "bare line feeds": b"GET /now HTTP/1.1\nHost: x\n\n",
+    "bare line feed in the head": b"GET /now HTTP/1.1\r\nHost: x\n\r\n",
+    "bare line feed at the end": b"GET /now HTTP/1.1\r\n" + HOST + b"X: y\n\r\n",
+    "bare carriage return": b"GET /now HTTP/1.1\r\n" + HOST + b"X: y\rContent-Length: 5\r\n\r\n",
+    "bare line feed in a chunk head": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+    "space in a chunk head": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
+    "line feed in a chunk extension": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "chunk size beyond every number": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "hex chunk with a prefix": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+    "coding with a vertical tab": b"POST /e HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "coding list": b"POST /e HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+    "two codings": b"POST /e HTTP/1.1\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "empty length": b"POST /e HTTP/1.1\r\n" + HOST + b"Content-Length: \r\n\r\nhello",
+    "two lengths in words": b"POST /e HTTP/1.1\r\n" + HOST + b"Content-Length: 5 5\r\n\r\nhello",
+    "negative length": b"POST /e HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\nhello",
+    "version with a space behind": b"GET /now HTTP/1.1 \r\n" + HOST + b"\r\n",
+    "header without a name": b"GET /now HTTP/1.1\r\n: x\r\n" + HOST + b"\r\n",
+    "nul in the target": b"GET /now\x00 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "http/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no colon": b"GET /now HTTP/1.1\r\n" + HOST + b"nonsense\r\n\r\n",
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40,
 }
@@ -113,6 +144,80 @@ async def test_sound_requests_are_sound_to_both(port: int, data: bytes) -> None:
 async def test_we_accept_nothing_that_h11_refuses(port: int, data: bytes) -> None:
     if not h11_accepts(data):
         assert 200 not in statuses(await talk(port, data))
+
+
+@pytest.mark.parametrize("byte", [*range(9), *range(10, 32), 127])
+async def test_no_control_character_passes_in_a_header(port: int, byte: int) -> None:
+    odd = bytes([byte])
+    for field in (b"X: a" + odd + b"b", b"X" + odd + b": b", odd + b"X: b"):
+        answer = await talk(port, b"GET /now HTTP/1.1\r\n" + field + b"\r\n" + HOST + b"\r\n")
+        assert 200 not in statuses(answer), field
+
+
+async def test_a_trailer_is_no_header(port: int) -> None:
+    data = b"POST /headers HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    answer = await talk(port, data + b"5\r\nhello\r\n0\r\nAuthorization: Bearer stolen\r\nHost: evil\r\n\r\n")
+    assert statuses(answer) == [200]
+    assert b"authorization" not in answer
+    assert b"evil" not in answer
+
+
+async def test_trailers_have_the_limit_of_headers(port: int) -> None:
+    data = b"POST /headers HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    assert statuses(await talk(port, data + b"X: " + b"y" * 20_000 + b"\r\n\r\n")) == [431]
+
+
+async def test_garbage_behind_a_request_does_not_cost_its_answer(port: int) -> None:
+    slow = b"POST /later HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nslow"
+    answer = await talk(port, slow + b"garbage\r\n\r\n" + b"GET /now?smuggled HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert statuses(answer) == [200, 400]
+    assert b"slow" in answer
+    assert b"smuggled" not in answer
+
+
+async def test_a_peer_that_sends_no_more_still_gets_its_answers(port: int) -> None:
+    slow = b"POST /later HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nslow"
+    assert statuses(await talk(port, slow * 3)) == [200, 200, 200]
+
+
+async def test_bytes_behind_an_upgrade_reach_the_duplex(port: int) -> None:
+    ask = b"POST /upgrade HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    answer = await talk(port, ask + b"first words")
+    assert answer.endswith(b"FIRST WORDS")
+
+
+async def test_requests_behind_a_refused_upgrade_are_answered(port: int) -> None:
+    ask = b"GET /now?1 HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    more = b"GET /now?2 HTTP/1.1\r\n" + HOST + b"\r\nGET /now?3 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    answer = await talk(port, ask + more)
+    assert statuses(answer) == [200, 200, 200]
+    assert answer.endswith(b"GET 3")
+
+
+async def test_an_upgrade_waits_for_what_came_before(port: int) -> None:
+    slow = b"POST /later HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nslow"
+    ask = b"POST /upgrade HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    answer = await talk(port, slow + ask + b"words")
+    assert statuses(answer) == [200, 101]
+    assert answer.endswith(b"WORDS")
+
+
+async def test_answers_do_not_pile_up_in_memory(server: Server, port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    ask = b"GET /big HTTP/1.1\r\n" + HOST + b"\r\n"
+    writer.write(ask * 60)
+    await writer.drain()
+    other = await talk(port, b"GET /now HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+    assert statuses(other) == [200]  # the first connection has been read by now
+    (held,) = [each._transport for each in server._connections]
+    assert held.get_write_buffer_size() < 3 * 1_048_576
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        for _ in range(60):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(1_048_576)
+    writer.close()
 
 
 async def test_pipelined_requests_are_answered_in_order(port: int) -> None:
@@ -185,6 +290,46 @@ async def test_a_slow_sender_is_cut_off(begun: bytes) -> None:
             answer = await reader.read()
         assert statuses(answer) == ([408] if begun else [])
         writer.close()
+
+
+async def test_a_peer_that_does_not_read_its_answer_is_cut_off() -> None:
+    big = Response(200, [], b"x" * 20_000_000)
+    asked = asyncio.Event()
+
+    def answer(_: object) -> Response:
+        asked.set()
+        return big
+
+    async with Server(answer, _FastClock(), limits=Limits(idle_seconds=0.05)) as server:
+        port = await server.listen("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        async with asyncio.timeout(5):
+            await asked.wait()
+            while server._connections:
+                await _FastClock().sleep(0)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(20_000_000)
+        writer.close()
+
+
+async def test_a_request_that_is_arriving_when_the_server_drains_is_answered() -> None:
+    server = Server(handler, SystemClock())  # type: ignore[arg-type]
+    port = await server.listen("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /now HTTP/1.1\r\n" + HOST + b"\r\nPOST /e HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nha")
+    await reader.readuntil(b"GET ")
+    closing = asyncio.ensure_future(server.close())
+    await asyncio.wait([closing], timeout=0.05)
+    writer.write(b"lf")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+        await closing
+    assert answer.endswith(b"half")
+    assert b"connection: close" in answer
+    writer.close()
 
 
 async def test_a_slow_reader_is_dropped_and_the_writer_told() -> None:

@@ -1,0 +1,217 @@
+"""CPU time per GET and per delivered watch event of the HTTP server, against a server that does not even parse.
+
+python -m bench.http [seconds]
+
+The floor is a protocol that answers every read with the same bytes, on the same loop and the same TLS. Each server is
+a process of its own; what it used is its own process time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+import aiofastnet
+import uvloop
+
+from steersman.cluster import certs
+from steersman.lib.clock import SystemClock
+from steersman.lib.http.client import client_tls
+from steersman.lib.http.messages import Request, Response, Stream, Writer
+from steersman.lib.http.server import Server, server_tls
+from steersman.lib.http.streams import ChunkWriter, frame
+
+BODY = b"x" * 3_400
+CONNECTIONS = 64
+WATCHERS = 500
+HEADERS = [("content-type", "application/json"), ("cache-control", "no-cache, private"), ("audit-id", "0" * 36)]
+ASK = (
+    b"GET /api/v1/namespaces/default/pods/web-1 HTTP/1.1\r\nHost: 127.0.0.1:6443\r\n"
+    b"User-Agent: kubectl/v1.36.3 (linux/amd64) kubernetes/0000000\r\nAccept: application/json\r\n"
+    b"Accept-Encoding: gzip\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n"
+)
+
+
+class Floor(asyncio.Protocol):
+    """Answers whatever comes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(self._answer)
+
+
+class Asker(asyncio.Protocol):
+    """Asks again as soon as it has the answer, whose size it learns from the first one."""
+
+    def __init__(self, done: Callable[[], None], *, once: bool = False) -> None:
+        self._done = done
+        self._got = 0
+        self._size = 0
+        self._once = once
+        self.received = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport.write(ASK)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        if self._once:
+            return
+        self._got += len(data)
+        if not self._size:
+            top = bytes(data).find(b"\r\n\r\n")
+            self._size = top + 4 + len(BODY)
+        if self._got >= self._size:
+            self._got = 0
+            self._done()
+            self.transport.write(ASK)
+
+
+class Watchers:
+    """Streams that get what is sent to all."""
+
+    def __init__(self) -> None:
+        self._writers: set[Writer] = set()
+
+    async def run(self, writer: Writer) -> None:
+        gone = asyncio.Event()
+        writer.on_close(gone.set)
+        self._writers.add(writer)
+        await gone.wait()
+        self._writers.discard(writer)
+
+    def send(self, framed: bytes) -> int:
+        for writer in list(self._writers):
+            assert isinstance(writer, ChunkWriter)
+            writer.write_framed(framed)
+        return len(self._writers)
+
+
+def contexts(folder: Path, tls: bool) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """Server's and client's TLS."""
+    if not tls:
+        return None, None
+    ours = server_tls(folder / "apiserver.crt", folder / "apiserver.key", [folder / "ca.crt"])
+    return ours, client_tls(authority=folder / "ca.crt")
+
+
+def serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
+    """The process under measurement: tells its port, then its process time whenever asked."""
+    uvloop.run(_serve(kind, folder, tls, pipe))
+
+
+async def _serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
+    context, loop = contexts(folder, tls)[0], asyncio.get_running_loop()
+    watchers = Watchers()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+    response, stream = Response(200, HEADERS, BODY), Stream(200, HEADERS, watchers.run)
+
+    def handler(request: Request) -> Response | Stream:
+        return stream if kind == "watch" else response
+
+    async def later(request: Request) -> Response:
+        return response
+
+    if kind == "floor":
+        floor = await aiofastnet.create_server(loop, lambda: Floor(answer), "127.0.0.1", 0, ssl=context)
+        pipe.send(floor.sockets[0].getsockname()[1])
+    else:
+        server = Server(later if kind == "task" else handler, SystemClock(), tls=context)
+        pipe.send(await server.listen("127.0.0.1", 0))
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))
+    framed = frame(BODY)
+    while (command := await asked.get()) != "end":
+        sent = watchers.send(framed) if command == "send" else 0
+        pipe.send((time.process_time(), sent))
+
+
+async def gets(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: float) -> tuple[float, float]:
+    """Microseconds of the server's CPU per GET, and GETs per second."""
+    loop, count = asyncio.get_running_loop(), 0
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+
+    for _ in range(CONNECTIONS):
+        await aiofastnet.create_connection(loop, lambda: Asker(done), "127.0.0.1", port, ssl=context)
+    await asyncio.sleep(0.3)
+    before, began, first = _usage(pipe), time.monotonic(), count
+    await asyncio.sleep(seconds)
+    used, took, answered = _usage(pipe) - before, time.monotonic() - began, count - first
+    return used / answered * 1e6, answered / took
+
+
+def _usage(pipe: Pipe) -> float:
+    pipe.send("usage")
+    found: float = pipe.recv()[0]
+    return found
+
+
+async def fanout(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: float) -> tuple[float, float]:
+    """Microseconds of the server's CPU per event delivered to one watcher, and deliveries per second."""
+    loop = asyncio.get_running_loop()
+    made = [
+        await aiofastnet.create_connection(loop, lambda: Asker(lambda: None, once=True), "127.0.0.1", port, ssl=context)
+        for _ in range(WATCHERS)
+    ]
+    askers = [protocol for _, protocol in made]
+    await asyncio.sleep(0.3)
+    before, began, sent = _usage(pipe), time.monotonic(), 0
+    start = sum(asker.received for asker in askers)
+    while time.monotonic() - began < seconds:
+        pipe.send("send")
+        sent += pipe.recv()[1]
+        wanted = start + sent * len(frame(BODY))
+        while sum(asker.received for asker in askers) < wanted:  # noqa: ASYNC110 - the load generator's own pace
+            await asyncio.sleep(0.001)
+    return (_usage(pipe) - before) / sent * 1e6, sent / (time.monotonic() - began)
+
+
+def measure(kind: str, folder: Path, tls: bool, seconds: float) -> tuple[float, float]:
+    """One server, one client process."""
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(kind, folder, tls, there))
+    server.start()
+    port, context = here.recv(), contexts(folder, tls)[1]
+    try:
+        return uvloop.run((fanout if kind == "watch" else gets)(port, context, here, seconds))
+    finally:
+        here.send("end")
+        server.join()
+
+
+def main() -> None:
+    """Print a table."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certs.ensure(folder, certs.identities([], ["127.0.0.1"], "cluster.local"), time.time())
+        for tls in (False, True):
+            where = "TLS  " if tls else "plain"
+            floor, _ = measure("floor", folder, tls, seconds)
+            print(f"{where} floor: same bytes, no parsing    {floor:6.1f} us")
+            for kind, text in (("get", "GET, answered at once"), ("task", "GET, answered by a task")):
+                cost, rate = measure(kind, folder, tls, seconds)
+                print(f"{where} {text:32} {cost:6.1f} us  {cost / floor:5.2f} x floor  {rate:8.0f}/s")
+            cost, rate = measure("watch", folder, tls, seconds)
+            text = f"event to each of {WATCHERS} watchers"
+            print(f"{where} {text:32} {cost:6.1f} us  {cost / floor:5.2f} x floor  {rate:8.0f}/s")
+
+
+if __name__ == "__main__":
+    main()
