@@ -66,14 +66,18 @@ def default(service: Object) -> None:
 
 
 def prepare_create(service: Object) -> None:
-    """No status yet."""
+    """No status yet; the one address that was asked for is the list of them."""
+    spec = service["spec"]
+    if spec.get("clusterIP") and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [spec["clusterIP"]]
     service["status"] = {"loadBalancer": {}}
     service["metadata"].pop("generation", None)
 
 
 def prepare_update(new: Object, old: Object) -> None:
-    """Status stays; what the old type needed and the new does not is released."""
+    """Status and what was allocated stay; what the old type needed and the new does not is released."""
     new["status"] = old.get("status") or {"loadBalancer": {}}
+    serviceupdate.keep_allocated(new, old)
     serviceupdate.drop_unneeded(new, old)
 
 

@@ -1,12 +1,13 @@
 """What of a Service may change, and what a change of type releases.
 
-Owns `drop_unneeded`, `validate_update`, `validate_status`, and the questions about a spec that they share with
-`service.py`. Source: dropTypeDependentFields, ValidateServiceUpdate, ValidateLoadBalancerStatus.
+Owns `keep_allocated`, `drop_unneeded`, `validate_update`, `validate_status`, and the questions about a spec that they
+share with `service.py`. Source: patchAllocatedValues, normalizeClusterIPs, dropTypeDependentFields,
+ValidateServiceUpdate, ValidateLoadBalancerStatus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steersman.api import names
@@ -40,6 +41,40 @@ def needs_health_check(spec: Spec) -> bool:
 def needs_node_port(spec: Spec) -> bool:
     """Whether its ports have a port on every node."""
     return spec.get("type") in ("NodePort", "LoadBalancer")
+
+
+def keep_allocated(new: Object, old: Object) -> None:
+    """What was allocated for the author and the author leaves out: addresses, families, node ports."""
+    fresh, before = new["spec"], old["spec"]
+    if "ExternalName" not in (fresh.get("type"), before.get("type")):
+        _keep_addresses(fresh, before)
+    if needs_node_port(before) and needs_node_port(fresh):
+        _keep_node_ports(fresh.get("ports") or (), before.get("ports") or ())
+    if needs_health_check(before) and needs_health_check(fresh) and before.get("healthCheckNodePort"):
+        fresh["healthCheckNodePort"] = fresh.get("healthCheckNodePort") or before["healthCheckNodePort"]
+
+
+def _keep_addresses(fresh: Object, before: Object) -> None:
+    kept, listed = before.get("clusterIP"), before.get("clusterIPs")
+    if kept:
+        fresh["clusterIP"] = fresh.get("clusterIP") or kept
+    if listed and not fresh.get("clusterIPs"):
+        fresh["clusterIPs"] = list(listed)
+    if fresh.get("clusterIP") != kept and fresh.get("clusterIPs") == listed:
+        fresh["clusterIPs"] = [fresh["clusterIP"]]
+    for field in ("ipFamilyPolicy", "ipFamilies"):
+        if not fresh.get(field) and before.get(field):
+            fresh[field] = before[field]
+
+
+def _keep_node_ports(fresh: Sequence[Object], before: Sequence[Object]) -> None:
+    """By the name of the port, unless the number is another port's by now."""
+    known = {port.get("name") or "": port["nodePort"] for port in before if port.get("nodePort")}
+    taken = {port["nodePort"] for port in fresh if port.get("nodePort")}
+    for port in fresh:
+        number = known.get(port.get("name") or "")
+        if not port.get("nodePort") and number and number not in taken:
+            port["nodePort"] = number
 
 
 def drop_unneeded(new: Object, old: Object) -> None:
