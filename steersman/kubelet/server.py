@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from urllib.parse import parse_qs, unquote
@@ -16,7 +17,7 @@ from urllib.parse import parse_qs, unquote
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.engine.interface import ContainerState, Runtime, RuntimeFailure, SandboxState, Session
-from steersman.kubelet import authorize
+from steersman.kubelet import authorize, labels, usage
 from steersman.kubelet.access import PodAccess
 from steersman.kubelet.streaming import command, criline, logs, portforward
 from steersman.kubelet.streaming.command import Wanted
@@ -35,6 +36,7 @@ from steersman.wire.channels import ChannelCodec
 Query = Mapping[str, Sequence[str]]
 Route = Callable[["KubeletServer", Request, Sequence[str], Query], "Answer | Awaitable[Answer]"]
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,100}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -47,7 +49,7 @@ class KubeletServer:
         runtime: Runtime,
         clock: Clock,
         *,
-        allow: authorize.Allow = authorize.masters_only,
+        allow: authorize.Allow = authorize.api_server_only,
         metrics: Registry | None = None,
     ) -> None:
         self._pods = pods
@@ -55,6 +57,7 @@ class KubeletServer:
         self._clock = clock
         self._allow = allow
         self._metrics = metrics or Registry()
+        usage.register(self._metrics, runtime, pods.node_name)
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer one request (`messages.Handler`)."""
@@ -121,8 +124,16 @@ class KubeletServer:
             return refusal(404, "404 page not found")
         return _json(await self._pods.stats_summary())
 
-    def _metrics_text(self, request: Request, names: Sequence[str], query: Query) -> Answer:
-        return Response(200, [("content-type", _METRICS_TYPE)], self._metrics.text().encode())
+    async def _metrics_text(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        if not names:
+            text = self._metrics.text()
+        elif names == ["resource"]:
+            started = {(c.config.labels.get(labels.POD_UID, ""), c.config.name): c.started_at
+                       for c in self._runtime.containers() if c.state == ContainerState.RUNNING}  # fmt: skip
+            text = usage.resource_metrics(await self._pods.stats_summary(), started)
+        else:
+            return refusal(404, "404 page not found")
+        return Response(200, [("content-type", _METRICS_TYPE)], text.encode())
 
     # Logs ----------------------------------------------------------------------------------------------------------
 
@@ -158,9 +169,8 @@ class KubeletServer:
     def _log_options(self, query: Query) -> LogOptions | Response:
         numbers: dict[str, int | None] = {}
         for name, least in (("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)):
-            text = query.get(name, [""])[0]
             try:
-                numbers[name] = number = int(text) if text else None
+                numbers[name] = number = _int64(query[name][0]) if name in query else None
             except ValueError:
                 return refusal(400, '{"message": "Unable to decode query."}')
             if number is not None and number < least:
@@ -304,6 +314,13 @@ def _json(value: Object) -> Response:
     return Response(200, [("content-type", "application/json")], json.dumps(value, separators=(",", ":")).encode())
 
 
+def _int64(text: str) -> int:
+    """A whole number as Go reads it. Raises ValueError for anything else, also beyond 64 bits."""
+    if not _INTEGER.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"not a number of 64 bits: {text!r}")
+    return int(text)
+
+
 def _flag(query: Query, name: str) -> bool:
     """A boolean of the API: present and neither `false` nor `0`."""
     return name in query and query[name][0].lower() not in ("false", "0")
@@ -320,7 +337,7 @@ _ROUTES: dict[str, tuple[Route, Sequence[int], Sequence[str]]] = {
     "pods": (KubeletServer._pod_list, (0,), _READ),
     "runningpods": (KubeletServer._running, (0,), _READ),
     "stats": (KubeletServer._stats, (0, 1), _READ),
-    "metrics": (KubeletServer._metrics_text, (0,), _READ),
+    "metrics": (KubeletServer._metrics_text, (0, 1), _READ),
     "configz": (KubeletServer._configz, (0,), _READ),
     "containerLogs": (KubeletServer._logs, (3,), _READ),
     "exec": (KubeletServer._exec, (3, 4), _STREAM),

@@ -125,8 +125,8 @@ async def test_exec_of_what_is_not_there(kubectl: Terminal) -> None:
 async def test_a_terminal_has_a_size(kubectl: Terminal) -> None:
     leader, follower = pty.openpty()
     _set_size(leader, width=132, height=43)
+    process = await kubectl.start("exec", "-it", "web", "--", "cat", tty=follower)
     try:
-        process = await kubectl.start("exec", "-it", "web", "--", "cat", tty=follower)
         async with asyncio.timeout(_LIMIT):
             await _until(leader, b"typed", first=b"typed\n")
             session = kubectl.world.runtime.sessions[0]
@@ -138,9 +138,10 @@ async def test_a_terminal_has_a_size(kubectl: Terminal) -> None:
             while (81, 25) not in session.sizes:
                 await session.resized.wait()
                 session.resized.clear()
-            process.kill()
-            await process.wait()
     finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
         os.close(leader)
         os.close(follower)
 
@@ -216,7 +217,7 @@ async def test_port_forward(kubectl: Terminal) -> None:
                 ports[words[-1]] = int(words[2].rpartition(":")[2])
             results = await asyncio.gather(*(_through(ports[str(remote)], 300_000) for _ in range(20)))
             assert all(results)
-            reader, writer = await asyncio.open_connection("127.0.0.1", ports[str(_REFUSED)])
+            _, writer = await asyncio.open_connection("127.0.0.1", ports[str(_REFUSED)])
             writer.write(b"anybody?")
             assert b"failed to connect to localhost:1: Connection refused" in await process.stderr.readline()
             writer.close()

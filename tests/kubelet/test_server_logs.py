@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from steersman.kubelet.streaming import logs
 from steersman.kubelet.streaming.criline import LogLines, LogOptions, nanoseconds
+from steersman.lib.virtualtime import VirtualLoop
 from tests.kubelet.serving import World, serving
 
 PATH = "/containerLogs/default/web/main"
@@ -46,6 +47,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         ("?sinceTime=2025-11-21T10:00:02.25Z", b"three\n\nfour\r\n"),
         ("?sinceTime=2025-11-21T10:00:04Z", b"four\r\n"),
         ("?sinceSeconds=1", b""),
+        ("?sinceSeconds=%2B1", b""),
+        (f"?sinceSeconds={2**63 - 1}&tailLines={2**63 - 1}", b"one\ntwo\nthree\n\nfour\r\n"),
         ("?timestamps=true&tailLines=4", b"2025-11-21T11:00:02.250000000+01:00 three\n"
          b"2025-11-21T10:00:03.000000000Z \n2025-11-21T10:00:04.000000000Z four\r\n"),
         ("?timestamps=true&limitBytes=40", b"2025-11-21T10:00:00.000000001Z one\n2025-"),
@@ -60,6 +63,12 @@ async def test_what_a_reader_gets(world: World, query: str, wanted: bytes) -> No
     ("query", "status"),
     [
         ("?tailLines=x", 400),
+        ("?tailLines=", 400),
+        ("?tailLines=1_0", 400),
+        ("?tailLines=9223372036854775808", 400),
+        ("?limitBytes=%D9%A1", 400),  # a digit, but not one of Go's
+        ("?sinceSeconds=+1", 400),  # a space, once decoded
+        (f"?sinceSeconds={'9' * 400}", 400),
         ("?sinceTime=yesterday", 400),
         ("?sinceTime=2026-13-01T00:00:00Z", 400),
         ("?tailLines=-1", 422),
@@ -108,6 +117,26 @@ async def test_following_through_rotation_to_the_end(world: World) -> None:
     await world.runtime.stop_container(world.pods.container.id, 0)
     with pytest.raises(StopAsyncIteration):
         await anext(reader)
+
+
+def test_following_where_nothing_can_be_watched(tmp_path: Path) -> None:
+    folder = tmp_path / "pod"
+    folder.mkdir()
+    (folder / "1.log").write_bytes(LINES[0])
+    looks = iter([True, True, True, False])
+
+    async def follow_moved() -> None:
+        file = logs.open_log(str(folder / "1.log"))
+        folder.rename(tmp_path / "elsewhere")
+        reader = logs.read(file, str(folder / "1.log"), LogOptions(follow=True), lambda: next(looks))
+        assert await anext(reader) == b"one\n"
+        with (tmp_path / "elsewhere" / "1.log").open("ab") as more:
+            more.write(LINES[1])
+        assert [piece async for piece in reader] == [b"two\n"]
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(follow_moved())
+    assert next(looks, None) is None
 
 
 async def test_following_an_ended_container_ends(world: World) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from steersman.kubelet.authorize import Attributes, Caller, attributes, masters_only
+from steersman.kubelet.authorize import Attributes, Caller, api_server_only, attributes
+from steersman.kubelet.usage import resource_metrics
 from steersman.lib.http.messages import Request
 from tests.kubelet.serving import World, serving
 
@@ -41,11 +42,45 @@ async def test_a_certificate_of_somebody_else_does_not_connect(world: World, tmp
     [
         ("/healthz", b"ok"),
         ("/stats/summary", b'{"node":{"nodeName":"node-a"},"pods":[]}'),
-        ("/metrics", b""),
     ],
 )
 async def test_plain_answers(world: World, path: str, body: bytes) -> None:
     assert await world.get(path) == (200, body)
+
+
+async def test_metrics_count_what_runs(world: World) -> None:
+    status, text = await world.get("/metrics")
+    lines = text.decode().splitlines()
+    assert status == 200
+    assert 'kubelet_node_name{node="node-a"} 1' in lines
+    assert "kubelet_running_pods 1" in lines
+    assert 'kubelet_running_containers{container_state="running"} 1' in lines
+    await world.runtime.stop_container(world.pods.container.id, 0)
+    lines = (await world.get("/metrics"))[1].decode().splitlines()
+    assert 'kubelet_running_containers{container_state="running"} 0' in lines
+    assert 'kubelet_running_containers{container_state="exited"} 1' in lines
+
+
+async def test_resource_metrics_are_served(world: World) -> None:
+    status, text = await world.get("/metrics/resource")
+    assert (status, b"resource_scrape_error 0" in text.splitlines()) == (200, True)
+
+
+def test_resource_metrics_are_the_summarys() -> None:
+    usage = {"cpu": {"usageCoreNanoSeconds": 2_500_000_000}, "memory": {"workingSetBytes": 4096}}
+    containers = [{"name": "main", **usage}, {"name": "new"}]
+    pod = {"podRef": {"name": "web", "namespace": "default", "uid": "u1"}, "containers": containers, **usage}
+    text = resource_metrics({"node": {"nodeName": "node-a", **usage}, "pods": [pod]}, {("u1", "main"): 1767225600.5})
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        'container_cpu_usage_seconds_total{container="main",pod="web",namespace="default"} 2.5',
+        'container_memory_working_set_bytes{container="main",pod="web",namespace="default"} 4096',
+        'container_start_time_seconds{container="main",pod="web",namespace="default"} 1767225600.5',
+        "node_cpu_usage_seconds_total 2.5",
+        "node_memory_working_set_bytes 4096",
+        'pod_cpu_usage_seconds_total{pod="web",namespace="default"} 2.5',
+        'pod_memory_working_set_bytes{pod="web",namespace="default"} 4096',
+        "resource_scrape_error 0",
+    ]
 
 
 async def test_pods_and_running_pods(world: World) -> None:
@@ -57,7 +92,7 @@ async def test_pods_and_running_pods(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/exec", "/exec/a/b", "/containerLogs/a/b", "/portForward/a", "/stats/x", "/../pods"]
+    "path", ["/", "/exec", "/exec/a/b", "/containerLogs/a/b", "/portForward/a", "/stats/x", "/metrics/x", "/../pods"]
 )
 async def test_what_is_not_there(world: World, path: str) -> None:
     assert (await world.get(path))[0] == 404
@@ -88,5 +123,9 @@ def test_attributes_are_the_originals(method: str, path: str, verb: str, subreso
 
 
 def test_the_rule_without_rbac() -> None:
-    assert masters_only(Attributes(Caller("anyone", ["system:masters"]), "get", ["proxy"]))
-    assert not masters_only(Attributes(Caller("system:masters", ["system:nodes"]), "get", ["proxy"]))
+    assert api_server_only(Attributes(Caller("anyone", ["system:masters"]), "get", ["proxy"]))
+    assert api_server_only(
+        Attributes(Caller("kube-apiserver-kubelet-client", ["kubeadm:cluster-admins"]), "get", ["proxy"])
+    )
+    assert not api_server_only(Attributes(Caller("someone", ["kube-apiserver-kubelet-client"]), "get", ["proxy"]))
+    assert not api_server_only(Attributes(Caller("system:masters", ["system:nodes"]), "get", ["proxy"]))
