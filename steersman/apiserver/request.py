@@ -13,7 +13,6 @@ from steersman.api.errors import bad_request
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
-_TRUE = ("true", "True", "TRUE", "1", "t", "T")
 
 
 @dataclass(slots=True)
@@ -56,11 +55,8 @@ class Query:
         return any(key == name for key, _ in self._pairs)
 
     def flag(self, name: str) -> bool:
-        """A boolean; present without a value is true, as in the original's conversion."""
-        if not self.has(name):
-            return False
-        value = self.get(name)
-        return value == "" or value in _TRUE
+        """A boolean: anything but `0` and `false` is true, even no value, as in the original's conversion."""
+        return self.has(name) and self.get(name).lower() not in ("0", "false")
 
     def number(self, name: str) -> int | None:
         """A whole number, None when absent. Raises ApiError 400."""

@@ -18,6 +18,13 @@ from steersman.apiserver.verbs.write import modified
 from steersman.lib.clock import parse_rfc3339, rfc3339
 from steersman.lib.http.messages import Response
 
+_ORPHANING = {("", "ReplicationController"), ("batch", "Job")}  # without a policy their v1 leaves dependents alone
+_NO_DEPENDENTS = ("", "events")  # nothing is owned by an Event: no finalizer is ever set
+_JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
+
 
 def _options(call: Call) -> Object:
     """DeleteOptions from body and query. Raises ApiError."""
@@ -39,7 +46,16 @@ def _options(call: Call) -> Object:
         raise errors.invalid("meta.k8s.io", "DeleteOptions", "", problems)
     call.options = given
     call.dry_run = bool(given.get("dryRun"))
+    if (call.kind.group, call.kind.kind) == ("batch", "Job") and _policy(given) is None:
+        call.warnings.append(_JOB_WARNING)
     return given
+
+
+def _policy(options: Object) -> str | None:
+    """What is to happen to dependents, None when the client does not say."""
+    if options.get("orphanDependents") is not None:
+        return "Orphan" if options["orphanDependents"] else "Background"
+    return options.get("propagationPolicy")
 
 
 def _read_options(call: Call, wanted: GroupVersionKind, media: str) -> Object:
@@ -73,7 +89,8 @@ async def delete(call: Call) -> Response:
             "details": {key: value for key, value in details.items() if value},
         }
         return call.document(200, status)
-    return answer(call, 200, result)
+    accepted = not gone and options.get("orphanDependents") is False
+    return answer(call, 202 if accepted else 200, result)
 
 
 async def delete_collection(call: Call) -> Response:
@@ -100,7 +117,7 @@ async def delete_item(call: Call, item: Item, options: Object) -> tuple[Item | O
         _check_preconditions(call, item, obj, options)
         await call.services.admission.validate(call, None, obj)
         grace = _grace(call, obj, options)
-        _set_finalizers(obj, options)
+        _set_finalizers(call, obj, options)
         keeps = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
         if grace == 0 and not keeps:
             if call.dry_run:
@@ -152,15 +169,18 @@ def _grace(call: Call, obj: Object, options: Object) -> int:
     return int(grace)
 
 
-def _set_finalizers(obj: Object, options: Object) -> None:
-    """`orphan` and `foregroundDeletion` as the propagation policy asks; without one, as they are."""
-    policy = options.get("propagationPolicy")
-    if policy is None and options.get("orphanDependents") is not None:
-        policy = "Orphan" if options["orphanDependents"] else "Background"
-    if policy is None:
+def _set_finalizers(call: Call, obj: Object, options: Object) -> None:
+    """`orphan` and `foregroundDeletion`: as the client asks, else as they are, else as the kind does by default."""
+    if call.kind.storage_location == _NO_DEPENDENTS:
         return
-    metadata = obj["metadata"]
-    kept = [name for name in metadata.get("finalizers") or () if name not in (meta.ORPHAN, meta.FOREGROUND)]
+    metadata, policy = obj["metadata"], _policy(options)
+    old = metadata.get("finalizers") or []
+    if policy is None:
+        marked = meta.ORPHAN in old or meta.FOREGROUND in old
+        if marked or (call.kind.group, call.kind.kind) not in _ORPHANING:
+            return
+        policy = "Orphan"
+    kept = [name for name in old if name not in (meta.ORPHAN, meta.FOREGROUND)]
     added = {"Orphan": [meta.ORPHAN], "Foreground": [meta.FOREGROUND]}.get(policy, [])
     finalizers = kept + added
     if finalizers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -23,8 +23,7 @@ from steersman.apiserver.call import Call
 from steersman.lib.http.messages import Response
 from steersman.store.interface import Compacted
 
-Match = Callable[[Item], bool]
-
+_PAGE = 500  # objects read from history at a time while looking for those that are selected
 _EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
     "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
@@ -68,7 +67,7 @@ def selection(call: Call) -> Selection:
         where = fields.select(call.query.get("fieldSelector"), call.kind)
     except ValueError as error:
         raise errors.bad_request(str(error)) from None
-    return Selection(chosen, where, call.info.namespace)
+    return Selection(chosen, where, call.info.namespace, call.info.name)  # a name: the watch of one object
 
 
 def get(call: Call) -> Response:
@@ -214,17 +213,25 @@ async def _resume(call: Call, chosen: Selection, limit: int, token: str, prefix:
 
 async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revision: int, after: str) -> Response:
     """The state at a revision. Raises ApiError 410 when it is no longer kept."""
-    try:
-        page = await call.storage.store.list(prefix, after=after, revision=revision)
-    except Compacted:
-        if after:
-            raise ExpiredToken(_EXPIRED, _token(-1, after.removeprefix(prefix))) from None
-        raise errors.gone("The resourceVersion for the provided list is too old.") from None
     kind = call.storage.cache(call.kind).kind
-    pairs = ((entry.key, kind.item(entry.key, entry.value, entry.revision)) for entry in page.entries)
-    found, last, more = _take(pairs, chosen, limit)
-    remaining = sum(entry.key > last for entry in page.entries) if more and chosen.everything else None
-    return _answer(call, found, revision, last if more else "", remaining, prefix)
+    found: list[Item] = []
+    last, more, plain, remaining = after, True, chosen.everything, 0
+    while more and not (limit and len(found) == limit):
+        want = limit - len(found)
+        size = 0 if not limit else want if plain else max(want, _PAGE)
+        try:
+            page = await call.storage.store.list(prefix, after=last, limit=size, revision=revision)
+        except Compacted:
+            if after:
+                raise ExpiredToken(_EXPIRED, _token(-1, after.removeprefix(prefix))) from None
+            raise errors.gone("The resourceVersion for the provided list is too old.") from None
+        pairs = ((entry.key, kind.item(entry.key, entry.value, entry.revision)) for entry in page.entries)
+        taken, key, more = _take(pairs, chosen, want if limit else 0)
+        found += taken
+        last = key if more or not page.entries else page.entries[-1].key
+        remaining = page.remaining
+        more = more or remaining > 0
+    return _answer(call, found, revision, last if more else "", remaining if plain else None, prefix)
 
 
 class ExpiredToken(ApiError):

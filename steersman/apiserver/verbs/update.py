@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from steersman.api import errors
+from steersman.api.errors import ApiError, FieldError
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.create import answer
@@ -15,6 +17,29 @@ from steersman.apiserver.verbs.write import (
 )
 from steersman.lib.http.messages import Response
 
+_VERSIONED = {
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+    ("certificates.k8s.io", "clustertrustbundles"),
+    ("certificates.k8s.io", "podcertificaterequests"),
+    ("coordination.k8s.io", "leasecandidates"),
+    ("coordination.k8s.io", "leases"),
+    ("internal.apiserver.k8s.io", "storageversions"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csistoragecapacities"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storagemigration.k8s.io", "storageversionmigrations"),
+}  # whose strategies do not AllowUnconditionalUpdate; nor do custom resources
+
 
 async def update(call: Call) -> Response:
     """200 with the object as stored; 201 where a missing one is created."""
@@ -27,9 +52,18 @@ async def update(call: Call) -> Response:
         return answer(call, 201, await create_object(call, obj))
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     versioned = str(obj["metadata"].get("resourceVersion") or "") not in ("", "0")
+    if not versioned and (call.kind.custom or (call.kind.group, call.kind.plural) in _VERSIONED):
+        raise _unversioned(call)
 
     def change(_: Object) -> Object:
         fresh: Object = {**obj, "metadata": dict(obj["metadata"])}
         return fresh
 
     return answer(call, 200, await update_object(call, item, change, retry=not versioned))
+
+
+def _unversioned(call: Call) -> ApiError:
+    field = FieldError(
+        "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update", 0
+    )
+    return errors.invalid(call.kind.group, call.kind.plural, call.info.name, [field])

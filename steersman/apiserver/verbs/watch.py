@@ -28,8 +28,6 @@ _INITIAL_END = "k8s.io/initial-events-end"
 def watch(call: Call) -> Stream:
     """Start a watch. Raises ApiError before anything is sent when the parameters are wrong."""
     chosen = selection(call)
-    if not chosen.name and call.info.rest and not chosen.fields.terms:
-        chosen = Selection(chosen.labels, chosen.fields, chosen.namespace, call.info.rest)
     version, match = call.query.get("resourceVersion"), call.query.get("resourceVersionMatch")
     initial = call.query.has("sendInitialEvents")
     _check(match, initial=initial)
@@ -37,6 +35,8 @@ def watch(call: Call) -> Stream:
     if after is not None:
         check_not_future(call, after)
     wants_state = call.query.flag("sendInitialEvents") if initial else after is None
+    if not wants_state and after is None:
+        after = call.storage.revision  # only what is new
     seconds = call.query.number("timeoutSeconds") or call.services.random.randrange(_TIMEOUT_LEAST, _TIMEOUT_MOST)
     session = _Session(call, chosen, seconds, announces=initial and wants_state)
     media = call.format.media

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from steersman.api.errors import ApiError
@@ -13,12 +13,6 @@ from steersman.apiserver.app import ApiServer
 from steersman.client.client import Client
 from steersman.client.transport import InProcess
 from steersman.testing.cluster import ApiCluster, NoAdmission, allow_all, everybody_is_admin
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[ApiCluster]:
-    async with ApiCluster() as made:
-        yield made
 
 
 def config(name: str, **labels: str) -> Object:
@@ -90,18 +84,36 @@ async def test_a_restarted_server_tells_what_an_earlier_one_saw(cluster: ApiClus
     await second.close()
 
 
-async def test_initial_events_end_with_a_bookmark(cluster: ApiCluster) -> None:
+async def raw_events(cluster: ApiCluster, query: str, path: str = CONFIGMAPS.path("default")) -> list[Object]:
+    """Everything that a watch of one second tells."""
+    _, body = await cluster.client.raw("GET", f"{path}?watch=1&timeoutSeconds=1&{query}")
+    return [msgspec.json.decode(line) for line in body.splitlines()]
+
+
+async def test_one_object_alone_can_be_watched(cluster: ApiCluster) -> None:
     await cluster.client.create(CONFIGMAPS, config("a"), "default")
-    path = (
-        "/api/v1/namespaces/default/configmaps?watch=true&sendInitialEvents=true"
-        "&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-    )
-    response = await cluster.transport.request("GET", path)
-    seen = b""
-    async with asyncio.timeout(5):
-        async for chunk in response.chunks():
-            seen += chunk
-            if b"initial-events-end" in seen:
-                break
-    await response.close()
-    assert seen.index(b'"type":"ADDED"') < seen.index(b'"type":"BOOKMARK"')
+    await cluster.client.create(CONFIGMAPS, config("b"), "default")
+    for path in (f"{CONFIGMAPS.path('default')}/b", "/api/v1/watch/namespaces/default/configmaps/b"):
+        told = await raw_events(cluster, "", path)
+        assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "b")]
+
+
+async def test_no_initial_events_when_the_client_wants_none(cluster: ApiCluster) -> None:
+    await cluster.client.create(CONFIGMAPS, config("a"), "default")
+    assert await raw_events(cluster, "sendInitialEvents=false&resourceVersionMatch=NotOlderThan") == []
+
+
+async def test_initial_events_end_with_a_bookmark(cluster: ApiCluster) -> None:
+    made = await cluster.client.create(CONFIGMAPS, config("a"), "default")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    added, end, *_ = await raw_events(cluster, query)
+    assert (added["type"], end["type"]) == ("ADDED", "BOOKMARK")
+    assert end["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert int(end["object"]["metadata"]["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
+
+
+@pytest.mark.parametrize("query", ["sendInitialEvents=true", "resourceVersionMatch=Exact&resourceVersion=1"])
+async def test_options_that_make_no_sense(cluster: ApiCluster, query: str) -> None:
+    response, body = await cluster.client.raw("GET", f"{CONFIGMAPS.path('default')}?watch=1&{query}")
+    assert response.status == 422
+    assert b"resourceVersionMatch" in body

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SERVICES, Object
+from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, LEASES, NAMESPACES, PODS, SERVICES, Object
 from steersman.testing.cluster import ApiCluster
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[ApiCluster]:
-    async with ApiCluster() as made:
-        yield made
 
 
 def config(name: str = "a", **more: Any) -> Object:
@@ -29,7 +23,7 @@ async def refused(call: Any) -> ApiError:
 
 
 async def test_create_fills_in_what_the_system_owns(cluster: ApiCluster) -> None:
-    made = await cluster.client.create(CONFIGMAPS, config(uid="mine", resourceVersion="7"), "default")
+    made = await cluster.client.create(CONFIGMAPS, config(uid="mine"), "default")
     meta = made["metadata"]
     assert meta["uid"] != "mine"
     assert (made["kind"], made["apiVersion"], meta["namespace"]) == ("ConfigMap", "v1", "default")
@@ -219,3 +213,48 @@ async def test_tables_for_people(cluster: ApiCluster) -> None:
 async def test_a_namespace_that_is_missing_is_not_made(cluster: ApiCluster) -> None:
     error = await refused(cluster.client.get(SERVICES, "a", "nowhere"))
     assert error.code == 404
+
+
+async def test_what_has_a_version_cannot_be_created(cluster: ApiCluster) -> None:
+    error = await refused(cluster.client.create(CONFIGMAPS, config(resourceVersion="7"), "default"))
+    assert (error.code, error.message) == (500, "resourceVersion should not be set on objects to be created")
+
+
+async def test_chunks_of_what_is_selected(cluster: ApiCluster) -> None:
+    for number in range(9):
+        await cluster.client.create(CONFIGMAPS, config(f"c{number}", labels={"odd": str(number % 2)}), "default")
+    names, token = [], ""
+    while True:
+        page = await cluster.client.list(CONFIGMAPS, "default", labels="odd=1", limit=2, continue_=token)
+        assert len(page.items) <= 2
+        names += [item["metadata"]["name"] for item in page.items]
+        if not (token := page.continue_):
+            break
+    assert names == ["c1", "c3", "c5", "c7"]
+
+
+async def test_how_many_are_left(cluster: ApiCluster) -> None:
+    for number in range(6):
+        await cluster.client.create(CONFIGMAPS, config(f"c{number}"), "default")
+    token, left = "", []
+    for _ in range(3):
+        _, body = await cluster.client.raw("GET", f"{CONFIGMAPS.path('default')}?limit=2&continue={token}")
+        meta = msgspec.json.decode(body)["metadata"]
+        left.append(meta.get("remainingItemCount"))
+        token = meta.get("continue", "")
+    assert left == [4, 2, None]
+    assert token == ""
+
+
+async def test_which_updates_need_a_version(cluster: ApiCluster) -> None:
+    made = await cluster.client.create(CONFIGMAPS, config(), "default")
+    del made["metadata"]["resourceVersion"]
+    assert (await cluster.client.update(CONFIGMAPS, {**made, "data": {"k": "z"}}))["data"] == {"k": "z"}
+    lease = await cluster.client.create(LEASES, {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}}, "default")
+    del lease["metadata"]["resourceVersion"]
+    error = await refused(cluster.client.update(LEASES, lease))
+    assert error.code == 422
+    assert error.message == (
+        'leases.coordination.k8s.io "l" is invalid: '
+        "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+    )
