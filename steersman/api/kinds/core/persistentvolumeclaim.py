@@ -64,13 +64,20 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
         fresh.pop("storageClassName")
     sizes = [dig(each, "spec", "resources", "requests", "storage") or "0" for each in (new, old)]
     if bound:
-        fresh["resources"] = before.get("resources")
+        fresh["resources"] = _with_size(fresh.get("resources") or {}, dig(before, "resources", "requests", "storage"))
         strategy.copy_field("volumeAttributesClassName", fresh, before)
     out = [forbidden("spec", _FIXED)] if strategy.differs(fresh, before) else []
     floor = dig(old, "status", "capacity", "storage") or "0"
     if quantity.compare(sizes[0], sizes[1]) < 0 and quantity.compare(sizes[0], floor) <= 0:
         out.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))
     return out + immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+
+
+def _with_size(resources: Object, size: str | None) -> Object:
+    requests = dict(resources.get("requests") or {})
+    if size is not None:
+        requests["storage"] = size
+    return {**resources, "requests": requests}
 
 
 def _if_bound(claim: Object, value: str) -> str:

@@ -1,0 +1,295 @@
+"""Rules of the other kinds, one table: what is fine, and what is refused in which words; then what may change."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.api.kinds import stage
+
+DNS_SUBDOMAIN = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("ConfigMap", "binaryData", {"b": "Yg=="}),
+        ("Secret", "stringData", {"c": "d"}),
+        ("Namespace", "spec", {"finalizers": ["kubernetes", "example.com/x"]}),
+        ("Node", "spec", {"taints": [{"key": "a", "effect": "NoSchedule"}], "unschedulable": True}),
+        ("PodDisruptionBudget", "spec", {"maxUnavailable": "50%"}),
+        ("HorizontalPodAutoscaler", "spec.minReplicas", 2),
+        ("NetworkPolicy", "spec/egress", [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}]),
+        ("Ingress", "spec.tls", [{"hosts": ["*.a.example"], "secretName": "s"}]),
+        ("Role", "rules", [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]),
+        ("LimitRange", "spec.limits", [{"type": "Pod", "max": {"memory": "1Gi"}}]),
+        ("ResourceQuota", "spec.hard", {"requests.cpu": "1", "count/widgets.example.com": "2"}),
+        ("PersistentVolume", "spec.accessModes", ["ReadOnlyMany", "ReadWriteMany"]),
+        ("StorageClass", "volumeBindingMode", "WaitForFirstConsumer"),
+        ("Lease", "spec.leaseTransitions", 0),
+    ],
+)
+def test_what_is_fine(name: str, path: str, value: Any) -> None:
+    assert stage.create(stage.put(stage.example(name), path, value)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "complaints"),
+    [
+        (
+            "ConfigMap",
+            "data",
+            {"a b": ""},
+            [
+                "data[a b]: Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', "
+                "'_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is "
+                "'[-._a-zA-Z0-9]+')"
+            ],
+        ),
+        ("ConfigMap", "metadata.name", "A", [f'metadata.name: Invalid value: "A": {DNS_SUBDOMAIN}']),
+        (
+            "ConfigMap",
+            "data",
+            {"a": "x" * (1 << 20) + "x"},
+            [": Too long: may not be more than 1048576 bytes"],
+        ),
+        ("Secret", "type", "kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+        (
+            "Node",
+            "spec",
+            {"taints": [{"key": "a", "effect": "Never"}]},
+            [
+                'metadata.taints[0].effect: Unsupported value: "Never": supported values: "NoSchedule", '
+                '"PreferNoSchedule", "NoExecute"'
+            ],
+        ),
+        (
+            "PodDisruptionBudget",
+            "spec",
+            {"minAvailable": "150%"},
+            ['spec.minAvailable: Invalid value: "150%": must not be greater than 100%'],
+        ),
+        (
+            "HorizontalPodAutoscaler",
+            "spec.maxReplicas",
+            0,
+            [
+                "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+            ],
+        ),
+        (
+            "NetworkPolicy",
+            "spec/ingress/0/from",
+            [{}],
+            ["spec.ingress[0].from[0]: Required value: must specify a peer"],
+        ),
+        (
+            "NetworkPolicy",
+            "spec/ingress/0/from",
+            [{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.1.0.0/16"]}}],
+            [
+                'spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "10.1.0.0/16": must be a strict subset of '
+                "`cidr`"
+            ],
+        ),
+        (
+            "Ingress",
+            "spec",
+            {},
+            ["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"],
+        ),
+        (
+            "Ingress",
+            "spec/rules/0/http/paths/0/path",
+            "x",
+            ['spec.rules[0].http.paths[0].path: Invalid value: "x": must be an absolute path'],
+        ),
+        (
+            "Role",
+            "rules",
+            [{"apiGroups": [""], "resources": ["pods"]}],
+            ["rules[0].verbs: Required value: verbs must contain at least one value"],
+        ),
+        (
+            "RoleBinding",
+            "roleRef.kind",
+            "Pod",
+            ['roleRef.kind: Unsupported value: "Pod": supported values: "Role", "ClusterRole"'],
+        ),
+        (
+            "PriorityClass",
+            "value",
+            1_000_000_001,
+            [
+                "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+            ],
+        ),
+        ("StorageClass", "provisioner", "", ["provisioner: Required value"]),
+        (
+            "StorageClass",
+            "reclaimPolicy",
+            "Recycle",
+            ['reclaimPolicy: Unsupported value: "Recycle": supported values: "Delete", "Retain"'],
+        ),
+        (
+            "PersistentVolumeClaim",
+            "spec.accessModes",
+            [],
+            ["spec.accessModes: Required value: at least 1 access mode is required"],
+        ),
+        ("PersistentVolume", "spec.hostPath", None, ["spec: Required value: must specify a volume type"]),
+        (
+            "EndpointSlice",
+            "addressType",
+            "Odd",
+            ['addressType: Unsupported value: "Odd": supported values: "FQDN", "IPv4", "IPv6"'],
+        ),
+        (
+            "Lease",
+            "spec.leaseDurationSeconds",
+            0,
+            ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+        ),
+        (
+            "CustomResourceDefinition",
+            "metadata.name",
+            "gadgets.example.com",
+            ['metadata.name: Invalid value: "gadgets.example.com": must be spec.names.plural+"."+spec.group'],
+        ),
+        (
+            "CustomResourceDefinition",
+            "spec.scope",
+            "Odd",
+            ['spec.scope: Unsupported value: "Odd": supported values: "Cluster", "Namespaced"'],
+        ),
+        (
+            "APIService",
+            "spec.versionPriority",
+            0,
+            ["spec.versionPriority: Invalid value: 0: must be positive and less than 1000"],
+        ),
+        (
+            "v1/Event",
+            "involvedObject.namespace",
+            "other",
+            ['involvedObject.namespace: Invalid value: "other": does not match event.namespace'],
+        ),
+        ("RuntimeClass", "handler", "", ["handler: Required value"]),
+    ],
+)
+def test_what_is_refused(name: str, path: str, value: Any, complaints: list[str]) -> None:
+    found = stage.create(stage.put(stage.example(name), path, value))
+    assert found == complaints
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "complaints"),
+    [
+        ("Secret", "type", "Other", ['type: Invalid value: "Other": field is immutable']),
+        ("PriorityClass", "value", 11, ["value: Forbidden: may not be changed in an update."]),
+        ("RuntimeClass", "handler", "b", ['handler: Invalid value: "b": field is immutable']),
+        ("StorageClass", "provisioner", "b", ["provisioner: Forbidden: updates to provisioner are forbidden."]),
+        (
+            "EndpointSlice",
+            "addressType",
+            "IPv6",
+            [
+                'endpoints[0].addresses: Invalid value: "10.1.2.3": must be an IPv6 address',
+                'addressType: Invalid value: "IPv6": field is immutable',
+            ],
+        ),
+        ("IngressClass", "spec.controller", "a.b/c", ['spec.controller: Invalid value: "a.b/c": field is immutable']),
+        (
+            "RoleBinding",
+            "roleRef.name",
+            "b",
+            [
+                'roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"b"}: '
+                "cannot change roleRef"
+            ],
+        ),
+    ],
+)
+def test_what_is_for_good(name: str, path: str, value: Any, complaints: list[str]) -> None:
+    old = stage.stored(stage.example(name))
+    assert stage.update(stage.put(copy.deepcopy(old), path, value), old)[: len(complaints)] == complaints
+
+
+@pytest.mark.parametrize("name", ["ConfigMap", "Secret"])
+def test_immutable_data_stays(name: str) -> None:
+    old = stage.stored(stage.put(stage.example(name), "immutable", True))
+    changed = stage.put(copy.deepcopy(old), "data.a", "eA==")
+    freed = stage.put(copy.deepcopy(old), "immutable", False)
+    assert stage.update(changed, old) == ["data: Forbidden: field is immutable when `immutable` is set"]
+    assert stage.update(freed, old) == ["immutable: Forbidden: field is immutable when `immutable` is set"]
+    assert stage.update(stage.put(copy.deepcopy(old), "metadata.labels", {"a": "b"}), old) == []
+
+
+def test_plain_text_of_a_secret_is_folded_in() -> None:
+    obj = stage.put(stage.example("Secret"), "stringData", {"a": "x", "c": "d"})
+    assert stage.create(obj) == []
+    assert obj["data"] == {"a": "eA==", "c": "ZA=="}
+    assert "stringData" not in obj
+    assert obj["type"] == "Opaque"
+
+
+def test_a_namespace_is_active_until_it_is_finished() -> None:
+    old = stage.stored(stage.example("Namespace"))
+    assert (old["spec"], old["status"]) == ({"finalizers": ["kubernetes"]}, {"phase": "Active"})
+    assert old["metadata"]["labels"] == {"kubernetes.io/metadata.name": "a"}
+    new = stage.put(copy.deepcopy(old), "spec.finalizers", [])
+    ordinary, last = copy.deepcopy(new), copy.deepcopy(new)
+    assert stage.update(ordinary, old) == []
+    assert ordinary["spec"] == {"finalizers": ["kubernetes"]}
+    assert stage.update(last, old, "finalize") == []
+    assert not last["spec"].get("finalizers")
+
+
+def test_a_definition_remembers_what_it_stored() -> None:
+    old = stage.stored(stage.example("CustomResourceDefinition"))
+    assert old["status"]["storedVersions"] == ["v1"]
+    new = copy.deepcopy(old)
+    (version,) = new["spec"]["versions"]
+    new["spec"]["versions"] = [{**version, "storage": False}, {**version, "name": "v2"}]
+    assert stage.update(new, old) == []
+    assert new["status"]["storedVersions"] == ["v1", "v2"]
+
+
+def test_a_claim_may_only_grow() -> None:
+    old = stage.stored(stage.example("PersistentVolumeClaim"))
+    old["spec"]["volumeName"] = "pv"
+    old["status"] |= {"phase": "Bound", "capacity": {"storage": "1Gi"}}
+    less = stage.put(copy.deepcopy(old), "spec.resources.requests.storage", "1Mi")
+    more = stage.put(copy.deepcopy(old), "spec.resources.requests.storage", "2Gi")
+    assert stage.update(more, old) == []
+    text = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
+    assert stage.update(less, old) == [text]
+    other = stage.put(copy.deepcopy(old), "spec.volumeName", "other")
+    assert [each for each in stage.update(other, old) if each.startswith("spec: Forbidden: spec is immutable")]
+
+
+def test_the_new_event_is_the_old_one_under_other_names() -> None:
+    kind = stage.registry().by_kind("events.k8s.io", "v1", "Event")
+    assert kind is not None
+    assert kind.convert is not None
+    new = stage.example("events.k8s.io/v1/Event")
+    core = kind.convert(copy.deepcopy(new), "v1")
+    assert (core["apiVersion"], core["message"], core["involvedObject"]["name"]) == ("v1", "hello", "a")
+    assert kind.convert(core, "events.k8s.io/v1") == new
+
+
+def test_the_old_autoscaler_is_the_new_one_with_cpu_only() -> None:
+    kind = stage.registry().by_kind("autoscaling", "v1", "HorizontalPodAutoscaler")
+    assert kind is not None
+    assert kind.convert is not None
+    new = stage.stored(stage.example("HorizontalPodAutoscaler"))
+    old = kind.convert(copy.deepcopy(new), "autoscaling/v1")
+    assert old["spec"]["targetCPUUtilizationPercentage"] == 80
+    assert kind.convert(old, "autoscaling/v2")["spec"] == new["spec"]
