@@ -70,8 +70,13 @@ def _steps(path: str) -> Iterator[Step]:
             yield _filter(match["filter"])
         elif match["inside"] is not None:
             yield _inside(match["inside"].strip())
-        elif name := re.sub(r"\\(.)", r"\1", match["name"]):
+        elif name := _plain(match["name"]):
             yield _every if name == "*" else _key(name)
+
+
+def _plain(name: str) -> str:
+    """Without the backslashes that protect its dots."""
+    return re.sub(r"\\(.)", r"\1", name)
 
 
 def _key(name: str) -> Step:
@@ -100,12 +105,14 @@ def _inside(content: str) -> Step:
 
 def _one(part: str) -> Step:
     if part[:1] in ("'", '"') and part[-1:] == part[:1]:
-        return _key(part[1:-1])
+        return _key(_plain(part[1:-1]))
     if re.fullmatch(r"-?\d+", part):
         index = int(part)
         return lambda value: [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
     if re.fullmatch(r"(-?\d*)(:-?\d*){1,2}", part):
         cut = slice(*(int(bound) if bound else None for bound in part.split(":")))
+        if cut.step == 0:
+            raise ValueError("step must be > 0")
         return lambda value: value[cut] if isinstance(value, list) else []
     raise ValueError(f"invalid array index {part}")
 
