@@ -17,7 +17,7 @@ from pathlib import Path
 import httptools
 
 from steersman.lib.http.messages import Duplex, Headers
-from steersman.lib.http.streams import Incoming, Outgoing, RawDuplex, frame
+from steersman.lib.http.streams import Incoming, Outgoing, RawDuplex, Reading, frame
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _UNREAD = 1 << 40
@@ -131,7 +131,7 @@ class _Line(asyncio.Protocol):
         if status == 101 and not self._upgrading:
             raise httptools.HttpParserError("an upgrade that nobody asked for")
         self._upgraded = status == 101
-        self.body = Incoming(self.transport)
+        self.body = Incoming(Reading(self.transport))
         if self._head is not None and not self._head.done():
             self._head.set_result((status, self._headers))
             self._head = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from steersman.lib.http.head import BadRequest, head
 from steersman.lib.http.messages import Answer, Peer, Request, Response, Stream, Upgrade
 from steersman.lib.http.reader import RequestReader
-from steersman.lib.http.streams import ChunkWriter, Incoming, Outgoing, RawDuplex, SlowReader
+from steersman.lib.http.streams import ChunkWriter, Incoming, Outgoing, RawDuplex, Reading, SlowReader
 
 if TYPE_CHECKING:
     from steersman.lib.http.server import Server
@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._limits = server.limits
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._out: Outgoing = None  # type: ignore[assignment]
+        self._reading: Reading = None  # type: ignore[assignment]
         self._peer = Peer()
         self._tls = False
         self._now = server.now()
@@ -50,7 +51,6 @@ class Connection(asyncio.Protocol):
         self._incoming: Incoming | None = None  # of the duplex, after an upgrade
         self._upgraded = False
         self._streaming = False
-        self._paused = False
         self._closing = False  # no more requests are read
         self._half_closed = False  # the peer sends no more, and still reads
         self._server_drains = False
@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         """A new peer."""
         self._transport = transport  # type: ignore[assignment]
         self._out = Outgoing(self._transport, self._limits.write_buffer)
+        self._reading = Reading(self._transport)
         address = transport.get_extra_info("peername")
         self._peer.address = address[0] if isinstance(address, tuple) else ""
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         if self._tls and len(data) >= _LARGE_READ and not self._transport.is_closing():
-            # aiofastnet reads 256 KiB at a time and may leave a rest inside OpenSSL, which no socket event announces;
+            # aiofastnet may stop after 256 KiB and leave a rest inside OpenSSL, which no socket event announces;
             # resuming makes it look once more
             self._transport.pause_reading()
             self._transport.resume_reading()
@@ -126,7 +127,7 @@ class Connection(asyncio.Protocol):
         else:
             if behind is not None and self._waiting:
                 self._behind = behind
-                self._transport.pause_reading()
+                self._reading.pause()
                 self._server.tasks.spawn(self._answer_upgrade(), "upgrade")
 
     def _refuse(self, refusal: BadRequest) -> None:
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
     def wants_stream(self, request: Request) -> Incoming | None:
         """Where the body goes as it comes, if its handler wants it so."""
         wants = self._server.streams
-        return Incoming(self._transport) if wants is not None and wants(request) else None
+        return Incoming(self._reading) if wants is not None and wants(request) else None
 
     def invite(self) -> None:
         """Say that a body is welcome, unless an earlier answer has to go first; the peer does not wait for ever."""
@@ -199,9 +200,8 @@ class Connection(asyncio.Protocol):
             self._answer(request, version, keep)
             return
         self._waiting.append((request, version, keep, upgrade))
-        if len(self._waiting) >= self._limits.pipelined and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if len(self._waiting) >= self._limits.pipelined:
+            self._reading.pause()
 
     # Answering ---------------------------------------------------------------------------------------------------
 
@@ -234,9 +234,8 @@ class Connection(asyncio.Protocol):
             self._answer(request, version, keep)
         if self._half_closed and not self._busy:
             self._transport.close()
-        if self._paused and not self._waiting and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+        if not self._waiting:
+            self._reading.resume()
 
     async def _flush(self) -> None:
         """Wait until the peer has read most of an answer, so that a thousand answers do not wait in memory."""
@@ -339,8 +338,7 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         self._reader.restart()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._reading.resume()
         behind, self._behind = self._behind, None
         await self._later(request, answer, version, keep)
         if behind:
@@ -348,12 +346,11 @@ class Connection(asyncio.Protocol):
 
     async def _switch(self, answer: Upgrade) -> None:
         self._transport.write(head(101, answer.headers, ""))
-        self._incoming = Incoming(self._transport)
+        self._incoming = Incoming(self._reading)
         self._upgraded = True
         if self._behind:
             self._incoming.feed(self._behind)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._reading.resume()
         try:
             await answer.run(RawDuplex(self._transport, self._out, self._incoming))
         finally:

@@ -106,25 +106,54 @@ class ChunkWriter:
         return self._chunked
 
 
-class Incoming:
-    """Bytes as they arrive, with back-pressure; the reading side of duplexes and streamed bodies."""
+class Reading:
+    """Pauses and resumes a transport, never from inside its own callback: aiofastnet, paused there, keeps what it has
+    already taken from the socket until more arrives, which may be never."""
 
     def __init__(self, transport: asyncio.ReadTransport) -> None:
         self._transport = transport
+        self.paused = False  # as wanted
+        self._really = False
+
+    def pause(self) -> None:
+        """Read no more, soon."""
+        if not self.paused:
+            self.paused = True
+            asyncio.get_running_loop().call_soon(self._apply)
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.paused:
+            self.paused = False
+            asyncio.get_running_loop().call_soon(self._apply)
+
+    def _apply(self) -> None:
+        if self.paused == self._really or self._transport.is_closing():
+            return
+        self._really = self.paused
+        if self.paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
+class Incoming:
+    """Bytes as they arrive, with back-pressure; the reading side of duplexes and streamed bodies."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False
         self._error: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._paused = False
 
     def feed(self, data: bytes) -> None:
         """Bytes arrived."""
         self._chunks.append(data)
         self._size += len(data)
-        if self._size > _READ_AHEAD and not self._paused and not self._transport.is_closing():
-            self._transport.pause_reading()
-            self._paused = True
+        if self._size > _READ_AHEAD:
+            self._reading.pause()
         self._wake()
 
     def end(self, error: ConnectionError | None = None) -> None:
@@ -149,9 +178,7 @@ class Incoming:
         data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
-        if self._paused and not self._transport.is_closing():
-            self._paused = False  # first: resuming may feed at once
-            self._transport.resume_reading()
+        self._reading.resume()
         return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
