@@ -69,7 +69,7 @@ class ImageStore:
         self.content = Content(root)
         self.index = Index(root)
         self.registries = Registries(mirrors, connect)
-        self._clock = clock
+        self.clock = clock
         self._layers = root / "layers"
         self._holds = root / "holds"
         for directory in (self._layers, self._holds):
@@ -222,7 +222,7 @@ class ImageStore:
         try:
             async with asyncio.TaskGroup() as group:
                 for layer, diff_id in pairs:
-                    group.create_task(self._ready(layer, diff_id, obtain))
+                    group.create_task(self.ready(layer, diff_id, obtain))
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
         layers = [Layer(each.digest, diff_id, each.media_type, each.size) for each, diff_id in pairs]
@@ -233,7 +233,7 @@ class ImageStore:
             list(manifests),
             layers,
             size=size,
-            created_at=created or self._clock.now(),
+            created_at=created or self.clock.now(),
         )
         self._configs[record.id] = config
         return self._image(await asyncio.to_thread(self._put, record, tag, by))
@@ -260,10 +260,10 @@ class ImageStore:
             self.content.add(body)
         return self.content.read(digest)
 
-    async def _ready(
-        self, layer: Descriptor, diff_id: str, obtain: Callable[[Descriptor], Awaitable[None]] | None
+    async def ready(
+        self, layer: Descriptor, diff_id: str, obtain: Callable[[Descriptor], Awaitable[None]] | None = None
     ) -> None:
-        """Have a layer unpacked; once, however many ask."""
+        """Have a layer unpacked; once, however many ask. The caller holds `keeping`. Raises BadArchive, OSError."""
 
         async def work() -> None:
             async with self._slots:
@@ -407,7 +407,7 @@ class ImageStore:
 
     def _newest_to_collect(self) -> float:
         """With a registry here, blobs of the last hour may belong to a push whose manifest is still to come."""
-        return self._clock.now() - _PUSH_SECONDS if (self.root / "registry").is_dir() else math.inf
+        return self.clock.now() - _PUSH_SECONDS if (self.root / "registry").is_dir() else math.inf
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib
 import os
 import shutil
 import stat
@@ -35,12 +36,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def decompressed(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes inside a gzip, zstd or plain file, told by its first bytes. Raises BadArchive."""
-    magic = file.read(4)
+    """The bytes inside a gzip, zstd, xz, bzip2 or plain file, told by its first bytes. Raises BadArchive."""
+    magic = file.read(6)
     file.seek(0)
     if magic.startswith(GZIP_MAGIC):
         yield from _gunzip(file)
-    elif magic == ZSTD_MAGIC:
+    elif magic.startswith((b"BZh", b"\xfd7zXZ\0")):
+        yield from _by_library(file, "bz2" if magic.startswith(b"BZh") else "lzma")
+    elif magic.startswith(ZSTD_MAGIC):
         import zstandard
 
         try:
@@ -51,6 +54,16 @@ def decompressed(file: BinaryIO) -> Iterator[bytes]:
     else:
         while piece := file.read(_PIECE):
             yield piece
+
+
+def _by_library(file: BinaryIO, name: str) -> Iterator[bytes]:
+    module = importlib.import_module(name)
+    try:
+        with module.open(file) as plain:
+            while piece := plain.read(_PIECE):
+                yield piece
+    except Exception as error:  # lzma.LZMAError is of no kind that could be named without the import
+        raise BadArchive(f"{name}: {error}") from error
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
@@ -105,6 +118,19 @@ def unpack(blob: Path, target: Path, diff_id: str) -> int:
     return tree.bytes
 
 
+def extract(archive: Path, target: Path) -> None:
+    """Unpack an archive that is no layer into an existing directory: no whiteouts, the rest as careful as `unpack`.
+
+    Raises BadArchive or OSError; what was unpacked before stays.
+    """
+    with archive.open("rb", buffering=0) as file:
+        reader = Reader(decompressed(file))
+        with _Tree(target, whiteouts=False) as tree:
+            for entry in reader:
+                tree.add(entry, reader)
+            tree.finish()
+
+
 def discard(directory: Path) -> None:
     """Remove an unpacked layer, whatever modes its directories have."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -113,7 +139,8 @@ def discard(directory: Path) -> None:
 class _Tree:
     """The directory being filled."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, whiteouts: bool = True) -> None:
+        self._whiteouts = whiteouts
         self._root = os.open(root, _DIRECTORY)
         self._open: dict[tuple[str, ...], int] = {}
         self._directories: dict[tuple[str, ...], Entry] = {}
@@ -143,7 +170,7 @@ class _Tree:
         parent, name = parts[:-1], parts[-1]
         try:
             at = self._directory(parent, create=True)
-            if name.startswith(_WHITEOUT):
+            if self._whiteouts and name.startswith(_WHITEOUT):
                 self._whiteout(at, parent, name)
             elif entry.kind == "5":
                 self._make_directory(at, parts, entry)

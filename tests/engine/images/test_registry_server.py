@@ -178,7 +178,7 @@ async def test_what_it_serves_is_not_collected(world: World, monkeypatch: Any) -
     assert (await world.ask("PUT", "/v2/a/manifests/1", image.manifest))[0] == 201
     assert world.store.collect()
     assert world.store.content.has(digest_of(b"abandoned")), "it may belong to a push under way"
-    monkeypatch.setattr(world.store, "_clock", Later())
+    monkeypatch.setattr(world.store, "clock", Later())
     assert world.store.collect()
     assert not world.store.content.has(digest_of(b"abandoned"))
     assert all(world.store.content.has(digest) for digest in (*image.blobs, image.digest))
