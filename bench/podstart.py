@@ -51,9 +51,12 @@ class OneImage:
         """By name or id."""
         return self._image if reference in ("busybox", self._image.id) else None
 
-    def layers(self, image: Image) -> Sequence[Path]:
+    def hold(self, owner: str, image: Image) -> Sequence[Path]:
         """The one layer."""
         return [self._layer]
+
+    def release(self, owner: str) -> None:
+        """The layer stays."""
 
     async def pull(self, reference: str, credentials: Sequence[Credentials] = ()) -> Image:
         """It is here."""

@@ -104,7 +104,9 @@ async def _pull(store: ImageStore, args: argparse.Namespace) -> None:
 
 
 async def _push(store: ImageStore, args: argparse.Namespace) -> None:
-    await store.push(args.reference)
+    from steersman.engine.images.push import push
+
+    await push(store, args.reference)
     step(f"{args.reference} pushed")
 
 
