@@ -23,10 +23,10 @@ from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
 from steersman.apiserver.request import Query, RequestInfo, resolve
 from steersman.apiserver.storage import Storage
-from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL
+from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
 from steersman.apiserver.verbs import create, delete, patch, read, update, watch
 from steersman.lib.clock import Clock
-from steersman.lib.http.messages import Answer, Request, Response
+from steersman.lib.http.messages import Answer, Request, Response, Stream
 from steersman.store.interface import Store
 
 log = logging.getLogger(__name__)
@@ -230,6 +230,8 @@ class ApiServer:
         ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
         answer: Answer | Awaitable[Answer] = verb(call)
+        if isinstance(answer, Stream) and websocket.wanted(request):
+            return websocket.over_websocket(request, answer, text=True)
         return answer
 
     def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:

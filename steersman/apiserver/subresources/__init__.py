@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.apiserver.subresources import access, binding, eviction, reviews, scale, streams, token
+from steersman.apiserver.subresources import access, binding, eviction, proxy, reviews, scale, streams, token
 
 SUBRESOURCES: dict[tuple[str, str, str], Any] = {
     ("", "pods", "binding"): binding.binding,
@@ -17,9 +17,9 @@ SUBRESOURCES: dict[tuple[str, str, str], Any] = {
     ("", "pods", "exec"): streams.exec_,
     ("", "pods", "attach"): streams.attach,
     ("", "pods", "portforward"): streams.port_forward,
-    ("", "pods", "proxy"): streams.pod_proxy,
-    ("", "services", "proxy"): streams.service_proxy,
-    ("", "nodes", "proxy"): streams.node_proxy,
+    ("", "pods", "proxy"): proxy.pod_proxy,
+    ("", "services", "proxy"): proxy.service_proxy,
+    ("", "nodes", "proxy"): proxy.node_proxy,
     ("", "serviceaccounts", "token"): token.token,
     ("*", "*", "scale"): scale.scale,
 }

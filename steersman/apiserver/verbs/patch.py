@@ -66,7 +66,12 @@ def _document(call: Call) -> object:
 
 def _patched(call: Call, kind: str, current: Object, document: object) -> Object:
     if kind == "json":
+        bare = not call.kind.custom and "status" not in current and call.kind.subresource("status") is not None
+        if bare:
+            current["status"] = {}  # as Go writes a struct that is empty: paths may lead into it
         patched: Object = json.apply(current, document)
+        if bare and patched.get("status") == {}:
+            del patched["status"]
         return patched
     if not isinstance(document, dict):
         raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")

@@ -258,3 +258,16 @@ async def test_which_updates_need_a_version(cluster: ApiCluster) -> None:
         'leases.coordination.k8s.io "l" is invalid: '
         "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
     )
+
+
+async def test_a_json_patch_may_lead_into_a_status_that_is_empty(cluster: ApiCluster) -> None:
+    await cluster.client.create(NAMESPACES, {"metadata": {"name": "n"}})
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await cluster.client.create(DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec}, "n")
+    steps = [{"op": "add", "path": "/status/replicas", "value": 3}]
+    patched = await cluster.client.patch(DEPLOYMENTS, "d", "n", steps, type="json", subresource="status")
+    assert patched["status"] == {"replicas": 3}
+    label = [{"op": "add", "path": "/metadata/labels", "value": {"x": "y"}}]
+    await cluster.client.create(CONFIGMAPS, config(), "n")
+    assert (await cluster.client.patch(CONFIGMAPS, "a", "n", label, type="json"))["metadata"]["labels"] == {"x": "y"}
