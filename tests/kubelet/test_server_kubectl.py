@@ -10,37 +10,21 @@ import pty
 import signal
 import struct
 import termios
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from steersman.api.resource import NODES, PODS, Object
-from steersman.lib.clock import SystemClock
-from steersman.lib.http.messages import Answer, Request, Transport
-from steersman.lib.http.server import Server
-from steersman.testing.cluster import ApiCluster
+from steersman.lib.http.messages import Request
 from tests.e2e.kubectl import RELEASES, binary
-from tests.kubelet.serving import World, serving
+from tests.kubelet.fronting import echo, fronted
+from tests.kubelet.serving import World
 
 pytestmark = pytest.mark.node  # the binaries come with `./steer test`
 
 _LIMIT = 30  # seconds for one command
 _REFUSED = 1  # a port where nobody listens
-
-
-@dataclass
-class ToKubelet:
-    """The API server's way to the one node; implements `subresources.streams.Dialer`."""
-
-    world: World
-
-    def kubelet(self, node: Object) -> Transport:
-        return self.world.client()
-
-    def address(self, scheme: str, host: str, port: int) -> Transport:
-        raise AssertionError("nothing here is proxied")
 
 
 @dataclass
@@ -72,31 +56,10 @@ class Terminal:
         return process.returncode, out, errors
 
 
-async def _cluster_objects(cluster: ApiCluster) -> None:
-    await cluster.client.create(NODES, {"metadata": {"name": "node-a"}})
-    containers = [{"name": "main", "image": "image"}]
-    pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "node-a", "containers": containers}}
-    made = await cluster.client.create(PODS, pod, "default")
-    state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-    status = {"name": "main", "ready": True, "restartCount": 0, "image": "image", "imageID": "x", "state": state}
-    made = {**made, "status": {"phase": "Running", "containerStatuses": [status]}}
-    await cluster.client.update(PODS, made, subresource="status")
-
-
 @pytest.fixture(params=RELEASES)
 async def kubectl(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Terminal]:
-    async with serving(tmp_path) as world, ApiCluster(clock=SystemClock()) as cluster:
-        cluster.server.services.extras["dialer"] = ToKubelet(world)
-        await _cluster_objects(cluster)
-        requests: list[Request] = []
-
-        def handle(received: Request) -> Answer | Awaitable[Answer]:
-            requests.append(received)
-            return cluster.server.handle(received)
-
-        async with Server(handle, SystemClock()) as server:
-            port = await server.listen("127.0.0.1", 0)
-            yield Terminal(request.param, f"http://127.0.0.1:{port}", tmp_path, world, requests)
+    async with fronted(tmp_path) as front:
+        yield Terminal(request.param, front.url, tmp_path, front.world, front.requests)
 
 
 async def test_exec_with_both_outputs_and_its_exit_code(kubectl: Terminal) -> None:
@@ -199,12 +162,6 @@ async def test_copies_both_ways(kubectl: Terminal, tmp_path: Path) -> None:
 
 
 async def test_port_forward(kubectl: Terminal) -> None:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
     target = await asyncio.start_server(echo, "127.0.0.1", 0)
     remote = target.sockets[0].getsockname()[1]
     process = await kubectl.start("port-forward", "pod/web", f":{remote}", f":{_REFUSED}")
