@@ -126,6 +126,10 @@ class ImageStore:
         """Where a layer is, or will be, unpacked."""
         return self._layers / diff_id.removeprefix("sha256:")
 
+    def layer_size(self, diff_id: str) -> int:
+        """Bytes of an unpacked layer's files; 0 when it is not here."""
+        return _unpacked_size(self.layer_path(diff_id))
+
     def config(self, image_id: str) -> bytes:
         """The image's config document. Raises FileNotFoundError."""
         return self.content.read(image_id)
@@ -226,7 +230,7 @@ class ImageStore:
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
         layers = [Layer(each.digest, diff_id, each.media_type, each.size) for each, diff_id in pairs]
-        size = sum(_unpacked_size(self.layer_path(diff_id)) for diff_id in dict.fromkeys(diff_ids))
+        size = sum(self.layer_size(diff_id) for diff_id in dict.fromkeys(diff_ids))
         record = Record(
             found.config.digest,
             manifests[-1],
