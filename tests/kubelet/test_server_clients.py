@@ -50,7 +50,7 @@ async def test_the_official_client_executes(front: Front) -> None:
         answer = stream(api.connect_get_namespaced_pod_exec, "web", "default", command=_SCRIPT,
                         stdin=False, stdout=True, stderr=True, tty=False, _preload_content=False)  # fmt: skip
         answer.run_forever(timeout=_LIMIT)
-        answer.sock.close()  # it leaves that to the garbage collector
+        answer.sock.shutdown()  # it leaves that to the garbage collector
         return answer.read_stdout(), answer.read_stderr(), answer.returncode
 
     assert await asyncio.to_thread(run) == ("out\n", "wrong\n", 5)
