@@ -5,21 +5,26 @@ Owns the list. Written through the ordinary pipeline at each start where missing
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import (
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
+    CONFIGMAPS,
     ENDPOINTS,
     ENDPOINTSLICES,
     NAMESPACES,
     PRIORITYCLASSES,
+    ROLEBINDINGS,
+    ROLES,
     SERVICES,
     Object,
     Resource,
 )
-from steersman.apiserver.authz.policy import cluster_role_bindings, cluster_roles
+from steersman.apiserver.authz.policy import cluster_role_bindings, cluster_roles, namespace_roles, role_bindings
 from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.negotiate import DEFAULT
@@ -29,6 +34,7 @@ from steersman.lib.http.messages import Request
 
 SYSTEM = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _CRITICAL = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 
 _WHERE = {
@@ -59,20 +65,70 @@ async def ensure(server: Any, resource: Resource, obj: Object) -> None:
             raise
 
 
-async def bootstrap(server: Any, *, service_ip: str, address: str, port: int, dns: str, resolvers: list[str]) -> None:
-    """Make what is missing; keep the kubernetes endpoints true. `resolvers`: where DNS listens."""
+async def bootstrap(
+    server: Any,
+    *,
+    service_ip: str,
+    address: str,
+    port: int,
+    dns: str,
+    resolvers: list[str],
+    authority: str = "",
+) -> None:
+    """Make what is missing; keep the kubernetes endpoints true.
+
+    `resolvers`: where DNS listens; `authority`: the PEM of the CA of client certificates, for aggregated API servers.
+    """
     for name in _NAMESPACES:
         await ensure(server, NAMESPACES, {"metadata": {"name": name}})
-    for role in cluster_roles():
-        await ensure(server, CLUSTERROLES, role)
-    for binding in cluster_role_bindings():
-        await ensure(server, CLUSTERROLEBINDINGS, binding)
+    await _rbac(server)
     for name, value in _CRITICAL.items():
         text = f"Used for system critical pods that must {_WHERE[name]}."
         await ensure(server, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": text})
+    if authority:
+        meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+        await ensure(server, CONFIGMAPS, {"metadata": meta, "data": {"client-ca-file": authority}})
     await _kubernetes_service(server, service_ip, address, port)
     if resolvers:
         await _dns_service(server, dns, resolvers)
+
+
+async def _rbac(server: Any) -> None:
+    """Roles first, then what binds them; all of a sort at once, so that the store commits them together."""
+    for resource, objects in (
+        (CLUSTERROLES, cluster_roles()),
+        (ROLES, namespace_roles()),
+        (CLUSTERROLEBINDINGS, cluster_role_bindings()),
+        (ROLEBINDINGS, role_bindings()),
+    ):
+        await asyncio.gather(*(_keep(server, resource, obj) for obj in objects))
+
+
+async def _keep(server: Any, resource: Resource, wanted: Object) -> None:
+    """Create a bootstrap object, or give one that is there what a newer release adds; what others added stays.
+
+    Source: component-helpers' auth/rbac/reconciliation.
+    """
+    meta = wanted["metadata"]
+    kind = server.registry.find(resource.group, resource.plural)
+    item = server.storage.find(kind, meta.get("namespace", ""), meta["name"]) if kind is not None else None
+    if item is None:
+        await ensure(server, resource, wanted)
+        return
+    current = item.obj()
+    if (current["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "false":
+        return
+    merged = {key: _with(current.get(key), wanted[key]) for key in ("rules", "subjects") if key in wanted}
+    if "aggregationRule" in wanted:  # the rules are then the controller's
+        merged = {"aggregationRule": current.get("aggregationRule") or wanted["aggregationRule"]}
+    if any(merged[key] != current.get(key) for key in merged):
+        call = internal_call(server, resource, "update", meta.get("namespace", ""), meta["name"])
+        await update_object(call, item, lambda obj: {**obj, **merged}, retry=True)
+
+
+def _with(present: Iterable[Object] | None, wanted: Iterable[Object]) -> list[Object]:
+    have = list(present or ())
+    return [*have, *(each for each in wanted if each not in have)]
 
 
 async def _dns_service(server: Any, address: str, resolvers: list[str]) -> None:

@@ -14,6 +14,7 @@ from steersman.api.resource import Object
 from steersman.apiserver.admission import (
     limit_ranger,
     namespace_lifecycle,
+    node_restriction,
     priority,
     resource_quota,
     runtime_class,
@@ -22,6 +23,8 @@ from steersman.apiserver.admission import (
     tolerations,
     webhooks,
 )
+from steersman.apiserver.authz import escalation
+from steersman.apiserver.authz.rbac import Rbac
 from steersman.apiserver.call import Call
 
 Step = Callable[[Call, Object | None, Object | None], Awaitable[None] | None]
@@ -40,10 +43,12 @@ DEFAULT: tuple[Plugin, ...] = (
     Plugin("NamespaceLifecycle", validate=namespace_lifecycle.validate),
     Plugin("LimitRanger", mutate=limit_ranger.mutate, validate=limit_ranger.validate),
     Plugin("ServiceAccount", mutate=service_account.mutate, validate=service_account.validate),
+    Plugin("NodeRestriction", validate=node_restriction.validate),
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
     Plugin("Priority", mutate=priority.mutate),
     Plugin("RuntimeClass", mutate=runtime_class.mutate, validate=runtime_class.validate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
     Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),
     Plugin("ResourceQuota", validate=resource_quota.validate),
@@ -58,7 +63,9 @@ class Chain:
         self._validating = [plugin.validate for plugin in plugins if plugin.validate is not None]
 
     def attach(self, server: Any) -> None:
-        """Nothing to prepare: plugins find what they need in the call."""
+        """Plugins find what they need in the call; those that judge rights, the authorizer among the extras."""
+        if isinstance(server.authorizer, Rbac):
+            server.services.extras["rbac"] = server.authorizer
 
     async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Change the object in place."""

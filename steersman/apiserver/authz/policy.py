@@ -1,197 +1,170 @@
-"""The roles and bindings that a cluster starts with, as data.
+"""The roles and bindings that a cluster starts with, as objects.
 
-Owns their rules. Written by `bootstrap.py` where missing. Names and rules are those of kube-apiserver's RBAC bootstrap
-policy (plugin/pkg/auth/authorizer/rbac/bootstrappolicy), as far as their resources are served.
+Owns the reading of the tables in `roles.py`, and who is bound to what. Written by `bootstrap.py` where missing. Source:
+kube-apiserver's RBAC bootstrap policy (plugin/pkg/auth/authorizer/rbac/bootstrappolicy).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from steersman.apiserver.authz import roles
+
 Rule = dict[str, Any]
+Object = dict[str, Any]
 
-_LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-_ANNOTATIONS = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
-_GROUP = "rbac.authorization.k8s.io"
+GROUP = "rbac.authorization.k8s.io"
+_CONTROLLER = "system:controller:"
+_SHORT = {
+    "READ": "get list watch",
+    "WRITE": "create delete deletecollection patch update",
+    "READWRITE": "create delete deletecollection get list patch update watch",
+}
+_EVENTS = "create patch update | core events.k8s.io | events"
+_AGGREGATED = {"view": "edit", "edit": "admin", "admin": ""}  # which aggregates into which
 
-READ = "get list watch"
-WRITE = "create delete deletecollection patch update"
-ALL = "*"
+_BOUND: dict[str, str] = {
+    "cluster-admin": "Group system:masters",
+    "system:basic-user": "Group system:authenticated",
+    "system:discovery": "Group system:authenticated",
+    "system:kube-controller-manager": "User system:kube-controller-manager",
+    "system:kube-dns": "ServiceAccount kube-system/kube-dns",
+    "system:kube-scheduler": "User system:kube-scheduler",
+    "system:monitoring": "Group system:monitoring",
+    "system:node": "",
+    "system:node-proxier": "User system:kube-proxy",
+    "system:public-info-viewer": "Group system:authenticated, Group system:unauthenticated",
+    "system:service-account-issuer-discovery": "Group system:serviceaccounts",
+    "system:volume-scheduler": "User system:kube-scheduler",
+}
+_BOUND_IN: dict[str, tuple[str, str]] = {
+    "kube-public/system:controller:bootstrap-signer": ("", "ServiceAccount kube-system/bootstrap-signer"),
+    "kube-system/system::extension-apiserver-authentication-reader": (
+        "extension-apiserver-authentication-reader",
+        "User system:kube-controller-manager, User system:kube-scheduler",
+    ),
+    "kube-system/system::leader-locking-kube-controller-manager": (
+        "",
+        "User system:kube-controller-manager, ServiceAccount kube-system/kube-controller-manager, "
+        "ServiceAccount kube-system/leader-election-controller",
+    ),
+    "kube-system/system::leader-locking-kube-scheduler": (
+        "",
+        "User system:kube-scheduler, ServiceAccount kube-system/kube-scheduler",
+    ),
+    "kube-system/system:controller:bootstrap-signer": ("", "ServiceAccount kube-system/bootstrap-signer"),
+    "kube-system/system:controller:cloud-provider": ("", "ServiceAccount kube-system/cloud-provider"),
+    "kube-system/system:controller:token-cleaner": ("", "ServiceAccount kube-system/token-cleaner"),
+}
 
 
-def rule(verbs: str, groups: str, resources: str, names: str = "") -> Rule:
-    """One rule; lists are separated by blanks, the core group is `core`."""
-    made: Rule = {
-        "verbs": verbs.split(),
-        "apiGroups": ["" if group == "core" else group for group in groups.split()],
-        "resources": resources.split(),
+def read(table: str) -> dict[str, list[Rule]]:
+    """Rules by role, from a table as `roles.py` describes it."""
+    found: dict[str, list[Rule]] = {}
+    name, pending = "", ""
+    for line in [*table.splitlines(), "."]:
+        if line.startswith("   "):
+            pending += line
+            continue
+        if pending:
+            found[name].append(_rule(pending))
+            pending = ""
+        if line.startswith("  "):
+            pending = "" if line.startswith("  #") else line
+        elif line and line != ".":
+            name = line
+            found[name] = []
+    return found
+
+
+def _rule(line: str) -> Rule:
+    if line.strip() == "EVENTS":
+        line = _EVENTS
+    verbs, second, *rest = (part.split() for part in line.split("|"))
+    verbs = _SHORT.get(verbs[0], " ".join(verbs)).split()
+    if not rest:
+        return {"verbs": verbs, "nonResourceURLs": second}
+    groups = ["" if group == "core" else group for group in second]
+    made: Rule = {"verbs": verbs, "apiGroups": groups, "resources": rest[0]}
+    if len(rest) > 1:
+        made["resourceNames"] = rest[1]
+    return made
+
+
+def _object(kind: str, name: str, labels: dict[str, str] | None = None, **more: Any) -> Object:
+    """One RBAC object; a namespaced one is named `namespace/name`."""
+    namespace, _, short = name.rpartition("/")
+    meta: Object = {
+        "name": short,
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults", **(labels or {})},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
     }
-    if names:
-        made["resourceNames"] = names.split()
+    if namespace:
+        meta["namespace"] = namespace
+    return {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": meta, **more}
+
+
+def _subjects(text: str) -> Iterator[Object]:
+    for each in filter(None, text.split(", ")):
+        kind, _, who = each.partition(" ")
+        if kind == "ServiceAccount":
+            namespace, _, name = who.partition("/")
+            yield {"kind": kind, "name": name, "namespace": namespace}
+        else:
+            yield {"kind": kind, "apiGroup": GROUP, "name": who}
+
+
+def _binding(kind: str, name: str, role_kind: str, role: str, who: str) -> Object:
+    subjects = list(_subjects(who))
+    given: Object = {"subjects": subjects} if subjects else {}
+    return _object(kind, name, roleRef={"apiGroup": GROUP, "kind": role_kind, "name": role}, **given)
+
+
+def _aggregate(role: str) -> str:
+    return f"{GROUP}/aggregate-to-{role}"
+
+
+def cluster_roles() -> list[Object]:
+    """Every bootstrap ClusterRole. The aggregated ones come with the rules that the controller would give them."""
+    made, plain = [], read(roles.CLUSTER_ROLES)
+    for name, rules in plain.items():
+        into = name.removeprefix("system:aggregate-to-")
+        labels = {_aggregate(into): "true"} if into != name else {}
+        made.append(_object("ClusterRole", name, labels, rules=rules))
+    held: list[Rule] = []
+    below = ""
+    for name, into in _AGGREGATED.items():
+        own = f"system:aggregate-to-{name}"
+        chosen = {own: plain[own]} | ({below: held} if below else {})
+        held = [rule for role in sorted(chosen) for rule in chosen[role]]
+        below = name
+        selectors = [{"matchLabels": {_aggregate(name): "true"}}]
+        labels = {_aggregate(into): "true"} if into else {}
+        aggregation = {"clusterRoleSelectors": selectors}
+        made.append(_object("ClusterRole", name, labels, aggregationRule=aggregation, rules=held))
+    for name, rules in read(roles.CONTROLLER_ROLES).items():
+        made.append(_object("ClusterRole", _CONTROLLER + name, rules=rules))
     return made
 
 
-def paths(verbs: str, urls: str) -> Rule:
-    """A rule for paths that are no resource."""
-    return {"verbs": verbs.split(), "nonResourceURLs": urls.split()}
+def cluster_role_bindings() -> list[Object]:
+    """Every bootstrap ClusterRoleBinding."""
+    bound = [_binding("ClusterRoleBinding", name, "ClusterRole", name, who) for name, who in _BOUND.items()]
+    for short in read(roles.CONTROLLER_ROLES):
+        name = _CONTROLLER + short
+        bound.append(_binding("ClusterRoleBinding", name, "ClusterRole", name, f"ServiceAccount kube-system/{short}"))
+    return bound
 
 
-_EVENTS = rule("create patch update", "core events.k8s.io", "events")
-_WORKLOADS = (
-    "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets "
-    "statefulsets/scale"
-)
-_CORE_VIEW = (
-    "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers "
-    "replicationcontrollers/scale serviceaccounts services services/status"
-)
-_CORE_STATUS = (
-    "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas "
-    "resourcequotas/status"
-)
-
-VIEW = [
-    rule(READ, "core", _CORE_VIEW),
-    rule(READ, "core", _CORE_STATUS),
-    rule(READ, "core", "namespaces"),
-    rule(READ, "discovery.k8s.io", "endpointslices"),
-    rule(
-        READ,
-        "apps",
-        f"controllerrevisions {_WORKLOADS} daemonsets/status deployments/status replicasets/status statefulsets/status",
-    ),
-    rule(READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
-    rule(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
-    rule(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
-    rule(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
-]
-EDIT = [
-    rule(READ, "core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
-    rule("impersonate", "core", "serviceaccounts"),
-    rule(WRITE, "core", "pods pods/attach pods/exec pods/portforward pods/proxy"),
-    rule("create", "core", "pods/eviction"),
-    rule(
-        WRITE,
-        "core",
-        "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets "
-        "serviceaccounts services services/proxy",
-    ),
-    rule("create", "core", "serviceaccounts/token"),
-    rule(WRITE, "apps", _WORKLOADS),
-    rule(WRITE, "autoscaling", "horizontalpodautoscalers"),
-    rule(WRITE, "batch", "cronjobs jobs"),
-    rule(WRITE, "policy", "poddisruptionbudgets"),
-    rule(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
-    rule(f"{READ} {WRITE}", "coordination.k8s.io", "leases"),
-]
-ADMIN = [
-    rule("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-    rule(f"{READ} {WRITE}", _GROUP, "rolebindings roles"),
-]
-
-_DISCOVERY = "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"
-
-CLUSTER_ROLES: dict[str, list[Rule]] = {
-    "cluster-admin": [rule(ALL, ALL, ALL), paths(ALL, ALL)],
-    "admin": [*ADMIN, *EDIT, *VIEW],
-    "edit": [*EDIT, *VIEW],
-    "view": VIEW,
-    "system:discovery": [paths("get", _DISCOVERY)],
-    "system:public-info-viewer": [paths("get", "/healthz /livez /readyz /version /version/")],
-    "system:monitoring": [paths("get", "/healthz /healthz/* /livez /livez/* /metrics /readyz /readyz/*")],
-    "system:basic-user": [
-        rule("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
-        rule("create", "authentication.k8s.io", "selfsubjectreviews"),
-    ],
-    "system:service-account-issuer-discovery": [
-        paths(
-            "get",
-            "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
-        )
-    ],
-    "system:auth-delegator": [
-        rule("create", "authentication.k8s.io", "tokenreviews"),
-        rule("create", "authorization.k8s.io", "subjectaccessreviews"),
-    ],
-    "system:kube-controller-manager": [rule(ALL, ALL, ALL), paths("get", ALL)],
-    "system:kube-scheduler": [
-        _EVENTS,
-        rule("create get list update watch patch", "coordination.k8s.io", "leases"),
-        rule(READ, "core", "nodes namespaces persistentvolumeclaims persistentvolumes replicationcontrollers services"),
-        rule("delete get list watch", "core", "pods"),
-        rule("create", "core", "bindings pods/binding"),
-        rule("patch update", "core", "pods/status"),
-        rule(READ, "apps", "replicasets statefulsets"),
-        rule(READ, "policy", "poddisruptionbudgets"),
-        rule(READ, "storage.k8s.io", "csidrivers csinodes csistoragecapacities storageclasses volumeattachments"),
-        rule("create", "authentication.k8s.io", "tokenreviews"),
-        rule("create", "authorization.k8s.io", "subjectaccessreviews"),
-    ],
-    "system:kube-dns": [
-        rule("list watch", "core", "endpoints namespaces pods services"),
-        rule("list watch", "discovery.k8s.io", "endpointslices"),
-    ],
-    "system:node-proxier": [
-        rule("list watch", "core", "endpoints services"),
-        rule(READ, "core", "nodes"),
-        rule("list watch", "discovery.k8s.io", "endpointslices"),
-        rule("list watch", "networking.k8s.io", "servicecidrs"),
-        _EVENTS,
-        # This node's DNS shares the proxy's informers, and answers for pods by address.
-        rule("list watch", "core", "namespaces pods"),
-    ],
-    "system:node": [rule("get", "core", "nodes")],
-    "system:persistent-volume-provisioner": [
-        rule("create delete get list watch", "core", "persistentvolumes"),
-        rule("get list update watch", "core", "persistentvolumeclaims"),
-        rule(READ, "storage.k8s.io", "storageclasses"),
-        rule("watch", "core", "events"),
-        rule("create patch update", "core", "events"),
-    ],
-    "system:kubelet-api-admin": [
-        rule(READ, "core", "nodes"),
-        rule("proxy", "core", "nodes"),
-        rule(ALL, "core", "nodes/log nodes/metrics nodes/proxy nodes/stats"),
-    ],
-}
-
-_BINDINGS: dict[str, tuple[str, str]] = {
-    "cluster-admin": ("Group", "system:masters"),
-    "system:discovery": ("Group", "system:authenticated"),
-    "system:basic-user": ("Group", "system:authenticated"),
-    "system:monitoring": ("Group", "system:monitoring"),
-    "system:service-account-issuer-discovery": ("Group", "system:serviceaccounts"),
-    "system:kube-controller-manager": ("User", "system:kube-controller-manager"),
-    "system:kube-scheduler": ("User", "system:kube-scheduler"),
-    "system:node-proxier": ("User", "system:kube-proxy"),
-}
+def namespace_roles() -> list[Object]:
+    """Every bootstrap Role."""
+    return [_object("Role", name, rules=rules) for name, rules in read(roles.NAMESPACE_ROLES).items()]
 
 
-def cluster_roles() -> list[dict[str, Any]]:
-    """Every bootstrap ClusterRole as an object."""
-    aggregates = {"view": "edit", "edit": "admin"}
-    made = []
-    for name, rules in CLUSTER_ROLES.items():
-        labels = dict(_LABELS)
-        if name in aggregates:
-            labels[f"rbac.authorization.k8s.io/aggregate-to-{aggregates[name]}"] = "true"
-        meta = {"name": name, "labels": labels, "annotations": dict(_ANNOTATIONS)}
-        made.append({"apiVersion": f"{_GROUP}/v1", "kind": "ClusterRole", "metadata": meta, "rules": rules})
-    return made
-
-
-def cluster_role_bindings() -> list[dict[str, Any]]:
-    """Every bootstrap ClusterRoleBinding as an object."""
-    chosen = [(name, name, [subject]) for name, subject in _BINDINGS.items()]
-    both = [("Group", "system:authenticated"), ("Group", "system:unauthenticated")]
-    chosen.append(("system:public-info-viewer", "system:public-info-viewer", both))
+def role_bindings() -> list[Object]:
+    """Every bootstrap RoleBinding."""
     return [
-        {
-            "apiVersion": f"{_GROUP}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name, "labels": dict(_LABELS), "annotations": dict(_ANNOTATIONS)},
-            "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": kind, "apiGroup": _GROUP, "name": who} for kind, who in subjects],
-        }
-        for name, role, subjects in chosen
+        _binding("RoleBinding", name, "Role", role or name.rpartition("/")[2], who)
+        for name, (role, who) in _BOUND_IN.items()
     ]

@@ -6,13 +6,14 @@ until the next change. Source: plugin/pkg/auth/authorizer/rbac and node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
-from steersman.apiserver.authz.node import node_may
+from steersman.apiserver.authz.node import NodeRights
+from steersman.apiserver.cache import Item
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.storage import Storage
@@ -20,7 +21,8 @@ from steersman.store.interface import Event
 
 GROUP = "rbac.authorization.k8s.io"
 SUPERUSERS = "system:masters"
-_KINDS = ("clusterroles", "clusterrolebindings", "roles", "rolebindings")
+_NODE = "system:node:"
+_NODES = "system:nodes"
 _REMEMBERED = 20_000
 _EVERYTHING = (
     {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
@@ -43,43 +45,53 @@ class Rbac:
     def __init__(self) -> None:
         self._storage: Storage | None = None
         self._registry: Registry | None = None
+        self._nodes: NodeRights | None = None
+        self._read: dict[tuple[str, str], tuple[Item, Object]] = {}
+        self._roles: dict[tuple[str, str], Sequence[Object]] = {}
         self._grants: dict[tuple[str, str], list[Grant]] | None = None
-        self._decisions: dict[tuple[object, ...], str | None] = {}
+        self._decisions: dict[tuple[object, ...], bool] = {}
 
     def attach(self, storage: Storage, registry: Registry) -> None:
         """Read roles from here, and hear of their changes."""
         self._storage, self._registry = storage, registry
+        self._nodes = NodeRights(storage, registry)
         storage.on_change.append(self._changed)
 
     def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
         if kind.group == GROUP:
             self._grants = None
             self._decisions.clear()
+        elif self._nodes is not None and (kind.group, kind.kind) == ("", "Pod"):
+            self._nodes.changed(events)
 
     def __call__(self, user: User, info: RequestInfo) -> str | None:
         """None when allowed, else the reason."""
         if SUPERUSERS in user.groups:
             return None
-        if user.name.startswith("system:node:") and "system:nodes" in user.groups:
-            assert self._storage is not None
-            assert self._registry is not None
-            if node_may(user.name.removeprefix("system:node:"), info, self._storage, self._registry):
+        why = ""
+        if self._nodes is not None and user.name.startswith(_NODE) and _NODES in user.groups:
+            refused = self._nodes.refusal(user.name.removeprefix(_NODE), info)
+            if refused is None:
                 return None
+            why = refused
+        return None if self._allows(user, info) else why
+
+    def _allows(self, user: User, info: RequestInfo) -> bool:
+        named = info.rest if info.verb in ("list", "watch") else ""
         key = (user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace,
-               info.name if info.is_resource else info.path)  # fmt: skip
-        try:
-            return self._decisions[key]
-        except KeyError:
-            why = None if any(_covers(rule, info) for grant in self._of(user, info) for rule in grant.rules) else ""
+               info.name or named if info.is_resource else info.path)  # fmt: skip
+        allowed = self._decisions.get(key)
+        if allowed is None:
+            allowed = any(covers(rule, info) for grant in self._of(user, info) for rule in grant.rules)
             if len(self._decisions) > _REMEMBERED:
                 self._decisions.clear()
-            self._decisions[key] = why
-            return why
+            self._decisions[key] = allowed
+        return allowed
 
     def reason(self, user: User, info: RequestInfo) -> str:
         """Which binding allows it, as SubjectAccessReviews show."""
         for grant in self._of(user, info):
-            if any(_covers(rule, info) for rule in grant.rules):
+            if any(covers(rule, info) for rule in grant.rules):
                 return f"RBAC: allowed by {grant.binding}"
         return ""
 
@@ -95,25 +107,36 @@ class Rbac:
             found += self._grants.get(("Group", group), ())
         return found
 
-    def _objects(self, plural: str) -> list[Object]:
-        if self._storage is None or self._registry is None:
-            return []
-        kind = self._registry.find(GROUP, plural)
-        if kind is None:
-            return []
-        return [item.obj() for _, item in self._storage.cache(kind).items(self._storage.prefix(kind))]
+    def _objects(self, plural: str) -> Iterator[Object]:
+        """Every object, decoded once for as long as it stays as it is."""
+        kind = self._registry.find(GROUP, plural) if self._registry is not None else None
+        if self._storage is None or kind is None:
+            return
+        for key, item in self._storage.cache(kind).items(self._storage.prefix(kind)):
+            known = self._read.get((plural, key))
+            if known is None or known[0] is not item:
+                known = self._read[plural, key] = item, item.obj()
+            yield known[1]
+
+    def role_rules(self, namespace: str, ref: Object) -> Sequence[Object] | None:
+        """The rules of the role that a binding in `namespace` (empty: everywhere) refers to; None without it."""
+        if self._grants is None:
+            self._grants = self._compile()
+        return self._roles.get(("" if ref["kind"] == "ClusterRole" else namespace, ref["name"]))
 
     def _compile(self) -> dict[tuple[str, str], list[Grant]]:
-        cluster = {role["metadata"]["name"]: role.get("rules") or [] for role in self._objects("clusterroles")}
-        local = {
-            (role["metadata"]["namespace"], role["metadata"]["name"]): role.get("rules") or []
-            for role in self._objects("roles")
+        if len(self._read) > _REMEMBERED:
+            self._read.clear()
+        self._roles = {
+            (role["metadata"].get("namespace", ""), role["metadata"]["name"]): role.get("rules") or []
+            for plural in ("clusterroles", "roles")
+            for role in self._objects(plural)
         }
         grants: dict[tuple[str, str], list[Grant]] = {}
         for binding in [*self._objects("clusterrolebindings"), *self._objects("rolebindings")]:
             meta, ref = binding["metadata"], binding["roleRef"]
             namespace = meta.get("namespace", "")
-            rules = cluster.get(ref["name"]) if ref["kind"] == "ClusterRole" else local.get((namespace, ref["name"]))
+            rules = self._roles.get(("" if ref["kind"] == "ClusterRole" else namespace, ref["name"]))
             if rules is None:
                 continue
             kind = binding["kind"]
@@ -124,6 +147,10 @@ class Rbac:
                 key, text = _subject(subject, namespace)
                 grants.setdefault(key, []).append(Grant(namespace, rules, shown + text))
         return grants
+
+    def held(self, user: User, namespace: str) -> list[Object]:
+        """Every rule that a user has in a namespace, or (empty) everywhere."""
+        return [rule for grant in self._all(user) if grant.namespace in ("", namespace) for rule in grant.rules]
 
     def rules(self, user: User, namespace: str) -> tuple[list[Object], list[Object]]:
         """Everything a user may do in a namespace: (resource rules, non-resource rules)."""
@@ -149,7 +176,7 @@ def _subject(subject: Object, namespace: str) -> tuple[tuple[str, str], str]:
     return (kind, name), f'{kind} "{name}"'
 
 
-def _covers(rule: Object, info: RequestInfo) -> bool:
+def covers(rule: Object, info: RequestInfo) -> bool:
     """Whether one rule allows one request."""
     verbs = rule.get("verbs") or ()
     if "*" not in verbs and info.verb not in verbs:
