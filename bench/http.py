@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import ssl
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import uvloop
 from steersman.cluster import certs
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.client import client_tls
+from steersman.lib.http.memory import keep_read_buffers
 from steersman.lib.http.messages import Request, Response, Stream, Writer
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.http.streams import ChunkWriter, frame
@@ -31,6 +33,7 @@ from steersman.lib.http.streams import ChunkWriter, frame
 BODY = b"x" * 3_400
 CONNECTIONS = 64
 WATCHERS = 500
+_WINDOWS = 5  # the best of so many counts: others use this machine too
 HEADERS = [("content-type", "application/json"), ("cache-control", "no-cache, private"), ("audit-id", "0" * 36)]
 ASK = (
     b"GET /api/v1/namespaces/default/pods/web-1 HTTP/1.1\r\nHost: 127.0.0.1:6443\r\n"
@@ -110,11 +113,13 @@ def contexts(folder: Path, tls: bool) -> tuple[ssl.SSLContext | None, ssl.SSLCon
 
 def serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
     """The process under measurement: tells its port, then its process time whenever asked."""
+    _pin(0)
     uvloop.run(_serve(kind, folder, tls, pipe))
 
 
 async def _serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
     context, loop = contexts(folder, tls)[0], asyncio.get_running_loop()
+    keep_read_buffers()
     watchers = Watchers()
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
     response, stream = Response(200, HEADERS, BODY), Stream(200, HEADERS, watchers.run)
@@ -150,10 +155,13 @@ async def gets(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: f
     for _ in range(CONNECTIONS):
         await aiofastnet.create_connection(loop, lambda: Asker(done), "127.0.0.1", port, ssl=context)
     await asyncio.sleep(0.3)
-    before, began, first = _usage(pipe), time.monotonic(), count
-    await asyncio.sleep(seconds)
-    used, took, answered = _usage(pipe) - before, time.monotonic() - began, count - first
-    return used / answered * 1e6, answered / took
+    windows = []
+    for _ in range(_WINDOWS):
+        before, began, first = _usage(pipe), time.monotonic(), count
+        await asyncio.sleep(seconds / _WINDOWS)
+        used, took, answered = _usage(pipe) - before, time.monotonic() - began, count - first
+        windows.append((used / answered * 1e6, answered / took))
+    return min(windows)
 
 
 def _usage(pipe: Pipe) -> float:
@@ -171,15 +179,24 @@ async def fanout(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds:
     ]
     askers = [protocol for _, protocol in made]
     await asyncio.sleep(0.3)
-    before, began, sent = _usage(pipe), time.monotonic(), 0
+    windows, total = [], 0
     start = sum(asker.received for asker in askers)
-    while time.monotonic() - began < seconds:
-        pipe.send("send")
-        sent += pipe.recv()[1]
-        wanted = start + sent * len(frame(BODY))
-        while sum(asker.received for asker in askers) < wanted:  # noqa: ASYNC110 - the load generator's own pace
-            await asyncio.sleep(0.001)
-    return (_usage(pipe) - before) / sent * 1e6, sent / (time.monotonic() - began)
+    for _ in range(_WINDOWS):
+        before, began, sent = _usage(pipe), time.monotonic(), 0
+        while time.monotonic() - began < seconds / _WINDOWS:
+            pipe.send("send")
+            sent += pipe.recv()[1]
+            wanted = start + (total + sent) * len(frame(BODY))
+            while sum(asker.received for asker in askers) < wanted:  # noqa: ASYNC110 - the load generator's own pace
+                await asyncio.sleep(0.001)
+        total += sent
+        windows.append(((_usage(pipe) - before) / sent * 1e6, sent / (time.monotonic() - began)))
+    return min(windows)
+
+
+def _pin(which: int) -> None:
+    """Keep to one processor, so that server and client do not push each other around."""
+    os.sched_setaffinity(0, {which % (os.cpu_count() or 1)})
 
 
 def measure(kind: str, folder: Path, tls: bool, seconds: float) -> tuple[float, float]:
@@ -198,6 +215,8 @@ def measure(kind: str, folder: Path, tls: bool, seconds: float) -> tuple[float, 
 def main() -> None:
     """Print a table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+    _pin(1)
+    keep_read_buffers()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         certs.ensure(folder, certs.identities([], ["127.0.0.1"], "cluster.local"), time.time())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httptools
 
+from steersman.lib.http.memory import keep_read_buffers
 from steersman.lib.http.messages import Duplex, Headers
 from steersman.lib.http.streams import Incoming, Outgoing, RawDuplex, Reading, frame
 
@@ -235,6 +236,8 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         where = self.address
         name = (where.server_name or where.host) if where.tls else None
+        if where.tls is not None:
+            keep_read_buffers()
         async with asyncio.timeout(self._connect_timeout):
             if where.unix is not None:
                 _, line = await loop.create_unix_connection(_Line, str(where.unix), ssl=where.tls, server_hostname=name)

@@ -268,7 +268,10 @@ class Connection(asyncio.Protocol):
             self._send(request, _FAILURE, version, False)
         self._streaming = False
         self._reader.deadline = self._server.now() + self._limits.idle_seconds
-        await self._flush()
+        if self._out.paused:
+            await self._flush()
+        else:
+            self._next()
 
     def _send(self, request: Request, answer: Response, version: str, keep: bool) -> None:
         transport, status, body = self._transport, answer.status, answer.body
