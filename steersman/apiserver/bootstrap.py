@@ -30,8 +30,10 @@ from steersman.apiserver.call import Call, User
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.request import Query, RequestInfo
 from steersman.apiserver.verbs.write import create_object, update_object
+from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Request
 
+SERVICECIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", False)
 SYSTEM = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -88,6 +90,7 @@ async def bootstrap(
     if authority:
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
         await ensure(server, CONFIGMAPS, {"metadata": meta, "data": {"client-ca-file": authority}})
+    await _service_cidr(server)
     await _kubernetes_service(server, service_ip, address, port)
     if resolvers:
         await _dns_service(server, dns, resolvers)
@@ -129,6 +132,25 @@ async def _keep(server: Any, resource: Resource, wanted: Object) -> None:
 def _with(present: Iterable[Object] | None, wanted: Iterable[Object]) -> list[Object]:
     have = list(present or ())
     return [*have, *(each for each in wanted if each not in have)]
+
+
+async def _service_cidr(server: Any) -> None:
+    """The ServiceCIDR that this API server gives addresses from, which is Ready and stays. Source: KEP-1880."""
+    networks = server.services.extras.get("service_networks")
+    if not networks:
+        return
+    meta = {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]}
+    await ensure(server, SERVICECIDRS, {"metadata": meta, "spec": {"cidrs": [str(network) for network in networks]}})
+    kind = server.registry.find(SERVICECIDRS.group, SERVICECIDRS.plural)
+    item = server.storage.find(kind, "", "kubernetes") if kind is not None else None
+    if item is None or (item.obj().get("status") or {}).get("conditions"):
+        return
+    now = rfc3339(server.services.clock.now())
+    text = "Kubernetes Service CIDR is ready"
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": now, "reason": "", "message": text}
+    call = internal_call(server, SERVICECIDRS, "update", "", "kubernetes")
+    call.info.subresource = "status"
+    await update_object(call, item, lambda obj: {**obj, "status": {"conditions": [ready]}}, retry=True)
 
 
 async def _dns_service(server: Any, address: str, resolvers: list[str]) -> None:

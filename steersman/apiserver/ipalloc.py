@@ -1,202 +1,239 @@
 """Addresses and node ports of Services: given out, checked, taken back.
 
-Owns which are in use, learned from the cached Services. Hooked into the writes of Services; called by nobody else.
-Source: pkg/registry/core/service/storage/alloc.go and service/ipallocator, portallocator.
+Owns which are in use: those of stored Services, followed as they change, and those promised to writes under way, so
+that two writes at once never get the same. Hooked into the writes of Services; called by nobody else.
+Source: pkg/registry/core/service/storage/alloc.go, service/ipallocator and portallocator; KEP-3070 and KEP-3668 (the
+lower part of each range is left to those who choose for themselves).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from steersman.api import errors
 from steersman.api.errors import ApiError, FieldError
+from steersman.api.kind import Kind
+from steersman.api.names import parse_ip
 from steersman.api.resource import Object
+from steersman.apiserver import ipfamilies
+from steersman.apiserver.cache import decode
 from steersman.apiserver.call import Call
+from steersman.apiserver.ipfamilies import HEADLESS
+from steersman.store.interface import Event
 
-HEADLESS = "None"
+Network = IPv4Network | IPv6Network
+Claim = str | int
+"""An address, or the number of a node port."""
+Undo = Callable[[], None]
+
 _PORT_TYPES = ("NodePort", "LoadBalancer")
 
 
-class Allocator:
-    """Gives a new Service what it lacks."""
+class Claims:
+    """Who holds what, by uid."""
 
-    def __init__(self, server: Any, network: IPv4Network, ports: tuple[int, int]) -> None:
+    def __init__(self) -> None:
+        self._stored: dict[Claim, str] = {}
+        self._of: dict[str, frozenset[Claim]] = {}
+        self._promised: dict[Claim, str] = {}
+
+    def holder(self, claim: Claim) -> str:
+        """The uid that holds it; empty when it is free."""
+        return self._stored.get(claim) or self._promised.get(claim, "")
+
+    def promise(self, uid: str, claims: Iterable[Claim]) -> Undo:
+        """Hold what is free for a write; the result takes it back. What is stored wins and needs no promise."""
+        fresh = [claim for claim in claims if not self.holder(claim)]
+        self._promised.update(dict.fromkeys(fresh, uid))
+
+        def undo() -> None:
+            for claim in fresh:
+                self._promised.pop(claim, None)
+
+        return undo
+
+    def store(self, uid: str, claims: frozenset[Claim]) -> None:
+        """What a committed write holds from now on, instead of what it held."""
+        for claim in self._of.pop(uid, frozenset()) - claims:
+            self._stored.pop(claim, None)
+        for claim in claims:
+            self._stored[claim] = uid
+            self._promised.pop(claim, None)
+        if claims:
+            self._of[uid] = claims
+
+
+def claims_of(spec: Object) -> frozenset[Claim]:
+    """What a Service holds."""
+    claims: list[Claim] = [ip for ip in spec.get("clusterIPs") or () if ip and ip != HEADLESS]
+    claims += [port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")]
+    if health := spec.get("healthCheckNodePort"):
+        claims.append(health)
+    return frozenset(claims)
+
+
+class Allocator:
+    """Gives Services what they lack. `network` is the default family's; `ports` are inclusive bounds."""
+
+    def __init__(self, server: Any, network: Network, ports: tuple[int, int], second: Network | None = None) -> None:
         self._server = server
-        self._network = network
+        self._networks = {f"IPv{each.version}": each for each in (network, second) if each is not None}
         self._ports = ports
+        self._claims = Claims()
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """Where addresses are from, the default family's first."""
+        return list(self._networks.values())
 
     def attach(self) -> None:
-        """Hook into creates and updates of Services."""
-        extras = self._server.services.extras
+        """Learn what is in use, then hook into creates, updates and changes of Services."""
+        server = self._server
+        kind = server.registry.find("", "services")
+        for _, item in server.storage.cache(kind).items(server.storage.prefix(kind)):
+            obj = item.obj()
+            self._claims.store(obj["metadata"]["uid"], claims_of(obj["spec"]))
+        server.storage.on_change.append(self._changed)
+        extras = server.services.extras
         extras.setdefault("before_create", {}).setdefault(("", "Service"), []).append(self.created)
         extras.setdefault("before_update", {}).setdefault(("", "Service"), []).append(self.updated)
+        extras["service_networks"] = self.networks
 
-    def _services(self, but: str = "") -> Iterator[Object]:
-        kind = self._server.registry.find("", "services")
-        storage = self._server.storage
-        for _, item in storage.cache(kind).items(storage.prefix(kind)):
-            obj = item.obj()
-            if obj["metadata"]["uid"] != but:
-                yield obj
+    def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
+        if (kind.group, kind.plural) != ("", "services"):
+            return
+        for event in events:
+            obj = decode(event.value if event.value is not None else event.previous or b"{}")
+            claims = claims_of(obj["spec"]) if event.value is not None else frozenset()
+            self._claims.store(obj["metadata"]["uid"], claims)
 
-    def _used(self, but: str = "") -> tuple[set[str], set[tuple[str, int]]]:
-        addresses: set[str] = set()
-        ports: set[tuple[str, int]] = set()
-        for service in self._services(but):
-            spec = service["spec"]
-            addresses.update(ip for ip in spec.get("clusterIPs") or () if ip != HEADLESS)
-            ports.update(
-                (p.get("protocol", "TCP"), p["nodePort"]) for p in spec.get("ports") or () if p.get("nodePort")
-            )
-            if health := spec.get("healthCheckNodePort"):
-                ports.add(("TCP", health))
-        return addresses, ports
-
-    async def created(self, call: Call, obj: Object) -> None:
+    async def created(self, call: Call, obj: Object) -> Undo:
         """Allocate for a new Service. Raises ApiError."""
-        self._allocate(call, obj, None)
+        return self._allocate(call, obj, {})
 
-    async def updated(self, call: Call, obj: Object, old: Object) -> None:
-        """Allocate what a change of type or ports calls for. Raises ApiError."""
-        if not call.info.subresource:
-            self._allocate(call, obj, old)
+    async def updated(self, call: Call, obj: Object, old: Object) -> Undo | None:
+        """Allocate what a change of type, families or ports calls for. Raises ApiError."""
+        return None if call.info.subresource else self._allocate(call, obj, old["spec"])
 
-    def _allocate(self, call: Call, obj: Object, old: Object | None) -> None:
-        spec, kind = obj["spec"], obj["spec"].get("type", "ClusterIP")
-        before = (old or {}).get("spec") or {}
-        if kind == "ExternalName":
-            for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                spec.pop(key, None)
-            return
-        if before.get("clusterIP") and not spec.get("clusterIP") and before.get("type") != "ExternalName":
-            spec["clusterIP"], spec["clusterIPs"] = before["clusterIP"], before["clusterIPs"]
-        spec.setdefault("ipFamilyPolicy", before.get("ipFamilyPolicy", "SingleStack"))
-        spec.setdefault("ipFamilies", before.get("ipFamilies", ["IPv4"]))
-        addresses, ports = self._used(obj["metadata"]["uid"])
-        self._address(call, obj, addresses)
-        if kind in _PORT_TYPES and spec.get("allocateLoadBalancerNodePorts") is not False:
-            self._node_ports(call, obj, before, ports)
-        elif kind not in _PORT_TYPES:
-            self._drop_ports(spec, before)
-
-    def _address(self, call: Call, obj: Object, used: set[str]) -> None:
+    def _allocate(self, call: Call, obj: Object, before: Object) -> Undo:
         spec = obj["spec"]
-        wanted = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        if wanted == HEADLESS:
-            spec["clusterIP"], spec["clusterIPs"] = HEADLESS, [HEADLESS]
-            return
-        if wanted:
-            self._check(obj, wanted, used)
-        else:
-            wanted = self._free(call, used)
-        spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
+        if not spec.get("clusterIPs") and spec.get("clusterIP"):
+            spec["clusterIPs"] = [spec["clusterIP"]]
+        if problems := ipfamilies.settle(spec, before, list(self._networks)):
+            raise errors.invalid("", "Service", obj["metadata"].get("name", ""), problems)
+        uid = obj["metadata"]["uid"]
+        if spec.get("type") != "ExternalName":
+            self._addresses(call, obj, uid)
+        if spec.get("type") in _PORT_TYPES:
+            self._node_ports(call, obj, uid)
+        return self._claims.promise(uid, claims_of(spec))
 
-    def _check(self, obj: Object, wanted: str, used: set[str]) -> None:
-        try:
-            inside = ip_address(wanted) in self._network
-        except ValueError:
-            return  # validation says what is wrong with it
-        if not inside:
-            text = (
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. "
-                f"The range of valid IPs is {self._network}"
-            )
-        elif wanted in used:
+    # Addresses -----------------------------------------------------------------------------------------------------
+
+    def _addresses(self, call: Call, obj: Object, uid: str) -> None:
+        spec = obj["spec"]
+        listed: list[str] = list(spec.get("clusterIPs") or ())
+        if HEADLESS in listed[:1]:
+            spec["clusterIP"] = HEADLESS
+            return
+        for at, family in enumerate(spec["ipFamilies"][:2]):
+            if at < len(listed) and listed[at]:
+                self._check_address(obj, listed, listed[at], uid)
+            else:
+                listed[at:] = [self._free_address(call, obj, self._networks[family], listed)]
+        spec["clusterIP"], spec["clusterIPs"] = listed[0], listed
+
+    def _check_address(self, obj: Object, listed: list[str], wanted: str, uid: str) -> None:
+        parsed = parse_ip(wanted)
+        if parsed is None or self._claims.holder(wanted) == uid:
+            return  # of what is no address, validation says what is wrong with it
+        network = self._networks.get(f"IPv{parsed.version}")
+        if network is None or parsed not in network:
+            text = f"failed to allocate IP {wanted}: the provided network does not match the current range"
+        elif self._claims.holder(wanted):
             text = f"failed to allocate IP {wanted}: provided IP is already allocated"
         else:
             return
-        raise _invalid(obj, "spec.clusterIPs", [wanted], text)
+        shown = "[" + ",".join(f'"{each}"' for each in listed) + "]"
+        raise _invalid(obj, "spec.clusterIPs", listed, f"{shown}: {text}")
 
-    def _free(self, call: Call, used: set[str]) -> str:
-        """A random address from the upper part of the range, as the original keeps the lower for those who choose.
-
-        Source: KEP-3070.
-        """
-        size = self._network.num_addresses
+    def _free_address(self, call: Call, obj: Object, network: Network, taken: Sequence[str]) -> str:
+        """A random address, from the lower part of the range only when the upper has none."""
+        size = min(network.num_addresses, 1 << 32)
         lower = min(max(16, size // 16), 256) + 1
-        first = int(self._network.network_address)
-        for low, high in ((lower, size - 1), (1, lower)):
-            span = high - low
-            start = call.services.random.randrange(span) if span > 0 else 0
-            for step in range(span):
-                address = str(IPv4Address(first + low + (start + step) % span))
-                if address not in used:
+        last = size - 1 if network.version == 4 else size  # IPv6 has no broadcast address
+        first = int(network.network_address)
+        make = type(network.network_address)
+        for low, high in ((min(lower, last), last), (1, min(lower, last))):
+            start = call.services.random.randrange(high - low) if high > low else 0
+            for step in range(high - low):
+                address = str(make(first + low + (start + step) % (high - low)))
+                if not self._claims.holder(address) and address not in taken:
                     return address
-        raise errors.internal("failed to allocate a serviceIP: range is full")
+        name = obj["metadata"].get("name", "")
+        raise errors.internal(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
-    def _node_ports(self, call: Call, obj: Object, before: Object, used: set[tuple[str, int]]) -> None:
-        mine: dict[tuple[int, str], int] = {}
-        for port in before.get("ports") or ():
-            if port.get("nodePort"):
-                mine[port["port"], port.get("protocol", "TCP")] = port["nodePort"]
-        given: dict[int, set[str]] = {}
-        for at, port in enumerate(obj["spec"].get("ports") or ()):
-            protocol = port.get("protocol", "TCP")
-            if not port.get("nodePort"):
-                port["nodePort"] = mine.get((port["port"], protocol)) or self._shared(given, protocol, port, obj)
-            if port["nodePort"]:
-                self._check_port(obj, f"spec.ports[{at}].nodePort", protocol, port["nodePort"], used, given)
-            else:
-                port["nodePort"] = self._free_port(call, protocol, used)
-            used.add((protocol, port["nodePort"]))
-            given.setdefault(port["nodePort"], set()).add(protocol)
+    # Node ports ----------------------------------------------------------------------------------------------------
+
+    def _node_ports(self, call: Call, obj: Object, uid: str) -> None:
         spec = obj["spec"]
-        local = spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
-        if local and not spec.get("healthCheckNodePort"):
-            spec["healthCheckNodePort"] = before.get("healthCheckNodePort") or self._free_port(call, "TCP", used)
+        mine: set[Claim] = set()
+        chosen: dict[int, int] = {}  # service port -> node port: TCP and UDP of one port share it
+        ports = spec.get("ports") or ()
+        for at, port in enumerate(ports):
+            if not port.get("nodePort"):
+                if spec.get("allocateLoadBalancerNodePorts") is False and spec["type"] == "LoadBalancer":
+                    continue
+                port["nodePort"] = chosen.get(port["port"]) or _requested(ports[at:], port["port"])
+            if not port["nodePort"]:
+                port["nodePort"] = self._free_port(call, mine)
+            elif port["nodePort"] != chosen.get(port["port"]):
+                self._check_port(obj, f"spec.ports[{at}].nodePort", port["nodePort"], uid, mine)
+            mine.add(port["nodePort"])
+            chosen.setdefault(port["port"], port["nodePort"])
+        if spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
+            self._health_port(call, spec, uid, mine)
 
-    @staticmethod
-    def _shared(given: dict[int, set[str]], protocol: str, port: Object, obj: Object) -> int:
-        """One port number serves both protocols of one service port."""
-        for other in obj["spec"]["ports"]:
-            same = other.get("port") == port["port"] and other.get("protocol", "TCP") != protocol
-            if same and other.get("nodePort") and protocol not in given.get(other["nodePort"], set()):
-                return int(other["nodePort"])
-        return 0
+    def _health_port(self, call: Call, spec: Object, uid: str, mine: set[Claim]) -> None:
+        wanted = spec.get("healthCheckNodePort")
+        if not wanted:
+            spec["healthCheckNodePort"] = self._free_port(call, mine)
+        elif problem := self._problem(wanted, uid, mine):
+            raise errors.internal(f"failed to allocate requested HealthCheck NodePort {wanted}: {problem}")
 
-    def _check_port(
-        self, obj: Object, path: str, protocol: str, wanted: int, used: set[tuple[str, int]], given: dict[int, set[str]]
-    ) -> None:
+    def _problem(self, wanted: int, uid: str, mine: set[Claim]) -> str:
+        """Why a port cannot be had; empty when it can."""
         if not self._ports[0] <= wanted <= self._ports[1]:
             valid = f"{self._ports[0]}-{self._ports[1]}"
-            text = f"provided port is not in the valid range. The range of valid ports is {valid}"
-        elif (protocol, wanted) in used or protocol in given.get(wanted, set()):
-            text = "provided port is already allocated"
-        else:
-            return
-        raise _invalid(obj, path, wanted, text)
+            return f"provided port is not in the valid range. The range of valid ports is {valid}"
+        if wanted in mine or self._claims.holder(wanted) not in ("", uid):
+            return "provided port is already allocated"
+        return ""
 
-    def _free_port(self, call: Call, protocol: str, used: set[tuple[str, int]]) -> int:
+    def _check_port(self, obj: Object, path: str, wanted: int, uid: str, mine: set[Claim]) -> None:
+        if problem := self._problem(wanted, uid, mine):
+            raise _invalid(obj, path, wanted, f"{wanted}: {problem}")
+
+    def _free_port(self, call: Call, mine: set[Claim]) -> int:
         low, high = self._ports
-        span = high - low + 1
-        start = call.services.random.randrange(span)
-        for step in range(span):
-            port = low + (start + step) % span
-            if not any((name, port) in used for name in ("TCP", "UDP", "SCTP")):
-                return port
+        size = high - low + 1
+        lower = low + (min(max(16, size // 32), 128) if size > 16 else 0)
+        for first, last in ((lower, high + 1), (low, lower)):
+            start = call.services.random.randrange(last - first) if last > first else 0
+            for step in range(last - first):
+                port = first + (start + step) % (last - first)
+                if port not in mine and not self._claims.holder(port):
+                    return port
         raise errors.internal("failed to allocate a nodePort: range is full")
 
-    @staticmethod
-    def _drop_ports(spec: Object, before: Object) -> None:
-        """Node ports that were given are taken back when the type no longer has any."""
-        if before.get("type") in _PORT_TYPES:
-            old = {port.get("nodePort") for port in before.get("ports") or ()}
-            for port in spec.get("ports") or ():
-                if port.get("nodePort") in old:
-                    port.pop("nodePort", None)
-            spec.pop("healthCheckNodePort", None)
+
+def _requested(ports: Sequence[Object], number: int) -> int:
+    """A node port that somebody asks for on the same port with another protocol."""
+    return next((int(port["nodePort"]) for port in ports if port["port"] == number and port.get("nodePort")), 0)
 
 
 def _invalid(obj: Object, path: str, value: Any, text: str) -> ApiError:
-    shown = errors_value(value)
-    found = FieldError("FieldValueInvalid", path, f"Invalid value: {shown}: {text}", value)
+    found = FieldError("FieldValueInvalid", path, f"Invalid value: {text}", value)
     return errors.invalid("", "Service", obj["metadata"].get("name", ""), [found])
-
-
-def errors_value(value: Any) -> str:
-    """A value as Go's field errors print it."""
-    if isinstance(value, list):
-        return "[" + ",".join(f'"{item}"' for item in value) + "]"
-    return str(value)

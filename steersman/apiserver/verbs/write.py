@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from steersman.api import errors, meta, structural
 from steersman.api.errors import ApiError, FieldError
@@ -149,20 +150,30 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
         await services.admission.mutate(call, obj, None)
         kind.default(obj)
     kind.prepare_create(obj)
-    for hook in services.extras.get("before_create", {}).get((kind.group, kind.kind), ()):
-        await hook(call, obj)
-    found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj)
-    if found:
-        raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
-    if kind.warnings is not None:
-        call.warnings += kind.warnings(obj)
-    track(call, obj, None)
-    await services.admission.validate(call, obj, None)
-    if call.dry_run:
-        if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
-            raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
-        return obj
-    return await call.storage.create(kind, obj)
+    with ExitStack() as undo:
+        await _run_hooks("before_create", undo, call, obj)
+        found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj)
+        if found:
+            raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
+        if kind.warnings is not None:
+            call.warnings += kind.warnings(obj)
+        track(call, obj, None)
+        await services.admission.validate(call, obj, None)
+        if call.dry_run:
+            if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
+                raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
+            return obj
+        made = await call.storage.create(kind, obj)
+        undo.pop_all()
+        return made
+
+
+async def _run_hooks(when: str, undo: ExitStack, call: Call, *objects: Object) -> None:
+    """What the kind's writes are tied to (allocations); `undo` takes it back unless the write happens."""
+    for hook in call.services.extras.get(when, {}).get((call.kind.group, call.kind.kind), ()):
+        back = await hook(call, *objects)
+        if back is not None:
+            undo.callback(back)
 
 
 Change = Callable[[Object], Object]
@@ -172,17 +183,19 @@ Change = Callable[[Object], Object]
 async def update_object(call: Call, item: Item, change: Change, *, retry: bool) -> Item | Object:
     """Apply `change` to `item` and store the result. With `retry` a lost race is run again on the new state."""
     for _ in range(100):
-        obj = await _updated(call, item, change)
-        if call.dry_run:
-            return obj
-        if _ready_to_go(obj):
-            gone = await call.storage.remove(call.kind, item)
-            if gone is not None:
-                return gone
-        else:
-            written = await call.storage.replace(call.kind, item, obj)
-            if written is not None:
-                return written
+        with ExitStack() as undo:
+            obj = await _updated(call, item, change, undo)
+            if call.dry_run:
+                return obj
+            if _ready_to_go(obj):
+                gone = await call.storage.remove(call.kind, item)
+                if gone is not None:
+                    return gone
+            else:
+                written = await call.storage.replace(call.kind, item, obj)
+                if written is not None:
+                    undo.pop_all()
+                    return written
         fresh = call.storage.get(call.kind, item.namespace, item.name)
         if not retry:
             raise modified(call.kind, item.name)
@@ -206,7 +219,7 @@ def _ready_to_go(obj: Object) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-async def _updated(call: Call, item: Item, change: Change) -> Object:
+async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> Object:
     kind, services = call.kind, call.services
     call.operation = "UPDATE"
     old = item.obj()
@@ -220,8 +233,7 @@ async def _updated(call: Call, item: Item, change: Change) -> Object:
     await services.admission.mutate(call, obj, old)
     kind.default(obj)
     rule.prepare(obj, old)
-    for hook in services.extras.get("before_update", {}).get((kind.group, kind.kind), ()):
-        await hook(call, obj, old)
+    await _run_hooks("before_update", undo, call, obj, old)
     found = meta.validate_update(obj, old)
     if rule.validate is not None:
         found += rule.validate(obj, old)
