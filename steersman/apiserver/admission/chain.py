@@ -12,6 +12,9 @@ from typing import Any
 
 from steersman.api.resource import Object
 from steersman.apiserver.admission import (
+    certificates,
+    claim_resize,
+    default_class,
     limit_ranger,
     namespace_lifecycle,
     node_restriction,
@@ -19,6 +22,7 @@ from steersman.apiserver.admission import (
     resource_quota,
     runtime_class,
     service_account,
+    storage_in_use,
     taint_nodes,
     tolerations,
     webhooks,
@@ -45,9 +49,16 @@ DEFAULT: tuple[Plugin, ...] = (
     Plugin("ServiceAccount", mutate=service_account.mutate, validate=service_account.validate),
     Plugin("NodeRestriction", validate=node_restriction.validate),
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
-    Plugin("Priority", mutate=priority.mutate),
-    Plugin("RuntimeClass", mutate=runtime_class.mutate, validate=runtime_class.validate),
+    Plugin("Priority", mutate=priority.mutate, validate=priority.validate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("DefaultStorageClass", mutate=default_class.claim),
+    Plugin("StorageObjectInUseProtection", mutate=storage_in_use.mutate),
+    Plugin("PersistentVolumeClaimResize", validate=claim_resize.validate),
+    Plugin("RuntimeClass", mutate=runtime_class.mutate, validate=runtime_class.validate),
+    Plugin("CertificateApproval", validate=certificates.approval),
+    Plugin("CertificateSigning", validate=certificates.signing),
+    Plugin("CertificateSubjectRestriction", validate=certificates.subject),
+    Plugin("DefaultIngressClass", mutate=default_class.ingress),
     Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
     Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),

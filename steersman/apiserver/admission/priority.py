@@ -37,6 +37,20 @@ def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
         spec["priorityClassName"] = name
 
 
+def validate(call: Call, obj: Object | None, old: Object | None) -> None:
+    """There is one default class at most. Raises ApiError."""
+    if (call.kind.group, call.kind.kind) != ("scheduling.k8s.io", "PriorityClass"):
+        return
+    if obj is None or call.operation not in ("CREATE", "UPDATE") or not obj.get("globalDefault"):
+        return
+    for _, item in call.storage.cache(call.kind).items(call.storage.prefix(call.kind)):
+        if b'"globalDefault":true' in item.tail and (
+            call.operation == "CREATE" or item.name != obj["metadata"]["name"]
+        ):
+            text = f"PriorityClass {item.name} is already marked as default. Only one default can exist"
+            raise errors.forbidden(call.kind.group, call.kind.plural, obj["metadata"].get("name", ""), text)
+
+
 def _class_of(call: Call, obj: Object) -> tuple[str, int, str]:
     """(class, value, policy): the class that is named, else the global default, else none."""
     kind = call.services.registry.find("scheduling.k8s.io", "priorityclasses")

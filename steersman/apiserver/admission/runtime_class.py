@@ -10,9 +10,13 @@ from steersman.api.resource import Object
 from steersman.apiserver.call import Call
 
 
+def _concerns(call: Call) -> bool:
+    return call.operation == "CREATE" and (call.kind.group, call.kind.kind, call.info.subresource) == ("", "Pod", "")
+
+
 def _class_of(call: Call, obj: Object | None) -> Object | None:
     """The class of a new pod; None without one. Raises ApiError."""
-    if obj is None or call.operation != "CREATE" or (call.kind.group, call.kind.kind) != ("", "Pod"):
+    if obj is None or not _concerns(call):
         return None
     name = obj["spec"].get("runtimeClassName")
     kind = call.services.registry.find("node.k8s.io", "runtimeclasses")
@@ -46,7 +50,7 @@ def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
 
 def validate(call: Call, obj: Object | None, old: Object | None) -> None:
     """A pod without a class has no overhead. Raises ApiError."""
-    if obj is None or call.operation != "CREATE" or (call.kind.group, call.kind.kind) != ("", "Pod"):
+    if obj is None or not _concerns(call):
         return
     if _class_of(call, obj) is None and obj["spec"].get("overhead"):
         text = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"

@@ -5,47 +5,73 @@ Source: plugin/pkg/admission/serviceaccount.
 
 from __future__ import annotations
 
-from steersman.api import errors
+import asyncio
+
+from steersman.api import errors, pods
+from steersman.api.kind import Kind
 from steersman.api.resource import Object
+from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MIRROR = "kubernetes.io/config.mirror"
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _MODE = 420
+_DEFAULT = "default"
+_ENFORCE = "kubernetes.io/enforce-mountable-secrets"
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_PATIENCE = 1.5  # seconds; the original asks ten times, every 100 to 200 ms
 
 
 def _concerns(call: Call, obj: Object | None) -> bool:
-    return call.operation == "CREATE" and obj is not None and (call.kind.group, call.kind.kind) == ("", "Pod")
+    is_pod = (call.kind.group, call.kind.kind, call.info.subresource) == ("", "Pod", "")
+    return call.operation == "CREATE" and obj is not None and is_pod
 
 
-def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
+async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
     """Name the account, add its pull secrets and the volume with its token."""
     if obj is None or not _concerns(call, obj):
         return
     if _MIRROR in (obj["metadata"].get("annotations") or {}):
         return
     spec = obj["spec"]
-    spec.setdefault("serviceAccountName", "default")
-    if not spec["serviceAccountName"]:
-        spec["serviceAccountName"] = "default"
+    spec["serviceAccountName"] = spec.get("serviceAccountName") or _DEFAULT
     spec["serviceAccount"] = spec["serviceAccountName"]
-    account = _account(call, obj)
+    account = await _account(call, obj)
     if _mounts(spec, account):
         _mount_token(call, spec)
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
 
 
-def _account(call: Call, obj: Object) -> Object:
+async def _account(call: Call, obj: Object) -> Object:
     name, namespace = obj["spec"]["serviceAccountName"], obj["metadata"]["namespace"]
     kind = call.services.registry.find("", "serviceaccounts")
     assert kind is not None
     item = call.storage.find(kind, namespace, name)
+    if item is None and name == _DEFAULT:
+        item = await _arriving(call, kind, namespace, name)
     if item is None:
         text = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
         raise errors.forbidden("", "pods", obj["metadata"].get("name", ""), text)
     return item.obj()
+
+
+async def _arriving(call: Call, kind: Kind, namespace: str, name: str) -> Item | None:
+    """The account of a namespace that was made a moment ago; None when nobody makes it in time."""
+    key = call.storage.key(kind, namespace, name)
+    changed = asyncio.Event()
+    stop = call.storage.cache(kind).watch(lambda _: changed.set())
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while call.storage.cache(kind).get(key) is None:
+                await changed.wait()
+                changed.clear()
+    except TimeoutError:
+        return None
+    finally:
+        stop()
+    return call.storage.cache(kind).get(key)
 
 
 def _mounts(spec: Object, account: Object) -> bool:
@@ -87,9 +113,57 @@ def _volume(name: str) -> Object:
 
 
 def validate(call: Call, obj: Object | None, old: Object | None) -> None:
-    """A pod keeps its account; mirror pods have none. Raises ApiError."""
-    if obj is None or not _concerns(call, obj) or _MIRROR not in (obj["metadata"].get("annotations") or {}):
+    """Mirror pods have no account and no secrets, and an account may limit the secrets of its pods. Raises ApiError."""
+    if obj is None or not _concerns(call, obj):
         return
-    if obj["spec"].get("serviceAccountName"):
-        name = obj["metadata"].get("name", "")
-        raise errors.forbidden("", "pods", name, "a mirror pod may not reference service accounts")
+    why = _mirror(obj) if _MIRROR in (obj["metadata"].get("annotations") or {}) else _unmountable(call, obj)
+    if why:
+        raise errors.forbidden("", "pods", obj["metadata"].get("name", ""), why)
+
+
+def _mirror(obj: Object) -> str:
+    spec = obj["spec"]
+    if spec.get("serviceAccountName"):
+        return "a mirror pod may not reference service accounts"
+    kinds: set[str] = set()
+    pods.references(spec, lambda kind, _: kinds.add(kind))
+    if "Secret" in kinds:
+        return "a mirror pod may not reference secrets"
+    sources = [each for v in spec.get("volumes") or () for each in (v.get("projected") or {}).get("sources") or ()]
+    tokens = any("serviceAccountToken" in each for each in sources)
+    return "a mirror pod may not use ServiceAccountToken volume projections" if tokens else ""
+
+
+def _unmountable(call: Call, obj: Object) -> str:
+    """Why an account that enforces its list of secrets refuses the pod; empty otherwise."""
+    spec = obj["spec"]
+    kind = call.services.registry.find("", "serviceaccounts")
+    item = call.storage.find(kind, obj["metadata"]["namespace"], spec["serviceAccountName"]) if kind else None
+    account = item.obj() if item is not None and _ENFORCE.encode() in item.tail else {}
+    if ((account.get("metadata") or {}).get("annotations") or {}).get(_ENFORCE) not in _TRUE:
+        return ""
+    name = account["metadata"]["name"]
+    mountable = {each.get("name") for each in account.get("secrets") or ()}
+    pull = {each.get("name") for each in account.get("imagePullSecrets") or ()}
+    for volume in spec.get("volumes") or ():
+        secret = (volume.get("secret") or {}).get("secretName")
+        if secret and secret not in mountable:
+            return (
+                f'volume with secret.secretName="{secret}" is not allowed because service account {name} does not '
+                "reference that secret"
+            )
+    for _, container in pods.every_container(spec):
+        for variable in container.get("env") or ():
+            secret = ((variable.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name")
+            if secret and secret not in mountable:
+                return (
+                    f"container {container['name']} with envVar {variable['name']} referencing secret.secretName="
+                    f'"{secret}" is not allowed because service account {name} does not reference that secret'
+                )
+    for each in spec.get("imagePullSecrets") or ():
+        if each.get("name") not in pull:
+            return (
+                f'imagePullSecrets[].name="{each.get("name")}" is not allowed because service account {name} does '
+                "not reference that imagePullSecret"
+            )
+    return ""
