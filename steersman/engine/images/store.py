@@ -19,7 +19,7 @@ from pathlib import Path
 from steersman.engine.images import manifest as formats
 from steersman.engine.images import reference as references
 from steersman.engine.images.content import Content, ContentError
-from steersman.engine.images.index import Index, Layer, Record
+from steersman.engine.images.index import Index, Layer, Record, locked
 from steersman.engine.images.manifest import BadManifest, Descriptor, Manifest
 from steersman.engine.images.reference import InvalidReference, Reference
 from steersman.engine.images.registry import Connect, Registries, RegistryError, Repository, connect
@@ -32,6 +32,7 @@ from steersman.lib.tasks import Tasks
 
 _AT_ONCE = 3  # layers fetched at the same time, as Docker does
 _PART = ".part"
+_KEEP = "keep.lock"
 _PUSH_SECONDS = 3600.0
 
 Progress = Callable[[str, int, int], None]
@@ -382,7 +383,7 @@ class ImageStore:
 
     def collect(self) -> bool:
         """Delete blobs and layers that nothing needs. False when somebody is pulling: then nothing is deleted."""
-        fd = os.open(self.root / "keep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.root / _KEEP, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             records = self.index.read().values()
@@ -416,7 +417,7 @@ class ImageStore:
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """While open, nothing is garbage collected: for pulls, loads, pushes and builds."""
-        fd = os.open(self.root / "keep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.root / _KEEP, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             await asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_SH)
             yield
@@ -425,11 +426,12 @@ class ImageStore:
 
     def hold(self, owner: str, image: Image) -> Sequence[Path]:
         """Keep an image's layers for `owner` (a container's id) even if the image is removed; gives `layers`."""
-        record = self.index.read()[image.id]
-        fresh = self._holds / f".{owner}"
-        fresh.write_text("\n".join(layer.diff_id[7:] for layer in record.layers))
-        fresh.rename(self._holds / owner)
-        return self.layers(image)
+        with locked(self.root / _KEEP, shared=True):  # nothing is collected between the look and the hold
+            record = self.index.read()[image.id]
+            fresh = self._holds / f".{owner}"
+            fresh.write_text("\n".join(layer.diff_id[7:] for layer in record.layers))
+            fresh.rename(self._holds / owner)
+            return self.layers(image)
 
     def release(self, owner: str) -> None:
         """`owner` no longer needs its layers; idempotent."""
