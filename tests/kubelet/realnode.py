@@ -45,6 +45,12 @@ class BusyboxImages:
     def layers(self, image: Image) -> Sequence[Path]:
         return [self._layer]
 
+    def hold(self, owner: str, image: Image) -> Sequence[Path]:
+        return self.layers(image)
+
+    def release(self, owner: str) -> None:
+        return
+
     async def pull(self, reference: str, credentials: Sequence[Credentials] = ()) -> Image:
         return self._image
 

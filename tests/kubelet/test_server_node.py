@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlencode
@@ -13,28 +13,17 @@ import pytest
 
 from steersman.api.resource import PODS
 from steersman.cluster import certs
-from steersman.engine.interface import Image
 from steersman.kubelet.server import KubeletServer
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
 from tests.kubelet.pods import container, pod
-from tests.kubelet.realnode import BusyboxImages, RealNode, real_node
+from tests.kubelet.realnode import RealNode, real_node
 from tests.kubelet.serving import World, drain, exit_code
 
 pytestmark = pytest.mark.node
 
 _SCRIPT = "mkdir /www; echo page > /www/index.html; echo started; echo wrong >&2; exec httpd -f -p 80 -h /www"
-
-
-class HeldImages(BusyboxImages):
-    """Busybox, whose one layer needs no keeping."""
-
-    def hold(self, owner: str, image: Image) -> Sequence[Path]:
-        return self.layers(image)
-
-    def release(self, owner: str) -> None:
-        return
 
 
 @asynccontextmanager
@@ -44,7 +33,6 @@ async def served(folder: Path) -> AsyncIterator[tuple[World, RealNode]]:
     tls = server_tls(folder / "kubelet-node-1.crt", folder / "kubelet-node-1.key", [folder / "ca.crt"])
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(real_node(folder))
-        node.images = HeldImages(folder / "held")
         kubelet = await stack.enter_async_context(node.kubelet())
         tasks = await stack.enter_async_context(Tasks())
         handler = KubeletServer(kubelet, node.runtime, SystemClock())
