@@ -17,9 +17,11 @@ from steersman.client.client import Client
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.cluster import nodenet, process
+from steersman.cluster.machinesockets import MachineSockets
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.dns.agent import DnsAgent
+from steersman.engine.images.registry import connect
 from steersman.engine.images.store import ImageStore
 from steersman.engine.interface import RuntimeFailure
 from steersman.engine.runtime import LocalRuntime, share_mounts
@@ -41,8 +43,9 @@ DOMAIN = "cluster.local"
 
 def main(profile: Profile, ready: Callable[[], None], number: int) -> None:
     """The process's whole life."""
-    nodenet.enter(profile, number)
-    process.serve(lambda stop: _run(profile, number, ready, stop))
+    left = nodenet.enter(profile, number)
+    machine = MachineSockets(left) if left is not None else None
+    process.serve(lambda stop: _run(profile, number, machine, ready, stop))
 
 
 def parse_mirrors(given: Sequence[str]) -> dict[str, list[str]]:
@@ -88,11 +91,14 @@ def settings(profile: Profile, number: int) -> NodeConfig:
     )
 
 
-async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: asyncio.Event) -> None:
+async def _run(
+    profile: Profile, number: int, machine: MachineSockets | None, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
     clock = SystemClock()
     directory = profile.node_directory(number)
     _mount_memory(profile, number)
-    images = ImageStore(profile.images, clock, mirrors=parse_mirrors(profile.mirrors))
+    dial = machine.registry if machine is not None else connect
+    images = ImageStore(profile.images, clock, mirrors=parse_mirrors(profile.mirrors), connect=dial)
     runtime = LocalRuntime(
         directory / "engine",
         images,
@@ -106,13 +112,14 @@ async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: a
     except RuntimeFailure as failure:
         raise StartFailure(str(failure)) from failure
     name = profile.node_name(number)
+    api = profile.node_address(0) if number else "127.0.0.1"
     volumes = directory / "kubelet"
     volumes.mkdir(parents=True, exist_ok=True)
     share_mounts(volumes)
     try:
         async with (
-            process.client(profile, f"kubelet-{name}", "kubelet") as (client, _),
-            process.client(profile, "kube-proxy", "kube-proxy") as (services, _),
+            process.client(profile, f"kubelet-{name}", "kubelet", api) as (client, _),
+            process.client(profile, "kube-proxy", "kube-proxy", api) as (services, _),
             Tasks() as tasks,
         ):
             recorder = EventRecorder(client, clock, tasks, component="kubelet", host=name)
@@ -126,7 +133,7 @@ async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: a
                 recorder=recorder,
             )
             shared = Informers(services, clock=clock, tasks=tasks)
-            network = _network(profile, number, services, shared, clock, runtime)
+            network = _network(profile, number, machine, services, shared, clock, runtime)
             async with kubelet.running():
                 server = await _serve(profile, number, kubelet, runtime, clock)
                 for part in network:
@@ -138,10 +145,18 @@ async def _run(profile: Profile, number: int, ready: Callable[[], None], stop: a
     finally:
         await runtime.close()
         await images.close()
+        if machine is not None:
+            machine.close()
 
 
 def _network(
-    profile: Profile, number: int, client: Client, informers: Informers, clock: Clock, runtime: LocalRuntime
+    profile: Profile,
+    number: int,
+    machine: MachineSockets | None,
+    client: Client,
+    informers: Informers,
+    clock: Clock,
+    runtime: LocalRuntime,
 ) -> list[Coroutine[Any, Any, None]]:
     """The proxy and, with it, DNS: both follow Services and EndpointSlices through the same informers."""
     proxy = ProxyAgent(
@@ -161,6 +176,7 @@ def _network(
         addresses=[profile.node_address(number)],
         service_network=str(profile.service_network),
         pod_network=str(profile.pod_network),
+        dial=None if machine is None else (machine.datagram, machine.dial),
     )
     return [proxy.run(), dns.run()]
 

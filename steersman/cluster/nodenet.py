@@ -43,15 +43,20 @@ def _ip(*words: str) -> None:
         raise StartFailure(f"cannot set up the node's network: ip {' '.join(words)}: {done.stderr.strip()}")
 
 
-def enter(profile: Profile, number: int) -> None:
-    """Give this process the node's network. Raises StartFailure."""
-    if number:
-        _enter_namespace(profile, number)
+def enter(profile: Profile, number: int) -> int | None:
+    """Give this process the node's network. Returns the machine's namespace, open, if it left that.
+
+    Raises StartFailure.
+    """
+    machine = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if number else None
+    if machine is not None:
+        _enter_namespace(profile, number, machine)
     _ip("link", "set", "lo", "up")
     _ip("address", "replace", f"{profile.node_address(number)}/32", "dev", "lo")
+    return machine
 
 
-def _enter_namespace(profile: Profile, number: int) -> None:
+def _enter_namespace(profile: Profile, number: int, machine: int) -> None:
     pin = _pin(profile, number)
     if pin.exists() and os.path.ismount(pin):
         with pin.open() as namespace:
@@ -60,27 +65,29 @@ def _enter_namespace(profile: Profile, number: int) -> None:
     pin.parent.mkdir(parents=True, exist_ok=True)
     pin.touch()
     name, pid = interface(profile, number), str(os.getpid())
+    address, first = profile.node_address(number), profile.node_address(0)
     _unshare()
     subprocess.run(["mount", "--bind", f"/proc/{pid}/ns/net", str(pin)], check=True)
-    _outside("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", pid)
-    _outside("link", "set", name, "up")
-    _outside("address", "add", f"{_GATEWAY}/32", "dev", name, "scope", "link")
+    _outside(machine, "address", "replace", f"{first}/32", "dev", "lo")  # the first node may come up later
+    _outside(machine, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", pid)
+    _outside(machine, "link", "set", name, "up")
+    _outside(machine, "address", "add", f"{_GATEWAY}/32", "dev", name, "scope", "link")
     _ip("link", "set", "lo", "up")
-    _ip("address", "replace", f"{profile.node_address(number)}/32", "dev", "lo")
+    _ip("address", "replace", f"{address}/32", "dev", "lo")
     _ip("link", "set", "eth0", "up")
-    _ip("route", "replace", _GATEWAY, "dev", "eth0", "scope", "link", "src", profile.node_address(number))
-    _ip("route", "replace", "default", "via", _GATEWAY, "dev", "eth0", "src", profile.node_address(number))
+    _ip("route", "replace", _GATEWAY, "dev", "eth0", "scope", "link", "src", address)
+    _ip("route", "replace", "default", "via", _GATEWAY, "dev", "eth0", "src", address)
     network = str(profile.node_network(number))
-    _outside("route", "replace", network, "via", profile.node_address(number), "dev", name, "onlink")
+    _outside(machine, "route", "replace", network, "via", address, "dev", name, "onlink", "src", first)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
-def _outside(*words: str) -> None:
-    """Run ip in the machine's own namespace."""
-    command = ["nsenter", "--net=/proc/1/ns/net", "ip", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _outside(machine: int, *words: str) -> None:
+    """Run ip in the machine's namespace, which is open at `machine`: this process has left it."""
+    command = ["nsenter", f"--net=/proc/self/fd/{machine}", "ip", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[machine])
     if done.returncode and "File exists" not in done.stderr:
-        raise StartFailure(f"cannot set up the node's network: {' '.join(command)}: {done.stderr.strip()}")
+        raise StartFailure(f"cannot set up the node's network: ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 def _unshare() -> None:

@@ -45,12 +45,12 @@ def serve(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     uvloop.run(framed())
 
 
-def transport(profile: Profile, identity: str) -> Transport:
-    """A transport to the API server as one of the cluster's identities. Raises OSError."""
+def transport(profile: Profile, identity: str, host: str = "127.0.0.1") -> Transport:
+    """A transport to the API server at `host` as one of the cluster's identities. Raises OSError."""
     pki = profile.pki
     return connect(
         Credentials(
-            f"https://127.0.0.1:{profile.api_port}",
+            f"https://{host}:{profile.api_port}",
             pki / "ca.crt",
             pki / f"{identity}.crt",
             pki / f"{identity}.key",
@@ -59,10 +59,12 @@ def transport(profile: Profile, identity: str) -> Transport:
 
 
 @contextlib.asynccontextmanager
-async def client(profile: Profile, identity: str, component: str) -> AsyncIterator[tuple[Client, Clock]]:
+async def client(
+    profile: Profile, identity: str, component: str, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[Client, Clock]]:
     """A client as one of the cluster's identities, once the API server answers."""
     clock = SystemClock()
-    made = transport(profile, identity)
+    made = transport(profile, identity, host)
     api = Client(made, clock=clock, user_agent=f"{component}/v{__version__}")
     try:
         await until_ready(api, clock)

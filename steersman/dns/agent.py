@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from steersman.api.resource import ENDPOINTSLICES, SERVICES, Object
-from steersman.dns.forward import Forwarder, nameservers
+from steersman.dns.forward import Dial, Forwarder, nameservers
 from steersman.dns.records import Records
 from steersman.dns.server import DnsServer, Resolver, address_port
 
@@ -72,8 +72,11 @@ class DnsAgent:
         pod_network: str,
         port: int = 53,
         upstreams: Sequence[str] | None = None,
+        dial: tuple[Dial, Dial] | None = None,
     ) -> None:
         """`addresses`: where to listen. `upstreams`: `address[:port]`, by default those of /etc/resolv.conf.
+
+        `dial`: how UDP and TCP sockets to them are made, if not in this network namespace.
 
         Raises ValueError for a domain or network that is none.
         """
@@ -86,7 +89,7 @@ class DnsAgent:
         records = Records(catalog, domain=domain, networks=[service_network, pod_network])
         known = [address_port(each) for each in (nameservers() if upstreams is None else upstreams)]
         ourselves = {(address, port) for address in addresses}
-        forwarder = Forwarder([each for each in known if each not in ourselves])
+        forwarder = Forwarder([each for each in known if each not in ourselves], dial=dial)
         self._server = DnsServer(Resolver(records, forwarder, self.ready))
         self.ports: dict[str, int] = {}  # by address, once it is served
 

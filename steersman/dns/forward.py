@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from steersman.dns.message import HEADER, read_name
+
+Dial = Callable[[str, int], Awaitable[socket.socket]]
+"""Makes a socket whose peer is (address, port). Raises OSError."""
 
 _TIMEOUT = 1.5  # seconds for each server; askers give up after 5 and ask again themselves
 _MOST = 3  # servers, as resolv.conf(5)
@@ -65,10 +69,17 @@ def is_answer(query: bytes, data: bytes) -> bool:
 class Forwarder:
     """Asks upstream servers in turn. `servers`: (address, port)."""
 
-    def __init__(self, servers: Sequence[tuple[str, int]], *, timeout: float = _TIMEOUT) -> None:
-        """`timeout`: seconds for each server."""
+    def __init__(
+        self,
+        servers: Sequence[tuple[str, int]],
+        *,
+        timeout: float = _TIMEOUT,
+        dial: tuple[Dial, Dial] | None = None,
+    ) -> None:
+        """`timeout`: seconds for each server. `dial`: what makes UDP and TCP sockets, if not the event loop."""
         self._servers = list(servers)[:_MOST]
         self._timeout = timeout
+        self._udp_dial, self._tcp_dial = dial or (None, None)
 
     async def ask(self, query: bytes, *, tcp: bool = False) -> bytes:
         """The answer to a query, under the query's id. `tcp`: it may be of any size. Raises NoAnswer."""
@@ -86,7 +97,11 @@ class Forwarder:
 
     async def _udp(self, server: tuple[str, int], query: bytes) -> bytes:
         loop = asyncio.get_running_loop()
-        transport, exchange = await loop.create_datagram_endpoint(lambda: _Exchange(query), remote_addr=server)
+        made = await self._udp_dial(*server) if self._udp_dial else None
+        where = None if made else server
+        transport, exchange = await loop.create_datagram_endpoint(
+            lambda: _Exchange(query), remote_addr=where, sock=made
+        )
         try:
             transport.sendto(query)
             return await exchange.answer
@@ -94,7 +109,10 @@ class Forwarder:
             transport.close()
 
     async def _tcp(self, server: tuple[str, int], query: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection(*server)
+        if self._tcp_dial:
+            reader, writer = await asyncio.open_connection(sock=await self._tcp_dial(*server))
+        else:
+            reader, writer = await asyncio.open_connection(*server)
         try:
             writer.write(struct.pack("!H", len(query)) + query)
             size = int.from_bytes(await reader.readexactly(2), "big")

@@ -21,6 +21,7 @@ from steersman.engine.images.reference import Reference, is_digest
 from steersman.engine.interface import Credentials
 
 if TYPE_CHECKING:
+    from steersman.lib.http.client import Dial
     from steersman.lib.http.messages import ClientResponse, Headers, Transport
 
 MAX_MANIFEST = 4 << 20
@@ -45,7 +46,7 @@ class RegistryError(Exception):
         self.status = status
 
 
-def connect(origin: str) -> Transport:
+def connect(origin: str, dial: Dial | None = None) -> Transport:
     """A pooled HTTP(S) connection to an origin, certificates checked against the machine's authorities."""
     from steersman.lib.http.client import Address, HttpClient, client_tls
 
@@ -53,7 +54,7 @@ def connect(origin: str) -> Transport:
     tls = client_tls() if url.scheme == "https" else None
     port = url.port or (443 if tls else 80)
     headers = [("user-agent", "steersman"), ("accept-encoding", "identity")]
-    return HttpClient(Address(url.hostname or "", port, tls), pool=8, headers=headers)
+    return HttpClient(Address(url.hostname or "", port, tls), pool=8, headers=headers, dial=dial)
 
 
 class Registries:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import httptools
 from steersman.lib.http.memory import keep_read_buffers
 from steersman.lib.http.messages import Duplex, Headers
 from steersman.lib.http.streams import Incoming, Outgoing, RawDuplex, Reading, frame
+
+Dial = Callable[[str, int], Awaitable[socket.socket]]
+"""How a connection to (host, port) is made where the event loop would make another. Raises OSError."""
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _UNREAD = 1 << 40
@@ -223,8 +227,10 @@ class HttpClient:
         answer_timeout: float | None = 60.0,
         pool: int = 32,
         headers: Headers = (),
+        dial: Dial | None = None,
     ) -> None:
         self.address = address
+        self._dial = dial
         self._connect_timeout = connect_timeout
         self._answer_timeout = answer_timeout
         self._pool_size = pool
@@ -243,9 +249,13 @@ class HttpClient:
                 _, line = await loop.create_unix_connection(_Line, str(where.unix), ssl=where.tls, server_hostname=name)
             else:
                 try:
-                    _, line = await loop.create_connection(
-                        _Line, where.host, where.port, ssl=where.tls, server_hostname=name
-                    )
+                    if self._dial is not None:
+                        made = await self._dial(where.host, where.port)
+                        _, line = await loop.create_connection(_Line, sock=made, ssl=where.tls, server_hostname=name)
+                    else:
+                        _, line = await loop.create_connection(
+                            _Line, where.host, where.port, ssl=where.tls, server_hostname=name
+                        )
                 except ssl.SSLError as error:
                     raise ConnectionError(f"TLS handshake with {where.host}:{where.port} failed: {error}") from error
         self._lines.add(line)
