@@ -324,7 +324,11 @@ class Runtime(Protocol):
         ...
 
     async def update_resources(self, container_id: str, resources: Resources) -> None:
-        """Change the limits of a running container."""
+        """Change the limits of a running container; what is 0 or empty stays as it is."""
+        ...
+
+    async def update_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        """Change the limits of the sandbox's own cgroup; a cpu or memory limit of 0 is taken away."""
         ...
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:

@@ -87,6 +87,8 @@ class Kubelet:
             services=services,
             allocatable=allocatable(settings),
             resolver=resolvconf.host_config(settings.resolv_conf),
+            others=self._others,
+            room_changed=self._room_changed,
         )
         self.registered = asyncio.Event()
 
@@ -145,6 +147,8 @@ class Kubelet:
             self._begin(new)
         else:
             worker.update(new)
+            if podspec.finished(new) and not (old is not None and podspec.finished(old)):
+                self._room_changed()
 
     def _begin(self, pod: Object) -> None:
         worker = PodWorker(self._node, pod)
@@ -155,6 +159,14 @@ class Kubelet:
             if refusal is not None:
                 worker.reject(refusal.reason, refusal.message)
         self._tasks.spawn(self._work(worker), f"pod {podspec.full_name(pod)}")
+
+    def _others(self, uid: str) -> list[Object]:
+        return [each.pod for each in self._workers.values() if each.uid != uid and each.active]
+
+    def _room_changed(self) -> None:
+        """Something left the node, or became smaller: a resize that waits may fit now."""
+        for worker in self._workers.values():
+            worker.room_changed()
 
     def _labels(self) -> dict[str, str]:
         return dict(node_object(self.settings, {})["metadata"]["labels"])
@@ -171,6 +183,7 @@ class Kubelet:
                 break
         if self._workers.get(worker.uid) is worker:
             del self._workers[worker.uid]
+            self._room_changed()
 
     async def _hear(self, events: AsyncIterator[ContainerEvent]) -> None:
         """Wake the worker of each container that something happened to."""

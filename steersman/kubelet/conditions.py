@@ -12,7 +12,15 @@ from steersman.api.resource import Object
 from steersman.kubelet import podspec
 from steersman.lib.clock import rfc3339
 
-OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED = (
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+)
 
 
 def conditions(
@@ -23,15 +31,18 @@ def conditions(
     now: float,
     *,
     sandbox_ready: bool,
+    resize: Sequence[Object] = (),
 ) -> list[Object]:
     """Every condition of the pod: others' as they are, ours made anew; times kept where nothing changed.
 
-    `statuses`: container status by name, init containers included. `old`: what is on the pod now.
+    `statuses`: container status by name, init containers included. `old`: what is on the pod now. `resize`: the
+    conditions of a resize under way.
     """
     api = (pod.get("status") or {}).get("conditions") or ()
     out = [each for each in api if each["type"] not in OWNED]
     containers_ready = _containers_ready(pod, statuses, phase)
     mine = [
+        *({**each} for each in resize),
         _condition("PodReadyToStartContainers", sandbox_ready),
         _initialized(pod, statuses, phase),
         _ready(pod, containers_ready, out),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from steersman.api.resource import Object
-from steersman.engine.interface import ContainerState
-from steersman.kubelet import podspec
+from steersman.engine.interface import ContainerState, Resources
+from steersman.kubelet import podspec, resize, resources
 from steersman.kubelet.observed import Observed, Run
 
 
@@ -60,6 +60,13 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Bring the limits of running containers, and of the pod's cgroup, to what is allocated (resize)."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """Forget a run that nobody will ask about."""
 
@@ -73,7 +80,7 @@ class RemoveSandbox:
     sandbox_id: str
 
 
-Step = Prepare | StopSandbox | Kill | Start | Remove | RemoveSandbox
+Step = Prepare | StopSandbox | Kill | Start | Change | Remove | RemoveSandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +96,16 @@ class Hold:
 class Facts:
     """What is known besides the engine. Probe results are by container id; None or missing: no result yet.
 
-    `holds` are by container name; "" holds the whole pod.
+    `holds` are by container name; "" holds the whole pod. `actuated`: the resources that running containers have, by
+    name; `pod_limits`: those in the pod's cgroup, when it was ever resized; neither is changed before `resize_at`.
     """
 
     startup: Mapping[str, bool | None] = field(default_factory=dict)
     liveness: Mapping[str, bool | None] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
+    actuated: Mapping[str, Object] = field(default_factory=dict)
+    pod_limits: Resources | None = None
+    resize_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +166,7 @@ class _Draft:
         for each in podspec.ephemeral_containers(self.pod):
             if self.seen.latest(each["name"]) is None:
                 self._start("ephemeralContainers", each)
+        self._resizes()
         before = len(self.steps)
         initialized = self._init_containers()
         if initialized is None:
@@ -164,6 +176,29 @@ class _Draft:
         if initialized:
             self._regular_containers()
         self._prune()
+
+    def _resizes(self) -> None:
+        """Limits of running containers that changed; containers that must restart for it are replaced instead."""
+        sidecars = [each for each in podspec.init_containers(self.pod) if podspec.is_sidecar(each)]
+        names = []
+        for each in [*sidecars, *podspec.containers(self.pod)]:
+            run = self.seen.latest(each["name"])
+            if run is not None and run.running and self._differs(each) and not self._restarts(each):
+                names.append(each["name"])
+        limits = self.facts.pod_limits
+        if not names and (limits is None or limits == resources.of_pod(self.pod)):
+            return
+        if self.facts.resize_at > self.now:
+            self._wake(self.facts.resize_at)
+        else:
+            self.steps.append(Change(tuple(names)))
+
+    def _differs(self, container: Object) -> bool:
+        has = self.facts.actuated.get(container["name"])
+        return has is not None and has != (container.get("resources") or {})
+
+    def _restarts(self, container: Object) -> bool:
+        return self._differs(container) and resize.needs_restart(container, self.facts.actuated[container["name"]])
 
     def _init_containers(self) -> bool | None:
         """True: regular containers may run; False: not yet; None: initialization failed for good."""
@@ -220,6 +255,10 @@ class _Draft:
                 return False
         if run.hash != podspec.container_hash(container):
             self._replace("initContainers", container, run, f"Init container {name} definition changed", Cause.CHANGED)
+        elif self._restarts(container):
+            self._replace(
+                "initContainers", container, run, f"Init container {name} resize requires restart", Cause.CHANGED
+            )
         elif container.get("livenessProbe") and self.facts.liveness.get(run.id) is False:
             message = f"Init container {name} failed liveness probe"
             self._replace("initContainers", container, run, message, Cause.LIVENESS_PROBE)
@@ -249,6 +288,8 @@ class _Draft:
         restart = policy != "Never"
         if run.hash != podspec.container_hash(container):
             message, cause, restart = f"Container {name} definition changed", Cause.CHANGED, True
+        elif self._restarts(container):
+            message, cause, restart = f"Container {name} resize requires restart", Cause.CHANGED, True
         elif self.facts.liveness.get(run.id) is False:
             message, cause = f"Container {name} failed liveness probe", Cause.LIVENESS_PROBE
         elif self.facts.startup.get(run.id) is False:

@@ -42,6 +42,8 @@ class Known:
     started: Mapping[str, bool] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     final: Final | None = None
+    resize: Sequence[Object] = ()  # conditions of a resize under way
+    actuated: Mapping[str, Object] = field(default_factory=dict)  # resources that containers have, by name
     ending: bool = False  # the pod's containers will not run again
     name_image: Callable[[Run], tuple[str, str]] = lambda run: (run.container.config.image, run.container.image_id)
     runtime_name: str = "steersman"
@@ -66,7 +68,7 @@ def pod_status(pod: Object, old: Object, seen: Observed, known: Known, now: floa
     out["phase"] = phase
     sandbox_ready = seen.sandbox is not None
     out["conditions"] = conditions.conditions(
-        pod, old.get("conditions") or (), by_name, phase, now, sandbox_ready=sandbox_ready
+        pod, old.get("conditions") or (), by_name, phase, now, sandbox_ready=sandbox_ready, resize=known.resize
     )
     if known.final is not None:
         out["reason"], out["message"] = known.final.reason, known.final.message
@@ -76,7 +78,7 @@ def pod_status(pod: Object, old: Object, seen: Observed, known: Known, now: floa
     out["startTime"] = old.get("startTime") or rfc3339(now)
     out.update({key: value for key, value in statuses.items() if value})
     out["qosClass"] = old.get("qosClass") or resources.qos_class(pod)
-    for key in ("nominatedNodeName", "resize", "resourceClaimStatuses", "extendedResourceClaimStatus"):
+    for key in ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus"):
         if old.get(key):
             out[key] = old[key]
     return out
@@ -138,7 +140,7 @@ def _container_status(pod: Object, container: Object, old: Object | None, seen: 
             status["lastState"] = status["state"]
         status["state"] = {"waiting": _without_empty({"reason": waiting.reason, "message": waiting.message})}
     _readiness(container, status, run, known, is_init=is_init)
-    return _with_spec(container, status)
+    return _with_spec(container, status, known)
 
 
 def _of_run(container: Object, run: Run, known: Known) -> Object:
@@ -222,7 +224,7 @@ def _readiness(container: Object, status: Object, run: Run | None, known: Known,
         status["ready"] = started and run is not None and known.ready.get(run.id, True)
 
 
-def _with_spec(container: Object, status: Object) -> Object:
+def _with_spec(container: Object, status: Object, known: Known) -> Object:
     """Parts of the status that repeat the spec."""
     mounts = []
     for mount in container.get("volumeMounts") or ():
@@ -236,7 +238,7 @@ def _with_spec(container: Object, status: Object) -> Object:
         status["volumeMounts"] = mounts
     if status.get("containerID"):
         wanted = container.get("resources") or {}
-        status["resources"] = wanted
+        status["resources"] = known.actuated.get(container["name"], wanted) if "running" in status["state"] else wanted
         if wanted.get("requests"):
             status["allocatedResources"] = wanted["requests"]
     return status

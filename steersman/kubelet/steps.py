@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -24,14 +24,27 @@ from steersman.engine.interface import (
     Runtime,
     RuntimeFailure,
 )
-from steersman.kubelet import containerconfig, downward, env, hosts, labels, podspec, pulling, resolvconf, sandboxconfig
+from steersman.kubelet import (
+    containerconfig,
+    downward,
+    env,
+    hosts,
+    labels,
+    podspec,
+    pulling,
+    resize,
+    resolvconf,
+    resources,
+    sandboxconfig,
+)
 from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.containerconfig import Ingredients
 from steersman.kubelet.ending import Ending, run_hook
 from steersman.kubelet.env import ConfigError
 from steersman.kubelet.observed import Observed
-from steersman.kubelet.plan import Cause, Hold, Kill, Prepare, Start
+from steersman.kubelet.plan import Cause, Change, Hold, Kill, Prepare, Start
 from steersman.kubelet.pulling import NoImage, Puller
+from steersman.kubelet.resize import Resize
 from steersman.kubelet.settings import NodeConfig
 from steersman.kubelet.tell import EventType, Recorder, Teller
 from steersman.kubelet.volumes import mounter
@@ -89,6 +102,8 @@ class Node:
     services: Informer
     allocatable: Mapping[str, str]
     resolver: resolvconf.Resolver
+    room_changed: Callable[[], None] = lambda: None  # something takes less of the node now
+    others: Callable[[str], Sequence[Object]] = lambda uid: ()  # active pods of the node but this one, as allocated
 
 
 @dataclass(slots=True)
@@ -342,6 +357,30 @@ class PodSteps:
         await self.ending(seen.sandbox.ips if seen.sandbox else ()).container(
             self.pod, container, step.container_id, float(grace), step.message
         )
+
+    async def change(self, step: Change, seen: Observed, resizing: Resize) -> None:
+        """New limits for running containers, within a pod that is wide enough meanwhile. Raises RuntimeFailure."""
+        runtime, sandbox = self.node.runtime, seen.sandbox
+        if sandbox is None:
+            return
+        target = resources.of_pod(self.pod)
+        wide = resize.widest(resizing.pod_limits or target, target)
+        await runtime.update_sandbox(sandbox.id, wide)
+        for name in step.names:
+            found, run = podspec.container_named(self.pod, name), seen.latest(name)
+            if found is not None and run is not None and run.running:
+                wanted = resources.of_container(self.pod, found[1], self.node.settings.memory_capacity)
+                await runtime.update_resources(run.id, wanted)
+                resizing.done([name], self.pod, wide)
+        restarting = any(
+            run.running and resizing.actuated.get(name) != (found[1].get("resources") or {})
+            for name in seen.runs
+            if (run := seen.latest(name)) and (found := podspec.container_named(self.pod, name))
+        )
+        if not restarting:
+            await runtime.update_sandbox(sandbox.id, target)
+            wide = target
+        resizing.done([], self.pod, wide)
 
     async def stop(self, seen: Observed, grace: float, messages: Mapping[str, str] | None = None) -> None:
         """End every container, then stop the sandboxes."""

@@ -15,12 +15,25 @@ from typing import Any, TypeVar
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
 from steersman.engine.interface import RuntimeFailure
-from steersman.kubelet import conditions, labels, podspec, sandboxconfig, status, steps, tokens
+from steersman.kubelet import conditions, labels, podspec, resize, sandboxconfig, status, steps, tokens
 from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.holds import Holds
 from steersman.kubelet.observed import Observed, Run, observe
-from steersman.kubelet.plan import Facts, Hold, Kill, Plan, Prepare, Remove, RemoveSandbox, Start, StopSandbox, plan
+from steersman.kubelet.plan import (
+    Change,
+    Facts,
+    Hold,
+    Kill,
+    Plan,
+    Prepare,
+    Remove,
+    RemoveSandbox,
+    Start,
+    StopSandbox,
+    plan,
+)
 from steersman.kubelet.probes import Probes
+from steersman.kubelet.resize import Resize
 from steersman.kubelet.status import Final, Known
 from steersman.kubelet.steps import Held, Node, PodEnded, PodSteps
 from steersman.kubelet.volumes import mounter
@@ -38,7 +51,10 @@ class PodWorker:
     def __init__(self, node: Node, pod: Object) -> None:
         self._node = node
         self._clock = node.clock
-        self.pod = pod
+        resources_file = node.settings.pods / podspec.uid(pod) / "resources.json"
+        self._resize = Resize(pod, resources_file)
+        self._wanted = pod  # as the API has it
+        self.pod = pod = self._resize.applied(pod)  # with the resources that it was given
         self.uid = podspec.uid(pod)
         self.status: Object = pod.get("status") or {}
         self._at_start = self.status  # what an earlier kubelet said, for containers that still run
@@ -57,12 +73,18 @@ class PodWorker:
 
     def update(self, pod: Object) -> None:
         """The API has a newer version of the pod."""
-        before, self.pod, self._steps.pod = self.pod, pod, pod
+        before, self._wanted = self._wanted, pod
+        self.pod = self._steps.pod = self._resize.applied(pod)
         if podspec.deleting(pod):
             self._end.set()
         if _concerns(pod) != _concerns(before):
             if _labels(pod) != _labels(before):
                 self._volumes_due = mounter.follows_api(pod)
+            self.wake()
+
+    def room_changed(self) -> None:
+        """There may be more room on the node."""
+        if self._resize.pending is not None:
             self.wake()
 
     @property
@@ -136,6 +158,7 @@ class PodWorker:
                 self._ended = True
                 return None
             self._follow_probes(seen)
+            self._allocate()
             now = self._clock.now()
             deadline = self._deadline()
             if deadline is not None and now >= deadline and self._final is None:
@@ -188,8 +211,46 @@ class PodWorker:
         except (Held, PodEnded):
             self._volumes_due = True
 
+    def _allocate(self) -> None:
+        """Give the pod the resources that it asks for now, if the node has them."""
+        if not self._resize.asked(self._wanted) or podspec.deleting(self.pod):
+            self._resize.pending = None
+            return
+        refusal = resize.verdict(self._wanted, self._node.others(self.uid), self._node.allocatable)
+        if refusal is None:
+            self._resize.allocate(self._wanted)
+            self.pod = self._steps.pod = self._wanted
+            text = f"Pod resize started: {resize.summary(self.pod)}"
+            self._steps.teller.pod("Normal", "ResizeStarted", text)
+            self._node.room_changed()
+        elif refusal != self._resize.pending:
+            self._resize.pending = refusal
+            text = f"Pod resize {refusal.reason}: {resize.summary(self._wanted, refusal.message)}"
+            self._steps.teller.pod("Warning", f"Resize{refusal.reason}", text)
+
+    async def _change(self, step: Change, seen: Observed) -> None:
+        try:
+            await self._unless_ending(self._steps.change(step, seen, self._resize))
+        except (RuntimeFailure, OSError) as error:
+            self._resize.failed(str(error), self._clock.now())
+            self._steps.teller.pod(
+                "Warning", "ResizeError", f"Pod resize error: {resize.summary(self.pod, str(error))}"
+            )
+            return
+        if not self._resize.in_progress(self.pod, _names(self.observed())):
+            text = f"Pod resize completed: {resize.summary(self.pod)}"
+            self._steps.teller.pod("Normal", "ResizeCompleted", text)
+
     def _facts(self, seen: Observed) -> Facts:
-        return Facts(self._probes.startup, self._probes.liveness, self._holds.current(seen))
+        resizing = self._resize
+        return Facts(
+            self._probes.startup,
+            self._probes.liveness,
+            self._holds.current(seen),
+            resizing.actuated,
+            resizing.pod_limits,
+            resizing.retry_at,
+        )
 
     async def _perform(self, decision: Plan, seen: Observed) -> None:
         for step in decision.steps:
@@ -217,6 +278,8 @@ class PodWorker:
                 self._holds.succeeded("")
             case Start():
                 await self._start(step)
+            case Change():
+                await self._change(step, seen)
             case Kill():
                 await self._unless_ending(self._steps.kill(step, seen))
             case StopSandbox():
@@ -238,6 +301,9 @@ class PodWorker:
                 return
             raise
         self._holds.succeeded(step.name)
+        found = podspec.container_named(self.pod, step.name)
+        if found is not None:
+            self._resize.started(found[1])
         self.publish(self.observed(), passing=True)
 
     async def _unless_ending(self, work: Coroutine[Any, Any, T]) -> T:
@@ -288,14 +354,16 @@ class PodWorker:
         if self._forgotten:
             return
         self._follow_probes(seen)
-        fresh = status.pod_status(self.pod, self.status, seen, self._known(), self._clock.now())
+        fresh = status.pod_status(self.pod, self.status, seen, self._known(seen), self._clock.now())
         if fresh != self.status:
             passing = passing and fresh["phase"] == "Pending"
             self.status = fresh
             self._node.statuses.write(self.pod, fresh, passing=passing)
 
-    def _known(self) -> Known:
+    def _known(self, seen: Observed) -> Known:
         return Known(
+            resize=tuple(self._resize.conditions(self.pod, _names(seen))),
+            actuated=self._resize.actuated,
             host_ips=self._node.settings.addresses,
             ready=self._probes.ready,
             started=self._probes.started,
@@ -378,6 +446,10 @@ class PodWorker:
                 log.info("cannot reach the API to delete %s: %s", podspec.full_name(self.pod), error)
             await self._clock.sleep(retry)
             retry = min(retry * 2, 30.0)
+
+
+def _names(seen: Observed) -> set[str]:
+    return {run.container.config.name for run in seen.running()}
 
 
 def _ips(seen: Observed) -> list[str]:

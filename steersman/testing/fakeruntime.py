@@ -312,6 +312,10 @@ class FakeRuntime:
         live = self._found(container_id)
         live.container = replace(live.container, config=replace(live.container.config, resources=resources))
 
+    async def update_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        """Note the new limits."""
+        self.calls.append(("update_sandbox", f"{resources.cpu_quota} {resources.memory_limit}"))
+
     # Commands and streams.
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:

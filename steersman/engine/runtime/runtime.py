@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from steersman import __version__
@@ -404,6 +404,16 @@ class LocalRuntime:
         record = self._running(container_id).record
         with _failures(""):
             await self._workers.run(self._machine.cgroups.update, record.cgroup, resources)
+
+    async def update_sandbox(self, sandbox_id: str, resources: Resources) -> None:
+        """Change the limits of the sandbox's own cgroup; a cpu or memory limit of 0 is taken away."""
+        pod = self._pods.get(sandbox_id)
+        if pod is None:
+            raise NoSuchContainer(f"no sandbox {sandbox_id!r}")
+        path = spec.cgroup_parent(self._cgroup_root, sandbox_id, pod.record.config)
+        limits = replace(resources, cpu_quota=resources.cpu_quota or -1, memory_limit=resources.memory_limit or -1)
+        with _failures(""):
+            await self._workers.run(self._machine.cgroups.update, path, limits)
 
     async def stats(self, container_id: str) -> Stats:
         """Usage now."""
