@@ -6,7 +6,7 @@ keeps no state but its transport; retrying is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -182,7 +182,7 @@ class Client:
         timeout_seconds: int = 0,
         bookmarks: bool = True,
         metadata_only: bool = False,
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Events after `resource_version`; ends when the server ends it. Close it with `aclose`."""
         query = {
             "watch": True,
