@@ -153,8 +153,8 @@ class InProcess:
     async def _run(self, answer: Stream, pipe: _Pipe) -> None:
         try:
             await answer.run(pipe)
-        except ConnectionError:
-            pipe.end()
+        except ConnectionError as error:
+            pipe.end(error)
         except Exception as error:
             pipe.end(error)
             raise
