@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import subprocess
 import tarfile
+import termios
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +67,26 @@ class Kubectl:
         done = self.run(*words, given=given, timeout=timeout)
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr or done.stdout}"
         return done.stdout
+
+    def typed(self, *words: str, keys: str, timeout: float = 60) -> tuple[int, str]:
+        """Run it at a terminal of 40 by 100 and type `keys`; its exit code and what the terminal showed."""
+        master, slave = os.openpty()
+        termios.tcsetwinsize(slave, (40, 100))
+        process = subprocess.Popen(
+            [str(self.program), *words], stdin=slave, stdout=slave, stderr=slave, env=self.environment,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        shown = b""
+        try:
+            os.write(master, keys.encode())
+            while chunk := os.read(master, 4096):
+                shown += chunk
+        except OSError:  # EIO: the last process at the terminal is gone
+            pass
+        finally:
+            os.close(master)
+        return process.wait(timeout), shown.decode()
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start it and return at once."""

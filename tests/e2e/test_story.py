@@ -130,6 +130,15 @@ def test_logs_exec_cp_and_port_forward(story: Story, tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_exec_at_a_terminal(story: Story) -> None:
+    code, shown = story.kubectl.typed(
+        "-n", story.namespace, "exec", "-it", story.names()[0], "--", "sh",
+        keys="[ -t 0 ] && echo a terminal: $((6 * 7))\nexit 3\n",
+    )  # fmt: skip
+    assert "a terminal: 42" in shown
+    assert code == 3
+
+
 def test_scale_update_and_roll_back(story: Story) -> None:
     story("scale", "deployment/nginx-deployment", "--replicas=3")
     story.ready()
