@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from random import Random
 
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
@@ -110,8 +111,10 @@ async def _open(profile: Profile) -> Store:
         raise StartFailure(str(error)) from error
 
 
-async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> ApiServer:
-    """The API server of a profile, started and bootstrapped."""
+async def make(
+    profile: Profile, store: Store, clock: Clock, tasks: Tasks, *, random: Random | None = None
+) -> ApiServer:
+    """The API server of a profile, started and bootstrapped. `random` makes uids and generated names."""
     registry = Registry(profile.release)
     issuer = "https://kubernetes.default.svc.cluster.local"
     tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), issuer, [issuer])
@@ -124,7 +127,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> Ap
         admission=admission,
         authenticators=[certificate.CertificateAuthenticator()],
         authorizer=authorizer,
-        random=process.random(),
+        random=random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile)}

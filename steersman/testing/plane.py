@@ -1,0 +1,114 @@
+"""A whole control plane in this process: the API server with everything on, and the controllers.
+
+Owns `ControlPlane`, which needs no root, no other process and no disk but a folder for certificates. Called by the
+pytest plugin and by tests of whole behaviours; under a `VirtualLoop`, with `listen=False`, its time is free. Nothing
+in it is a fake: authentication, authorization, admission and validation are those of `steer up`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+
+from steersman.client.client import Client
+from steersman.client.controller import Context
+from steersman.client.events import EventRecorder
+from steersman.client.informer import Informers
+from steersman.client.transport import InProcess
+from steersman.cluster import apiserver, certs, kubeconfig
+from steersman.cluster.profile import DEFAULT_RELEASE, Profile
+from steersman.controllers.run import run_controllers
+from steersman.lib.clock import Clock, SystemClock
+from steersman.lib.http.messages import Peer
+from steersman.lib.http.server import Server, server_tls
+from steersman.lib.tasks import Tasks
+from steersman.store.memory import MemoryStore
+
+
+class ControlPlane:
+    """One control plane over the memory store. Use it as `async with`.
+
+    `folder` keeps certificates; planes that share it share them, which saves the making. `client` is the
+    administrator's, without sockets; `kubeconfig` is for everybody else and needs `listen`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        release: str = DEFAULT_RELEASE,
+        controllers: Sequence[str] = ("*",),
+        scheduler: bool = False,
+        listen: bool = True,
+        random: Random | None = None,
+    ) -> None:
+        """`controllers` as --controllers takes them; `release` such as "1.33"."""
+        self.clock = clock or SystemClock()
+        self.url = ""
+        self._profile = Profile("test", folder, nodes=0, release=release, store="memory")
+        self._controllers = tuple(controllers)
+        self._scheduler = scheduler
+        self._listen = listen
+        self._random = random or SystemRandom()
+        self._stack = AsyncExitStack()
+        self.client: Client
+
+    async def __aenter__(self) -> ControlPlane:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        profile = self._profile
+        everybody = certs.identities([], ["127.0.0.1", profile.api_service_address], "cluster.local")
+        certs.ensure(profile.pki, everybody, SystemClock().now())
+        store = MemoryStore()
+        stack.push_async_callback(store.close)
+        tasks = await stack.enter_async_context(Tasks())
+        server = await apiserver.make(profile, store, self.clock, tasks, random=self._random)
+        stack.push_async_callback(server.close)
+        if self._listen:
+            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", [profile.pki / "ca.crt"])
+            web = await stack.enter_async_context(Server(server.handle, self.clock, tls=tls))
+            self.url = f"https://127.0.0.1:{await web.listen('127.0.0.1', 0)}"
+        self.client = self._connect(server, stack, "admin", "steersman-testing")
+        if self._controllers:
+            manager = self._connect(server, stack, "controller-manager", "kube-controller-manager")
+            tasks.spawn(self._run_controllers(manager), "controllers")
+        if self._scheduler:
+            tasks.spawn(self._run_scheduler(self._connect(server, stack, "scheduler", "kube-scheduler")), "scheduler")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _connect(self, server: apiserver.ApiServer, stack: AsyncExitStack, identity: str, component: str) -> Client:
+        pem = (self._profile.pki / f"{identity}.crt").read_text()
+        transport = InProcess(server.handle, peer=Peer("127.0.0.1", ssl.PEM_cert_to_DER_cert(pem)))
+        stack.push_async_callback(transport.close)
+        return Client(transport, clock=self.clock, user_agent=component)
+
+    async def _run_controllers(self, client: Client) -> None:
+        async with Tasks() as tasks:
+            recorder = EventRecorder(client, self.clock, tasks, component="controllermanager")
+            informers = Informers(client, clock=self.clock, tasks=tasks)
+            config = {"root-ca": (self._profile.pki / "ca.crt").read_text()}
+            context = Context(client, informers, self.clock, recorder, self._random, config)
+            await run_controllers(context, self._controllers)
+
+    async def _run_scheduler(self, client: Client) -> None:
+        from steersman.scheduler import scheduler  # NumPy takes long to import: only who wants it pays
+
+        async with Tasks() as tasks:
+            recorder = EventRecorder(client, self.clock, tasks, component=scheduler.DEFAULT_NAME)
+            informers = Informers(client, clock=self.clock, tasks=tasks)
+            await scheduler.Scheduler(client, informers, recorder, self.clock, self._random).run()
+
+    def kubeconfig(self) -> dict[str, Any]:
+        """The administrator's kubeconfig, certificates embedded."""
+        return kubeconfig.entry("steersman", self.url, self._profile.pki, "admin")

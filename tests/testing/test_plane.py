@@ -1,0 +1,30 @@
+"""A whole control plane under virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steersman.api.resource import CRONJOBS, JOBS
+from steersman.lib.clock import LoopClock
+from steersman.lib.virtualtime import VirtualLoop
+from steersman.testing.plane import ControlPlane
+
+
+async def _six_hours(folder: Path) -> list[str]:
+    """The jobs that an hourly CronJob has made in six hours."""
+    clock = LoopClock()
+    template = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}
+    spec = {"schedule": "0 * * * *", "concurrencyPolicy": "Allow", "jobTemplate": template}
+    async with ControlPlane(folder, clock=clock, listen=False) as plane:
+        await plane.client.create(CRONJOBS, {"metadata": {"name": "hourly"}, "spec": spec}, "default")
+        await clock.sleep(6 * 3600 + 60)
+        return [item["metadata"]["name"] for item in (await plane.client.list(JOBS, "default")).items]
+
+
+def test_six_hours_of_an_hourly_cron_job_pass_at_once(tmp_path: Path) -> None:
+    loop = VirtualLoop()
+    try:
+        assert len(loop.run_until_complete(_six_hours(tmp_path))) == 6
+        assert loop.time() >= 6 * 3600
+    finally:
+        loop.close()
