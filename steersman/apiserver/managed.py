@@ -1,6 +1,6 @@
 """managedFields: who set which field, kept on every write.
 
-Owns the choice of manager, type and reset fields for `api.patch.ownership`. Called by the write pipeline and by apply.
+Owns the choice of manager and type for `api.patch.ownership`. Called by the write pipeline and by apply.
 Source: KEP-555; apiserver's handlers/fieldmanager; the strategies' GetResetFields.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api.patch import fieldset, ownership
-from steersman.api.patch.fieldset import Set
+from steersman.api.patch import ownership
+from steersman.api.patch.fieldmanager import limits
 from steersman.api.patch.types import Type, Types
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
@@ -18,8 +18,6 @@ from steersman.lib.clock import rfc3339
 
 _MANAGER_MOST = 128
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-_STATUS = fieldset.of("status")
-_BUT_STATUS = ("spec", "data", "stringData", "rules", "subsets", "endpoints", "ports", "webhooks")
 
 
 def type_of(call: Call) -> Type:
@@ -52,13 +50,6 @@ def _custom(call: Call, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return found[1]
 
 
-def reset_fields(call: Call) -> Set:
-    """Fields that this endpoint resets, and so nobody owns through it."""
-    if call.info.subresource == "status":
-        return fieldset.of(*_BUT_STATUS)
-    return _STATUS if call.kind.subresource("status", call.version) else {}
-
-
 def manager_of(call: Call) -> str:
     """The writer's name: fieldManager, else what its user agent begins with."""
     named = call.options.get("fieldManager")
@@ -69,9 +60,10 @@ def manager_of(call: Call) -> str:
 
 
 def track(call: Call, obj: Object, old: Object | None) -> None:
-    """Set managedFields after an ordinary write; an apply has set them itself."""
+    """Set managedFields of an ordinary write, before admission changes it; an apply has set them itself."""
     if call.options.get("merged"):
         return
     manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), call.info.subresource)
     now = rfc3339(call.services.clock.now())
-    ownership.update(old, obj, type_of(call), manager, now, ignore=reset_fields(call))
+    ignore, keep = limits(call.kind, call.info.subresource)
+    ownership.update(old, obj, type_of(call), manager, now, ignore=ignore, keep=keep)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from steersman.api import errors
@@ -121,7 +120,7 @@ def _apply(
         conflicts += [(entry, path) for path in fieldset.members(both)]
         left = fieldset.difference(fieldset.difference(entry.fields, both), found.removed)
         if left:
-            after[key] = replace(entry, fields=left)
+            after[key] = entry.having(left)
     mine = fieldset.difference(mine, ownership.STRIPPED)
     if mine:
         after[me.key] = Entry(me, mine, now if result != live or last is None else last.time)

@@ -18,6 +18,16 @@ LEAF: Set = {MEMBER: {}}
 """The set of a path that is a member and has nothing below. Shared: never change it."""
 
 
+class Kept(Set):
+    """A set that is used often and never changed, with its FieldsV1."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, found: Set) -> None:
+        super().__init__(found)
+        self.wire = encode(found)
+
+
 def decode(fields: Mapping[str, Any]) -> Set:
     """The set behind FieldsV1. Raises ValueError for what is none."""
     if not isinstance(fields, Mapping):
@@ -35,10 +45,36 @@ def decode(fields: Mapping[str, Any]) -> Set:
 
 def encode(found: Set) -> dict[str, Any]:
     """FieldsV1 of a set."""
-    return {
-        key: {} if key == MEMBER or (len(inner) == 1 and MEMBER in inner) else encode(inner)
-        for key, inner in sorted(found.items())
-    }
+    out: dict[str, Any] = {}
+    for key in sorted(found):
+        inner = found[key]
+        if inner is LEAF or key == MEMBER or (len(inner) == 1 and MEMBER in inner):
+            out[key] = {}
+        else:
+            out[key] = inner.wire if isinstance(inner, Kept) else encode(inner)
+    return out
+
+
+def touches(fields: Mapping[str, Any], found: Set) -> bool:
+    """Whether FieldsV1 and a set have a member in common."""
+    if not fields:
+        return MEMBER in found
+    for key, inner in found.items():
+        theirs = fields.get(key)
+        if theirs is not None and (key == MEMBER or touches(theirs, inner)):
+            return True
+    return False
+
+
+def covers(fields: Mapping[str, Any], found: Set) -> bool:
+    """Whether FieldsV1 has every member of a set."""
+    if not fields:
+        return len(found) == (MEMBER in found)
+    for key, inner in found.items():
+        theirs = fields.get(key)
+        if theirs is None or (key != MEMBER and not covers(theirs, inner)):
+            return False
+    return True
 
 
 def union(one: Set, other: Set) -> Set:

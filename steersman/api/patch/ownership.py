@@ -9,8 +9,10 @@ util/managedfields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from steersman.api.patch import fieldset, types
 from steersman.api.patch.fieldset import LEAF, MEMBER, Set
@@ -19,6 +21,7 @@ from steersman.api.resource import Object
 
 MAX_UPDATERS = 10
 ANCIENT = "ancient-changes"
+_SPECS, _LONG = 512, 16_384  # how many specs of a kind are remembered, and bytes of the longest
 
 STRIPPED = fieldset.of(
     "apiVersion",
@@ -55,13 +58,44 @@ class Manager:
         return (self.name, self.operation, version, self.subresource)
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """One manager's fields, and when they last changed (RFC 3339)."""
+    """One manager's fields, and when they last changed (RFC 3339).
 
-    manager: Manager
-    fields: Set
-    time: str = ""
+    It holds them as a set or as FieldsV1 and makes the other when it is asked for: most writes change nobody's fields.
+    """
+
+    __slots__ = ("_fields", "_wire", "manager", "time")
+
+    def __init__(
+        self, manager: Manager, fields: Set | None, time: str = "", *, wire: Mapping[str, Any] | None = None
+    ) -> None:
+        """One of `fields` and `wire` is given; `wire` has been looked at before."""
+        self.manager = manager
+        self.time = time
+        self._fields = fields
+        self._wire = wire
+
+    @property
+    def fields(self) -> Set:
+        """The fields. Raises ValueError when FieldsV1 makes no sense."""
+        if self._fields is None:
+            self._fields = fieldset.decode(self._wire or {})
+        return self._fields
+
+    @property
+    def wire(self) -> Mapping[str, Any]:
+        """FieldsV1; shared, so never to be changed."""
+        if self._wire is None:
+            self._wire = fieldset.encode(self._fields or {})
+        return self._wire
+
+    def having(self, fields: Set) -> Entry:
+        """The same with other fields."""
+        return self if fields is self._fields else Entry(self.manager, fields, self.time)
+
+    def at(self, time: str) -> Entry:
+        """The same, changed at another time."""
+        return Entry(self.manager, self._fields, time, wire=self._wire)
 
 
 Managed = dict[tuple[str, str, str, str], Entry]
@@ -83,8 +117,11 @@ class Difference:
         return Difference(*(each if keep is None else fieldset.only(each, keep) for each in found))
 
 
-def read(obj: Mapping[str, Any]) -> Managed:
-    """The entries of metadata.managedFields. Raises ValueError when they make no sense."""
+def read(obj: Mapping[str, Any], *, trusted: bool = False) -> Managed:
+    """The entries of metadata.managedFields. Raises ValueError when they make no sense.
+
+    `trusted`: the fields were looked at when they were stored, and need not be again.
+    """
     out: Managed = {}
     for i, entry in enumerate((obj.get("metadata") or {}).get("managedFields") or ()):
         operation, version = entry.get("operation"), entry.get("apiVersion")
@@ -95,7 +132,9 @@ def read(obj: Mapping[str, Any]) -> Managed:
         if entry.get("fieldsType") != "FieldsV1":
             raise ValueError(f"invalid fieldsType in managed fields entry {i}")
         manager = Manager(entry.get("manager") or "", operation, version, entry.get("subresource") or "")
-        out[manager.key] = Entry(manager, fieldset.decode(entry.get("fieldsV1") or {}), entry.get("time") or "")
+        wire = entry.get("fieldsV1") or {}
+        fields = None if trusted else fieldset.decode(wire)
+        out[manager.key] = Entry(manager, fields, entry.get("time") or "", wire=wire)
     return out
 
 
@@ -115,7 +154,7 @@ def _encode(entry: Entry) -> Object:
     if entry.time:
         out["time"] = entry.time
     out["fieldsType"] = "FieldsV1"
-    out["fieldsV1"] = fieldset.encode(entry.fields)
+    out["fieldsV1"] = entry.wire
     if manager.subresource:
         out["subresource"] = manager.subresource
     return out
@@ -140,25 +179,27 @@ def update(
     new["metadata"].pop("managedFields", None)
     if live is not None and not managed:
         return  # nobody manages anything, and this write is not where that starts
-    found = compare(live or {}, new, type).filtered(ignore or {}, keep)
+    difference = _first(new, type) if live is None else compare(live, new, type)
+    found = difference.filtered(ignore or {}, keep)
     managed = _take_over(managed, found, manager, now)
     write(new, _capped(managed))
 
 
 def _start(live: Mapping[str, Any] | None, new: Object, manager: Manager) -> Managed:
     sent = new["metadata"].get("managedFields")
-    if not manager.subresource and sent is not None:
+    known = (live or {}).get("metadata", {}).get("managedFields")
+    if not manager.subresource and sent is not None and sent != known:
         if not sent or sent == [{}]:
             return {}
-        found = _readable(new)
+        found = _readable(new, trusted=False)
         if found:
             return found
-    return _readable(live or {})
+    return _readable(live or {}, trusted=True)
 
 
-def _readable(obj: Mapping[str, Any]) -> Managed:
+def _readable(obj: Mapping[str, Any], *, trusted: bool) -> Managed:
     try:
-        return read(obj)
+        return read(obj, trusted=trusted)
     except ValueError:
         return {}
 
@@ -169,16 +210,21 @@ def _take_over(managed: Managed, found: Difference, manager: Manager, now: str) 
     lost = fieldset.union(changed, found.removed)
     out: Managed = {}
     for key, entry in managed.items():
-        left = fieldset.difference(entry.fields, lost) if lost else entry.fields
-        if key == manager.key:
-            left = fieldset.difference(entry.fields, found.removed)
-        if left:
-            out[key] = replace(entry, fields=left)
+        gone = found.removed if key == manager.key else lost
+        kept = entry
+        if gone and fieldset.touches(entry.wire, gone):
+            kept = entry.having(fieldset.difference(entry.fields, gone))
+        if kept.wire:
+            out[key] = kept
     gained = fieldset.difference(changed, STRIPPED)
     if gained:
         mine = out.get(manager.key)
-        fields = fieldset.union(gained, mine.fields) if mine else gained
-        out[manager.key] = Entry(manager, fields, now)
+        if mine is None:
+            out[manager.key] = Entry(manager, gained, now)
+        elif fieldset.covers(mine.wire, gained):
+            out[manager.key] = mine.at(now)
+        else:
+            out[manager.key] = Entry(manager, fieldset.union(gained, mine.fields), now)
     return out
 
 
@@ -199,6 +245,25 @@ def _capped(managed: Managed) -> Managed:
         fields = fieldset.union(entry.fields, before.fields) if before else entry.fields
         out[bucket.key] = Entry(bucket, fields, entry.time)
     return out
+
+
+def _first(new: Object, type: Type) -> Difference:
+    """What a create adds: everything. Pods of one template differ in their metadata only, so a spec is remembered."""
+    spec = new.get("spec")
+    if not isinstance(spec, dict):
+        return compare({}, new, type)
+    text = msgspec.json.encode(spec)
+    known = type.specs.get(text)
+    if known is None:
+        known = fieldset.Kept(compare({}, {"spec": spec}, type).added.get("f:spec") or {})
+        if len(text) < _LONG:
+            if len(type.specs) >= _SPECS:
+                type.specs.clear()
+            type.specs[text] = known
+    found = compare({}, {key: value for key, value in new.items() if key != "spec"}, type)
+    if known:
+        found.added["f:spec"] = known
+    return found
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], type: Type) -> Difference:

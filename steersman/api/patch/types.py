@@ -6,9 +6,10 @@ release or per custom resource. Source: KEP-555 and the x-kubernetes-list-type, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+import msgspec
 
 Node = Mapping[str, Any]
 
@@ -58,13 +59,15 @@ class NoReferences:
 class Type:
     """One node. `kind` is one of the constants above; what is below is made when first asked for."""
 
-    __slots__ = ("_element", "_fields", "_node", "_types", "keys", "kind")
+    __slots__ = ("_element", "_fields", "_node", "_properties", "_types", "keys", "kind", "specs")
 
     def __init__(self, types: Types, node: Node, kind: str, keys: tuple[str, ...] = ()) -> None:
         self.kind = kind
-        self.keys = keys
+        self.keys = tuple(sorted(keys))
+        self.specs: dict[bytes, Any] = {}  # `ownership.py` remembers here who would own what in a spec
         self._types = types
         self._node = node
+        self._properties: Mapping[str, Any] = node.get("properties") or {}
         self._fields: dict[str, Type] = {}
         self._element: Type | None = None
 
@@ -72,16 +75,15 @@ class Type:
         """The type of a field or map value."""
         found = self._fields.get(name)
         if found is None:
-            properties = self._node.get("properties") or {}
-            if name in properties:
-                found = self._fields[name] = self._types.of(properties[name])
+            if name in self._properties:
+                found = self._fields[name] = self._types.of(self._properties[name])
             else:
                 found = self.element
         return found
 
     def named(self, name: str) -> bool:
         """Whether the schema names this field."""
-        return name in (self._node.get("properties") or {})
+        return name in self._properties
 
     @property
     def closed(self) -> bool:
@@ -109,7 +111,7 @@ class Type:
         if not isinstance(item, dict):
             raise ValueError("associative list with keys may not have non-map elements")
         keys = {}
-        for key in sorted(self.keys):
+        for key in self.keys:
             if key in item:
                 keys[key] = item[key]
             elif key in _KEY_DEFAULTS:
@@ -155,4 +157,4 @@ class Types:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return msgspec.json.encode(value, order="deterministic").decode()

@@ -129,6 +129,7 @@ async def _mutate_one(call: Call, hook: Hook, obj: Object, old: Object | None) -
         return False
     obj.clear()
     obj.update(patched)
+    call.kind.default(obj)
     return True
 
 

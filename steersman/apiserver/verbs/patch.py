@@ -9,6 +9,7 @@ import msgspec
 
 from steersman.api import errors
 from steersman.api.patch import apply, json, merge, strategic
+from steersman.api.patch.fieldmanager import limits
 from steersman.api.resource import Object
 from steersman.api.schema.body import GroupVersionKind, read
 from steersman.api.schema.yaml import YamlError, load
@@ -122,6 +123,7 @@ async def _apply(call: Call) -> Response:
 
 
 def _merged(call: Call, live: Object | None, config: Object) -> Object:
+    ignore, keep = limits(call.kind, call.info.subresource)
     return apply.apply(
         live,
         _copy(config),
@@ -130,7 +132,8 @@ def _merged(call: Call, live: Object | None, config: Object) -> Object:
         rfc3339(call.services.clock.now()),
         subresource=call.info.subresource,
         force=bool(call.options.get("force")),
-        ignore=managed.reset_fields(call),
+        ignore=ignore,
+        keep=keep,
     )
 
 

@@ -146,9 +146,9 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
     )
     obj["metadata"].pop("resourceVersion", None)
     kind.default(obj)
+    track(call, obj, None)
     if mutate:
         await services.admission.mutate(call, obj, None)
-        kind.default(obj)
     kind.prepare_create(obj)
     with ExitStack() as undo:
         await _run_hooks("before_create", undo, call, obj)
@@ -157,7 +157,6 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
             raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
         if kind.warnings is not None:
             call.warnings += kind.warnings(obj)
-        track(call, obj, None)
         await services.admission.validate(call, obj, None)
         if call.dry_run:
             if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
@@ -229,9 +228,8 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     kind.default(obj)
     meta.carry_over(obj, old)
     rule = _rule(kind, call.info.subresource)
-    rule.prepare(obj, old)
+    track(call, obj, old)
     await services.admission.mutate(call, obj, old)
-    kind.default(obj)
     rule.prepare(obj, old)
     await _run_hooks("before_update", undo, call, obj, old)
     found = meta.validate_update(obj, old)
@@ -243,7 +241,6 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
         raise errors.invalid(kind.group, kind.kind, metadata.get("name", ""), unique(found))
     if kind.warnings is not None and not call.info.subresource:
         call.warnings += kind.warnings(obj)
-    track(call, obj, old)
     await services.admission.validate(call, obj, old)
     return obj
 
