@@ -5,6 +5,8 @@ Owns the choice by Content-Type and the retry on a lost race. Source: apiserver'
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from steersman.api import errors
@@ -97,10 +99,7 @@ def _typed(call: Call, obj: Object) -> Object:
 
 async def _apply(call: Call) -> Response:
     """Server-side apply: the fields a manager wants, merged with everybody else's (KEP-555)."""
-    try:
-        wanted = load(call.request.body)
-    except YamlError as error:
-        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    wanted = _configuration(call.request.body)
     if not isinstance(wanted, dict):
         raise errors.bad_request("error decoding YAML: the body is not an object")
     _check_claim(call, wanted)
@@ -120,6 +119,17 @@ async def _apply(call: Call) -> Response:
             )
         return answer(call, 201, await create_object(call, _merged(call, None, applied)))
     return answer(call, 200, await update_object(call, item, lambda live: _merged(call, live, applied), retry=True))
+
+
+def _configuration(body: bytes) -> object:
+    """An applied document. Most clients write their YAML as JSON, which is read a hundred times as fast."""
+    if body[:1] == b"{":
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(body)
+    try:
+        return load(body)
+    except YamlError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
 
 
 def _merged(call: Call, live: Object | None, config: Object) -> Object:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from steersman.api import meta, names, quantity
 from steersman.api.errors import FieldError
@@ -29,6 +32,8 @@ _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _PREEMPTIONS = ("PreemptLowerPriority", "Never")
 _NUMBER = re.compile(r"(0|-?[1-9][0-9]*)")
 _SEARCH = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_TOKENS = re.compile(rb"kube-api-access-[a-z0-9]{5}\b")
+_LONG = 8192  # bytes of a spec that is remembered
 _search = re.compile(rf"{_SEARCH}(\.{_SEARCH})*").fullmatch
 _SEARCH_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', "
@@ -69,7 +74,27 @@ def template(path: str, found: Mapping[str, Any], name: str = "") -> Complaints:
 
 
 def pod_spec(path: str, spec: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> Complaints:
-    """A PodSpec; `metadata` is the pod's, None in a template."""
+    """A PodSpec; `metadata` is the pod's, None in a template.
+
+    Pods of one template differ by little more than the name of their token volume: one that was found to be without
+    fault is not looked at again.
+    """
+    text = msgspec.json.encode(spec)
+    if len(text) < _LONG and "resourceClaims" not in spec and b'"ephemeral":' not in text:
+        tokens = set(_TOKENS.findall(text))
+        if len(tokens) == 1:
+            text = text.replace(tokens.pop(), b"kube-api-access-xxxxx")
+        if _faultless(text, in_pod=metadata is not None):
+            return []
+    return _pod_spec(path, spec, metadata)
+
+
+@lru_cache(maxsize=1024)
+def _faultless(text: bytes, *, in_pod: bool) -> bool:
+    return not _pod_spec("spec", msgspec.json.decode(text), {} if in_pod else None)
+
+
+def _pod_spec(path: str, spec: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> Complaints:
     out: Complaints = []
     if spec.get("terminationGracePeriodSeconds") is None:
         out.append(required(f"{path}.terminationGracePeriodSeconds"))
