@@ -1,8 +1,8 @@
 """Server-side apply: an author's configuration merged into what is there, by who manages which field.
 
-Owns `apply`. Called by the API server's patch verb for apply-patch bodies. Returns a new object, which
-shares what is the same with its arguments, and leaves those alone. Pure: time is an argument. Source: KEP-555, structured-merge-diff's merge.Updater.Apply and
-apimachinery's util/managedfields.
+Owns `apply`. Called by the API server's patch verb for apply-patch bodies. Returns a new object, which shares what is
+the same with its arguments, and leaves those alone. Pure: time is an argument. Source: KEP-555, structured-merge-diff's
+merge.Updater.Apply and apimachinery's util/managedfields.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import copy
 import json
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from steersman.api import errors
 from steersman.api.errors import ApiError
@@ -55,10 +57,10 @@ def apply(
     if live is not None and not managed:
         managed = _before_first(current, type, me, now)
     try:
-        _check(config, type, "")
+        named = _named(config, type)
     except ValueError as error:
         raise ApiError(500, "", f"failed to create typed patch object ({_what(config)}): {error}") from None
-    result, after, conflicts = _apply(current, config, type, managed, me, now, ignore or {}, keep)
+    result, after, conflicts = _apply(current, config, type, named, managed, me, now, ignore or {}, keep)
     if conflicts and not force:
         conflicts = _not_allowed(conflicts, current, type, me)
         if conflicts:
@@ -92,6 +94,7 @@ def _apply(
     live: Object,
     config: Object,
     type: Type,
+    named: Set,
     managed: Managed,
     me: Manager,
     now: str,
@@ -100,13 +103,15 @@ def _apply(
 ) -> tuple[Object, Managed, Conflicts]:
     """The merged object, who manages what then, and with whom that conflicts."""
     merged = _merge(live, config, type)
-    mine = fieldset.without(ownership.field_set(config, type), ignore)
+    mine = fieldset.without(named, ignore)
     if keep is not None:
         mine = fieldset.only(mine, keep)
     last = managed.get(me.key)
     others = {key: entry for key, entry in managed.items() if key != me.key}
     result = merged
-    if last is not None and last.fields:
+    owns = fieldset.difference(mine, ownership.STRIPPED)
+    wire = fieldset.encode(owns)
+    if last is not None and last.wire != wire:
         owned = mine
         for entry in others.values():
             owned = fieldset.union(owned, entry.fields)
@@ -123,10 +128,30 @@ def _apply(
         left = fieldset.difference(fieldset.difference(entry.fields, both), found.removed)
         if left:
             after[key] = entry.having(left)
-    mine = fieldset.difference(mine, ownership.STRIPPED)
-    if mine:
-        after[me.key] = Entry(me, mine, now if result != live or last is None else last.time)
+    if owns:
+        after[me.key] = Entry(me, owns, wire=wire, time=now if result != live or last is None else last.time)
     return result, after, conflicts
+
+
+def _named(config: Object, type: Type) -> Set:
+    """The fields that a configuration names; the same spec is not looked at twice. Raises ValueError as `_check`."""
+    spec = config.get("spec")
+    if not isinstance(spec, dict):
+        _check(config, type, "")
+        return ownership.field_set(config, type)
+    bare = {key: value for key, value in config.items() if key != "spec"}
+    text = b"applied " + msgspec.json.encode(spec)
+    found = type.specs.get(text)
+    if found is None:
+        _check(config, type, "")
+        found = fieldset.Kept(ownership.field_set({"spec": spec}, type).get("f:spec") or {})
+        ownership.remember(type, text, found)
+    else:
+        _check(bare, type, "")
+    out = ownership.field_set(bare, type)
+    if found:
+        out["f:spec"] = found
+    return out
 
 
 def _merge(live: Any, config: Any, type: Type) -> Any:

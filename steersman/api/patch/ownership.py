@@ -256,14 +256,19 @@ def _first(new: Object, type: Type) -> Difference:
     known = type.specs.get(text)
     if known is None:
         known = fieldset.Kept(compare({}, {"spec": spec}, type).added.get("f:spec") or {})
-        if len(text) < _LONG:
-            if len(type.specs) >= _SPECS:
-                type.specs.clear()
-            type.specs[text] = known
+        remember(type, text, known)
     found = compare({}, {key: value for key, value in new.items() if key != "spec"}, type)
     if known:
         found.added["f:spec"] = known
     return found
+
+
+def remember(type: Type, text: bytes, found: fieldset.Kept) -> None:
+    """Keep what a spec's text came to, within limits."""
+    if len(text) < _LONG:
+        if len(type.specs) >= _SPECS:
+            type.specs.clear()
+        type.specs[text] = found
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], type: Type) -> Difference:
