@@ -28,6 +28,7 @@ from steersman.engine.runtime import LocalRuntime, share_mounts
 from steersman.kubelet import machine
 from steersman.kubelet.agent import Kubelet
 from steersman.kubelet.resolvconf import ClusterDns
+from steersman.kubelet.reviews import Reviews
 from steersman.kubelet.server import KubeletServer
 from steersman.kubelet.settings import NodeConfig
 from steersman.lib.clock import Clock, SystemClock
@@ -135,7 +136,8 @@ async def _run(
             shared = Informers(services, clock=clock, tasks=tasks)
             network = _network(profile, number, machine, services, shared, clock, runtime)
             async with kubelet.running():
-                server = await _serve(profile, number, kubelet, runtime, clock)
+                reviews = Reviews(client, clock, name)
+                server = await _serve(profile, number, kubelet, runtime, reviews, clock)
                 for part in network:
                     tasks.spawn(part, "network")
                 ready()
@@ -181,10 +183,12 @@ def _network(
     return [proxy.run(), dns.run()]
 
 
-async def _serve(profile: Profile, number: int, kubelet: Kubelet, runtime: LocalRuntime, clock: Clock) -> Server:
+async def _serve(
+    profile: Profile, number: int, kubelet: Kubelet, runtime: LocalRuntime, reviews: Reviews, clock: Clock
+) -> Server:
     name, pki = profile.node_name(number), profile.pki
     tls = server_tls(pki / f"kubelet-{name}.crt", pki / f"kubelet-{name}.key", [pki / "ca.crt"])
-    made = KubeletServer(kubelet, runtime, clock)
+    made = KubeletServer(kubelet, runtime, clock, allow=reviews.allow, identify=reviews.identify)
     server = Server(made.handle, clock, tls=tls)
     try:
         await server.listen(profile.node_address(number), KUBELET_PORT)

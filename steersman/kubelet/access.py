@@ -37,6 +37,18 @@ class PodAccess(Protocol):
         """The engine's id of the pod's ready sandbox, for port-forward."""
         ...
 
+    def configuration(self) -> Object:
+        """The settings that /configz shows, under the names of KubeletConfiguration."""
+        ...
+
+    def probe_metrics(self) -> str:
+        """How often probes were answered how, as text."""
+        ...
+
+    async def cadvisor_metrics(self) -> str:
+        """Each container's use of the machine, as text."""
+        ...
+
     async def stats_summary(self) -> Object:
         """The node's and its pods' usage, as /stats/summary answers (stats/v1alpha1 Summary)."""
         ...

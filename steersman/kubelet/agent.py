@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, SERVICES, Object
 from steersman.engine.interface import ContainerEvent, Images, Runtime, RuntimeFailure
-from steersman.kubelet import admission, labels, lookup, podspec, resolvconf, sandboxconfig, stats
+from steersman.kubelet import admission, cadvisor, labels, lookup, podspec, resolvconf, resources, sandboxconfig, stats
 from steersman.kubelet.ending import Ending
 from steersman.kubelet.logrotation import LogRotation
 from steersman.kubelet.node import NodeAgent, allocatable, node_object
 from steersman.kubelet.objects import ObjectSource
 from steersman.kubelet.observed import observe
+from steersman.kubelet.probes import probe_counter
 from steersman.kubelet.pulling import Puller
 from steersman.kubelet.settings import NodeConfig
 from steersman.kubelet.statuswriter import StatusWriter
@@ -31,6 +32,7 @@ from steersman.kubelet.tell import Recorder, Teller
 from steersman.kubelet.tokens import Tokens
 from steersman.kubelet.volumes import mounter
 from steersman.kubelet.worker import PodWorker
+from steersman.lib.metrics import Registry
 from steersman.lib.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Kubelet:
         self._agent = NodeAgent(client, clock, settings, runtime, images)
         self._workers: dict[str, PodWorker] = {}
         self._objects = ObjectSource(client, clock=clock, tasks=self._tasks, changed=self._objects_changed)
+        self._rates = stats.Rates(clock.now())
+        self._probe_metrics = Registry()
         self._node = Node(
             settings=settings,
             client=client,
@@ -88,6 +92,7 @@ class Kubelet:
             allocatable=allocatable(settings),
             resolver=resolvconf.host_config(settings.resolv_conf),
             others=self._others,
+            probed=probe_counter(self._probe_metrics),
             room_changed=self._room_changed,
         )
         self.registered = asyncio.Event()
@@ -282,6 +287,21 @@ class Kubelet:
             raise ApiError(404, "NotFound", f'pod "{pod}" has no running sandbox')
         return sandbox.id
 
+    def configuration(self) -> Object:
+        """The settings that /configz shows."""
+        return self.settings.configuration()
+
+    def probe_metrics(self) -> str:
+        """How often probes were answered how."""
+        return self._probe_metrics.text()
+
+    async def cadvisor_metrics(self) -> str:
+        """Each container's use of the machine."""
+        usages = await stats.usages(self.runtime)
+        cpus = int(resources.amount(self.settings.capacity.get("cpu", "0")))
+        return cadvisor.metrics(usages, cpus, self.settings.memory_capacity)
+
     async def stats_summary(self) -> Object:
         """Usage of the node and its pods."""
-        return await stats.summary(self.settings, self.runtime, self._images, self.pods(), self._clock.now())
+        usages = await stats.usages(self.runtime)
+        return stats.summary(self.settings, usages, self._images, self.pods(), self._rates, self._clock.now())

@@ -42,6 +42,8 @@ class Attributes:
 
 
 Allow = Callable[[Attributes], "bool | Awaitable[bool]"]
+Identify = Callable[[str], Awaitable[Caller | None]]
+"""The user of a bearer token, or None when it is nobody's."""
 
 
 def api_server_only(attributes: Attributes) -> bool:
@@ -57,6 +59,12 @@ def caller(request: Request) -> Caller | None:
         request.peer.identity = _parse(request.peer.certificate)
     found: Caller = request.peer.identity
     return found
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request, or ""."""
+    scheme, _, token = (request.header("authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _parse(der: bytes) -> Caller:

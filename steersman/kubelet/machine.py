@@ -34,6 +34,17 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def used() -> tuple[int, int]:
+    """Nanoseconds that processors have worked since boot, and bytes of memory that are not available now."""
+    first = _read("/proc/stat").partition("\n")[0].split()[1:9]
+    ticks = [int(each) for each in first]
+    busy = sum(ticks) - sum(ticks[3:5])  # idle and iowait
+    lines = (line.split() for line in _read("/proc/meminfo").splitlines())
+    memory = {words[0]: int(words[1]) * 1024 for words in lines if len(words) > 1}
+    nanoseconds = busy * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    return nanoseconds, max(memory.get("MemTotal:", 0) - memory.get("MemAvailable:", 0), 0)
+
+
 def node_info() -> Mapping[str, str]:
     """The parts of NodeSystemInfo that the machine knows; what can not be read is empty."""
     machine = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")

@@ -15,6 +15,7 @@ from steersman.engine.interface import Runtime
 from steersman.kubelet import actions, env, grpchealth
 from steersman.kubelet.actions import Outcome
 from steersman.kubelet.tell import Teller
+from steersman.lib.metrics import Family, Registry, Value
 from steersman.lib.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -25,11 +26,28 @@ _TRIES_WHEN_UNKNOWN = 3
 KINDS = ("startup", "readiness", "liveness")
 
 
+def probe_counter(metrics: Registry) -> Family[Value]:
+    """The counter of /metrics/probes. Raises ValueError when it is there already."""
+    text = "Cumulative number of a liveness, readiness or startup probe for a container by result."
+    return metrics.counter("prober_probe_total", text, _COUNTED)
+
+
+_COUNTED = ("probe_type", "result", "container", "pod", "namespace", "pod_uid")
+
+
 class Probes:
     """Results by container id. `startup` and `liveness`: None until the first verdict."""
 
-    def __init__(self, runtime: Runtime, clock: Clock, tasks: Tasks, changed: Callable[[], None]) -> None:
-        """`changed` is called whenever a verdict changes."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        tasks: Tasks,
+        changed: Callable[[], None],
+        counted: Callable[[str, str, str], None] = lambda kind, container, result: None,
+    ) -> None:
+        """`changed` is called whenever a verdict changes, `counted` for every answer."""
+        self._counted = counted
         self._runtime = runtime
         self._clock = clock
         self._tasks = tasks
@@ -175,6 +193,8 @@ class _Probe:
             if not outcome.unknown:
                 break
         name, title = self._container["name"], self._kind.capitalize()
+        result = "unknown" if outcome.unknown else "successful" if outcome.ok else "failed"
+        self._probes._counted(title, name, result)
         if outcome.unknown:
             text = f"{title} probe errored and resulted in unknown state: {outcome.output}"
             self._teller.container(name, "Warning", "Unhealthy", text)

@@ -41,7 +41,7 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class KubeletServer:
-    """The HTTP handler of one node. `allow` decides about every request but for its identity."""
+    """The HTTP handler of one node. `allow` decides about every request; `identify` says whose a bearer token is."""
 
     def __init__(
         self,
@@ -50,21 +50,32 @@ class KubeletServer:
         clock: Clock,
         *,
         allow: authorize.Allow = authorize.api_server_only,
+        identify: authorize.Identify | None = None,
         metrics: Registry | None = None,
     ) -> None:
         self._pods = pods
         self._runtime = runtime
         self._clock = clock
         self._allow = allow
+        self._identify = identify
         self._metrics = metrics or Registry()
         usage.register(self._metrics, runtime, pods.node_name)
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer one request (`messages.Handler`)."""
         who = authorize.caller(request)
+        if who is not None:
+            return self._authorized(request, authorize.attributes(request, who))
+        token = authorize.bearer(request)
+        if token and self._identify is not None:
+            return self._with_token(request, token, self._identify)
+        return refusal(401, "Unauthorized")
+
+    async def _with_token(self, request: Request, token: str, identify: authorize.Identify) -> Answer:
+        who = await identify(token)
         if who is None:
             return refusal(401, "Unauthorized")
-        return self._authorized(request, authorize.attributes(request, who))
+        return await self._authorized(request, authorize.attributes(request, who))
 
     async def _authorized(self, request: Request, wants: authorize.Attributes) -> Answer:
         allowed = self._allow(wants)
@@ -92,7 +103,8 @@ class KubeletServer:
         return found[0](self, request, rest, parse_qs(request.query, keep_blank_values=True))
 
     def _configz(self, request: Request, names: Sequence[str], query: Query) -> Answer:
-        return _json({"kubeletconfig": {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"}})
+        about = {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"}
+        return _json({"kubeletconfig": {**about, **self._pods.configuration()}})
 
     # What is answered at once --------------------------------------------------------------------------------------
 
@@ -131,6 +143,10 @@ class KubeletServer:
             started = {(c.config.labels.get(labels.POD_UID, ""), c.config.name): c.started_at
                        for c in self._runtime.containers() if c.state == ContainerState.RUNNING}  # fmt: skip
             text = usage.resource_metrics(await self._pods.stats_summary(), started)
+        elif names == ["cadvisor"]:
+            text = await self._pods.cadvisor_metrics()
+        elif names == ["probes"]:
+            text = self._pods.probe_metrics()
         else:
             return refusal(404, "404 page not found")
         return Response(200, [("content-type", _METRICS_TYPE)], text.encode())

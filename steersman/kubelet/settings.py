@@ -41,6 +41,27 @@ class NodeConfig:
     heartbeat: float = 10.0
     status_report: float = 300.0  # the Node's status is written this often when nothing changed
 
+    def configuration(self) -> Object:
+        """These settings under the names of KubeletConfiguration (kubelet.config.k8s.io/v1beta1)."""
+        return {
+            "port": self.port,
+            "maxPods": int(self.capacity.get("pods", "110")),
+            "podCIDR": self.pod_cidr,
+            "clusterDNS": list(self.dns.servers),
+            "clusterDomain": self.dns.domain,
+            "resolvConf": self.resolv_conf,
+            "staticPodPath": str(self.static_pods or ""),
+            "nodeLeaseDurationSeconds": self.lease_seconds,
+            "nodeStatusUpdateFrequency": f"{self.heartbeat:g}s",
+            "nodeStatusReportFrequency": f"{self.status_report:g}s",
+            "podLogsDir": str(self.logs),
+            "kubeReserved": dict(self.reserved),
+            "registerWithTaints": list(self.taints),
+            "enableServer": True,
+            "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}},
+            "authorization": {"mode": "Webhook"},
+        }
+
     @property
     def pods(self) -> Path:
         """Where pods' directories are."""

@@ -50,6 +50,7 @@ from steersman.kubelet.tell import EventType, Recorder, Teller
 from steersman.kubelet.volumes import mounter
 from steersman.kubelet.volumes.context import VolumeContext, VolumeFailed
 from steersman.lib.backoff import Backoff
+from steersman.lib.metrics import Family, Value
 from steersman.lib.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Node:
     services: Informer
     allocatable: Mapping[str, str]
     resolver: resolvconf.Resolver
+    probed: Family[Value]  # prober_probe_total
     room_changed: Callable[[], None] = lambda: None  # something takes less of the node now
     others: Callable[[str], Sequence[Object]] = lambda uid: ()  # active pods of the node but this one, as allocated
 

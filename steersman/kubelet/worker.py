@@ -61,7 +61,8 @@ class PodWorker:
         self._steps = PodSteps(node, pod, self._unless_ending)
         self._holds = Holds(self._steps, node.puller, node.clock)
         self._messages: dict[str, str] = {}
-        self._probes = Probes(node.runtime, node.clock, node.tasks, self.wake)
+        self._probes = Probes(node.runtime, node.clock, node.tasks, self.wake, self._probed)
+        self._counters: set[tuple[str, ...]] = set()
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._forgotten = False
@@ -349,6 +350,12 @@ class PodWorker:
                 old if same else None,
             )
 
+    def _probed(self, kind: str, container: str, result: str) -> None:
+        namespace, name = podspec.key(self.pod)
+        values = (kind, result, container, name, namespace, self.uid)
+        self._counters.add(values)
+        self._node.probed.labels(*values).inc()
+
     def publish(self, seen: Observed, *, passing: bool = False) -> None:
         """Make the status anew and send it when it changed. `passing`: it will change again in a moment."""
         if self._forgotten:
@@ -394,6 +401,8 @@ class PodWorker:
         self._node.objects.release(self.uid)
         self._node.tokens.forget(self.uid)
         self._node.puller.forget(self.uid)
+        for values in self._counters:
+            self._node.probed.forget(*values)
 
     async def _stop_within_grace(self) -> None:
         """Stop the pod; when deletion is asked for again with less grace, stop it with that."""

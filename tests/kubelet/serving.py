@@ -131,6 +131,15 @@ class OnePod:
         self._check(pod)
         return self.container.sandbox_id
 
+    def configuration(self) -> Any:
+        return {"maxPods": 110}
+
+    def probe_metrics(self) -> str:
+        return "prober_probe_total 1\n"
+
+    async def cadvisor_metrics(self) -> str:
+        return "machine_cpu_cores 2\n"
+
     async def stats_summary(self) -> Any:
         return {"node": {"nodeName": self.node_name}, "pods": []}
 

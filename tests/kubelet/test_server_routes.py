@@ -41,6 +41,13 @@ async def test_a_certificate_of_somebody_else_does_not_connect(world: World, tmp
     ("path", "body"),
     [
         ("/healthz", b"ok"),
+        ("/metrics/cadvisor", b"machine_cpu_cores 2\n"),
+        ("/metrics/probes", b"prober_probe_total 1\n"),
+        (
+            "/configz",
+            b'{"kubeletconfig":{"kind":"KubeletConfiguration","apiVersion":"kubelet.config.k8s.io/v1beta1",'
+            b'"maxPods":110}}',
+        ),
         ("/stats/summary", b'{"node":{"nodeName":"node-a"},"pods":[]}'),
     ],
 )

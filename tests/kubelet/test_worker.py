@@ -7,6 +7,7 @@ import pytest
 from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, PODS
 from steersman.engine.interface import ExecResult, PullFailed
+from steersman.lib.clock import parse_rfc3339
 from steersman.testing.fakeruntime import Script
 
 from .pods import container, pod
@@ -355,12 +356,14 @@ async def test_failing_sandboxes_are_told_and_tried_again(world: World) -> None:
 async def test_a_restarted_kubelet_restarts_nothing(world: World) -> None:
     world.scripts["main"] = Script(answers=lambda command: ExecResult(0, b"", b""))
     probe = {"exec": {"command": ["ok"]}, "initialDelaySeconds": 3, "periodSeconds": 3}
-    async with world.kubelet():
+    async with world.kubelet() as kubelet:
         world.api.put(PODS, pod("web", container(readinessProbe=probe)))
         world.api.put(PODS, pod("job", container("once"), restartPolicy="Never"))
         await world.until_phase("web", "Running")
         await world.until_phase("job", "Running")
         await world.api.until(lambda: world.api.pod("web")["status"]["containerStatuses"][0]["ready"])
+        counted = 'prober_probe_total{probe_type="Readiness",result="successful",container="main",pod="web"'
+        assert counted in kubelet.probe_metrics()
     before = {each.id for each in world.runtime.containers()}
     once = next(each for each in world.runtime.containers() if each.config.name == "once")
     world.runtime.end(once.id, 7)
@@ -514,7 +517,11 @@ async def test_the_server_is_told_where_things_are(world: World) -> None:
         assert [each["status"]["phase"] for each in kubelet.pods()] == ["Running"]
         summary = await kubelet.stats_summary()
         assert summary["node"]["nodeName"] == "node-1"
-        assert summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 8 << 20
+        shown = summary["pods"][0]["containers"][0]
+        assert shown["memory"]["workingSetBytes"] == 8 << 20
+        assert parse_rfc3339(shown["startTime"]) == int(world.runtime.container(running).started_at)
+        assert 'container_processes{container="main",' in await kubelet.cadvisor_metrics()
+        assert kubelet.configuration()["clusterDNS"] == ["10.96.0.10"]
         for ask in (kubelet.container_id, kubelet.log_path):
             with pytest.raises(ApiError):
                 ask("default", "nobody", "main")
