@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from steersman.cluster.plane import ControlPlane
 from steersman.testing.client import LoopThread, SyncClient
-from steersman.testing.plane import ControlPlane
 
 ROUNDS = 20
 

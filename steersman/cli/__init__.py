@@ -25,6 +25,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("logs", (), "Show what the cluster's own processes logged"),
     ("doctor", (), "Probe this machine and say what works and why not"),
     ("profile", (), "List profiles"),
+    ("envtest", (), "Write a kube-apiserver and an etcd for envtest, and print where"),
     ("version", (), "Print the version"),
 )
 

@@ -11,13 +11,15 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
 from random import Random
 
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
 from steersman.apiserver import paths
-from steersman.apiserver.admission.chain import Chain
+from steersman.apiserver.admission.chain import DEFAULT, Chain
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import certificate, serviceaccount
 from steersman.apiserver.authz.rbac import Rbac
@@ -111,14 +113,22 @@ async def _open(profile: Profile) -> Store:
         raise StartFailure(str(error)) from error
 
 
-async def make(
-    profile: Profile, store: Store, clock: Clock, tasks: Tasks, *, random: Random | None = None
-) -> ApiServer:
-    """The API server of a profile, started and bootstrapped. `random` makes uids and generated names."""
+@dataclass(frozen=True)
+class Options:
+    """What a caller without a profile of its own wants otherwise; None and empty mean as in every cluster."""
+
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    service_network: IPv4Network | None = None
+    disabled_plugins: frozenset[str] = frozenset()
+    random: Random | None = None  # makes uids and generated names
+
+
+async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, options: Options = Options()) -> ApiServer:
+    """The API server of a profile, started and bootstrapped."""
     registry = Registry(profile.release)
-    issuer = "https://kubernetes.default.svc.cluster.local"
-    tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), issuer, [issuer])
-    admission = Chain()
+    tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), options.issuer, [options.issuer])
+    admission = Chain([plugin for plugin in DEFAULT if plugin.name not in options.disabled_plugins])
+    network = options.service_network or profile.service_network
     authorizer = Rbac()
     server = ApiServer(
         store,
@@ -127,7 +137,7 @@ async def make(
         admission=admission,
         authenticators=[certificate.CertificateAuthenticator()],
         authorizer=authorizer,
-        random=random or process.random(),
+        random=options.random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile)}
@@ -142,12 +152,12 @@ async def make(
     authorizer.attach(server.storage, registry)
     admission.attach(server)
     server.authenticators.append(serviceaccount.TokenAuthenticator(tokens, server.storage, registry, clock))
-    Allocator(server, profile.service_network, (30000, 32767)).attach()
+    Allocator(server, network, (30000, 32767)).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
     await bootstrap(
         server,
-        service_ip=profile.api_service_address,
+        service_ip=str(network[1]),
         address=advertised,
         port=profile.api_port,
         dns=profile.dns_address,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from steersman.cluster.plane import ControlPlane
     from steersman.testing.client import LoopThread, SyncClient
-    from steersman.testing.plane import ControlPlane
 
 _SCOPES = ("function", "class", "module", "package", "session")
 
@@ -55,8 +55,8 @@ def make_cluster(
     from contextlib import ExitStack
 
     from steersman.cluster.kubeconfig import write
+    from steersman.cluster.plane import ControlPlane
     from steersman.testing.client import LoopThread
-    from steersman.testing.plane import ControlPlane
 
     folder = tmp_path_factory.mktemp("steersman")
     config = request.config

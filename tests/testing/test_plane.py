@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from steersman.api.resource import CRONJOBS, JOBS
+from steersman.cluster.plane import ControlPlane
 from steersman.lib.clock import LoopClock
 from steersman.lib.virtualtime import VirtualLoop
-from steersman.testing.plane import ControlPlane
 
 
 async def _six_hours(folder: Path) -> list[str]:
@@ -15,7 +15,7 @@ async def _six_hours(folder: Path) -> list[str]:
     clock = LoopClock()
     template = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}
     spec = {"schedule": "0 * * * *", "concurrencyPolicy": "Allow", "jobTemplate": template}
-    async with ControlPlane(folder, clock=clock, listen=False) as plane:
+    async with ControlPlane(folder, clock=clock, listen=None) as plane:
         await plane.client.create(CRONJOBS, {"metadata": {"name": "hourly"}, "spec": spec}, "default")
         await clock.sleep(6 * 3600 + 60)
         return [item["metadata"]["name"] for item in (await plane.client.list(JOBS, "default")).items]

@@ -1,7 +1,7 @@
 """A whole control plane in this process: the API server with everything on, and the controllers.
 
 Owns `ControlPlane`, which needs no root, no other process and no disk but a folder for certificates. Called by the
-pytest plugin and by tests of whole behaviours; under a `VirtualLoop`, with `listen=False`, its time is free. Nothing
+pytest plugin and by tests of whole behaviours; under a `VirtualLoop`, with `listen=None`, its time is free. Nothing
 in it is a fake: authentication, authorization, admission and validation are those of `steer up`.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random, SystemRandom
+from random import SystemRandom
 from typing import Any
 
 from steersman.client.client import Client
@@ -20,6 +21,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.client.transport import InProcess
 from steersman.cluster import apiserver, certs, kubeconfig
+from steersman.cluster.apiserver import Options
 from steersman.cluster.profile import DEFAULT_RELEASE, Profile
 from steersman.controllers.run import run_controllers
 from steersman.lib.clock import Clock, SystemClock
@@ -27,6 +29,20 @@ from steersman.lib.http.messages import Peer
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
 from steersman.store.memory import MemoryStore
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to listen, and with what; port 0 takes a free one, without a certificate the plane's own is used.
+
+    `authorities` are further files of CAs whose client certificates are accepted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
+    authorities: Sequence[Path] = ()
 
 
 class ControlPlane:
@@ -44,17 +60,18 @@ class ControlPlane:
         release: str = DEFAULT_RELEASE,
         controllers: Sequence[str] = ("*",),
         scheduler: bool = False,
-        listen: bool = True,
-        random: Random | None = None,
+        listen: Endpoint | None = Endpoint(),
+        options: Options | None = None,
     ) -> None:
-        """`controllers` as --controllers takes them; `release` such as "1.33"."""
+        """`controllers` as --controllers takes them; `release` such as "1.33"; `listen` None: no sockets."""
         self.clock = clock or SystemClock()
         self.url = ""
         self._profile = Profile("test", folder, nodes=0, release=release, store="memory")
         self._controllers = tuple(controllers)
         self._scheduler = scheduler
         self._listen = listen
-        self._random = random or SystemRandom()
+        self._options = options or Options()
+        self._random = self._options.random or SystemRandom()
         self._stack = AsyncExitStack()
         self.client: Client
 
@@ -71,12 +88,16 @@ class ControlPlane:
         store = MemoryStore()
         stack.push_async_callback(store.close)
         tasks = await stack.enter_async_context(Tasks())
-        server = await apiserver.make(profile, store, self.clock, tasks, random=self._random)
+        server = await apiserver.make(profile, store, self.clock, tasks, self._options)
         stack.push_async_callback(server.close)
-        if self._listen:
-            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", [profile.pki / "ca.crt"])
+        if (where := self._listen) is not None:
+            tls = server_tls(
+                where.certificate or profile.pki / "apiserver.crt",
+                where.key or profile.pki / "apiserver.key",
+                [profile.pki / "ca.crt", *where.authorities],
+            )
             web = await stack.enter_async_context(Server(server.handle, self.clock, tls=tls))
-            self.url = f"https://127.0.0.1:{await web.listen('127.0.0.1', 0)}"
+            self.url = f"https://{where.host}:{await web.listen(where.host, where.port)}"
         self.client = self._connect(server, stack, "admin", "steersman-testing")
         if self._controllers:
             manager = self._connect(server, stack, "controller-manager", "kube-controller-manager")
