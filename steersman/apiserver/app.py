@@ -6,7 +6,6 @@ Called by the HTTP server, or directly in process. It listens to nothing itself 
 
 from __future__ import annotations
 
-import gzip
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -319,4 +318,15 @@ def _compressed(request: Request, answer: Answer) -> Answer:
         return answer
     whole = body if isinstance(body, bytes) else b"".join(body)
     headers = [*answer.headers, ("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
-    return Response(200, headers, gzip.compress(whole, 1, mtime=0))
+    return Response(200, headers, _gzip(whole))
+
+
+def _gzip(data: bytes) -> bytes:
+    """By ISA-L where it loads: smaller than zlib's fastest, and ten times as fast."""
+    try:
+        from isal import igzip_lib
+    except ImportError:
+        import gzip
+
+        return gzip.compress(data, 1, mtime=0)
+    return igzip_lib.compress(data, 1, igzip_lib.COMP_GZIP)

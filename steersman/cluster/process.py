@@ -12,7 +12,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 
 from steersman import __version__
 from steersman.client.client import Client
@@ -85,9 +85,9 @@ async def until_ready(api: Client, clock: Clock) -> None:
         await clock.sleep(0.02)
 
 
-def random() -> SystemRandom:
-    """The source of uids and jitter."""
-    return SystemRandom()
+def random() -> Random:
+    """The source of uids, suffixes and jitter, seeded by the system; nothing that it gives is a secret."""
+    return Random()
 
 
 def shorten(path: Path) -> None:

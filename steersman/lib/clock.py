@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -66,7 +67,12 @@ class LoopClock:
 
 def rfc3339(unix: float) -> str:
     """Unix seconds as metav1.Time writes them: whole seconds, UTC, `Z`."""
-    return datetime.fromtimestamp(int(unix), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(int(unix))
+
+
+@lru_cache(maxsize=64)
+def _written(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(unix: float) -> str:
