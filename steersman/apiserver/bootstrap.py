@@ -33,6 +33,7 @@ from steersman.apiserver.verbs.write import create_object, update_object
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Request
 
+STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
 SERVICECIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", False)
 SYSTEM = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -76,10 +77,12 @@ async def bootstrap(
     dns: str,
     resolvers: list[str],
     authority: str = "",
+    provisioner: str = "",
 ) -> None:
     """Make what is missing; keep the kubernetes endpoints true.
 
     `resolvers`: where DNS listens; `authority`: the PEM of the CA of client certificates, for aggregated API servers.
+    `provisioner`: who makes volumes of the default StorageClass, if anybody does.
     """
     for name in _NAMESPACES:
         await ensure(server, NAMESPACES, {"metadata": {"name": name}})
@@ -87,6 +90,10 @@ async def bootstrap(
     for name, value in _CRITICAL.items():
         text = f"Used for system critical pods that must {_WHERE[name]}."
         await ensure(server, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": text})
+    if provisioner:
+        default = {"storageclass.kubernetes.io/is-default-class": "true"}
+        made = {"metadata": {"name": "standard", "annotations": default}, "provisioner": provisioner}
+        await ensure(server, STORAGECLASSES, {**made, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
     if authority:
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
         await ensure(server, CONFIGMAPS, {"metadata": meta, "data": {"client-ca-file": authority}})

@@ -29,6 +29,7 @@ from steersman.apiserver.ipalloc import Allocator
 from steersman.cluster import process
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
+from steersman.controllers.hostpathprovisioner import PROVISIONER
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.messages import Transport
@@ -162,6 +163,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         port=profile.api_port,
         dns=profile.dns_address,
         resolvers=[profile.node_address(number) for number in range(profile.nodes)],
+        provisioner=PROVISIONER if profile.nodes else "",
     )
     return server
 

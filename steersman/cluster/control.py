@@ -39,6 +39,7 @@ async def _controllers(profile: Profile) -> None:
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
         informers = Informers(client, clock=clock, tasks=tasks)
         config = {**profile.options("controller-manager"), "root-ca": (profile.pki / "ca.crt").read_text()}
+        config["volumes"] = str(profile.volumes) if profile.nodes else ""
         context = Context(client, informers, clock, recorder, process.random(), config)
         await run_controllers(context, config.get("controllers", "*").split(","))
 

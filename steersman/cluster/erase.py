@@ -22,7 +22,7 @@ def profile(of: Profile) -> None:
 
     for number in range(max(of.nodes, len(list((of.directory / "nodes").glob("*"))))):
         _node(of, number)
-    remove_rules(nodenet.table(of), str(of.service_network))
+    remove_rules(nodenet.table(of), str(of.service_network), nodenet.policy_table(of))
     try:
         profiles.remove(of)
     except OSError as error:

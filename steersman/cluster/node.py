@@ -35,6 +35,7 @@ from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
 from steersman.proxy.agent import ProxyAgent
+from steersman.proxy.policyagent import PolicyAgent
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _network(
     clock: Clock,
     runtime: LocalRuntime,
 ) -> list[Coroutine[Any, Any, None]]:
-    """The proxy and, with it, DNS: both follow Services and EndpointSlices through the same informers."""
+    """The proxy, DNS and network policies, which follow the API through the same informers."""
     proxy = ProxyAgent(
         informers,
         clock,
@@ -180,7 +181,14 @@ def _network(
         pod_network=str(profile.pod_network),
         dial=None if machine is None else (machine.datagram, machine.dial),
     )
-    return [proxy.run(), dns.run()]
+    policies = PolicyAgent(
+        informers,
+        clock,
+        table=nodenet.policy_table(profile),
+        node_name=profile.node_name(number),
+        resolvers=[profile.node_address(each) for each in range(profile.nodes)],
+    )
+    return [proxy.run(), dns.run(), policies.run()]
 
 
 async def _serve(

@@ -28,6 +28,11 @@ def table(profile: Profile) -> str:
     return f"steer-{profile.index}-{profile.name}"
 
 
+def policy_table(profile: Profile) -> str:
+    """The name of the nftables table with network policies."""
+    return f"{table(profile)}-policy"
+
+
 def interface(profile: Profile, number: int) -> str:
     """The machine's end of the pair that leads to a node (at most 15 characters)."""
     return f"steer{profile.index}n{number}"

@@ -65,6 +65,11 @@ class Profile:
         return self.directory / "logs"
 
     @property
+    def volumes(self) -> Path:
+        """Directories of volumes that were provisioned."""
+        return self.directory / "volumes"
+
+    @property
     def pki(self) -> Path:
         """Keys and certificates."""
         return self.directory / "pki"

@@ -104,7 +104,12 @@ def _mount(
     path = wanted["mountPath"] if wanted["mountPath"].startswith("/") else "/" + wanted["mountPath"]
     propagation = _PROPAGATION.get(wanted.get("mountPropagation") or "None", "private")
     kind = mounter.kind_of(volume) if volume is not None else ""
-    readonly = bool(wanted.get("readOnly")) or kind in ("configMap", "secret", "downwardAPI", "projected", "image")
+    claimed_readonly = bool((volume or {}).get("persistentVolumeClaim", {}).get("readOnly"))
+    readonly = (
+        bool(wanted.get("readOnly"))
+        or claimed_readonly
+        or kind in ("configMap", "secret", "downwardAPI", "projected", "image")
+    )
     recursive = readonly and wanted.get("recursiveReadOnly") in ("IfPossible", "Enabled")
     if name in given.image_volumes:
         return Mount(path, readonly=True, image=given.image_volumes[name], image_sub_path=sub_path)

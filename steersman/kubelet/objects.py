@@ -126,6 +126,22 @@ def _version(value: Object | None) -> str:
     return "" if value is None else str(value["metadata"].get("resourceVersion", ""))
 
 
+class Fetched:
+    """Objects by one GET each time (`volumes.context.Getter`)."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """The object, or None when there is none. Raises ApiError or OSError."""
+        try:
+            return await self._client.get(resource, name, namespace)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return None
+
+
 class PodObjects:
     """Objects as one pod reads them (`volumes.context.Getter`)."""
 

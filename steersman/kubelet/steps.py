@@ -41,6 +41,7 @@ from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.containerconfig import Ingredients
 from steersman.kubelet.ending import Ending, run_hook
 from steersman.kubelet.env import ConfigError
+from steersman.kubelet.objects import Fetched
 from steersman.kubelet.observed import Observed
 from steersman.kubelet.plan import Cause, Change, Hold, Kill, Prepare, Start
 from steersman.kubelet.pulling import NoImage, Puller
@@ -180,7 +181,11 @@ class PodSteps:
     async def set_up_volumes(self) -> None:
         """Every volume, brought up to date. Raises Held."""
         context = VolumeContext(
-            self.node.objects.for_pod(self.uid), self.node.tokens, self.facts(()), self.node.clock.now()
+            self.node.objects.for_pod(self.uid),
+            self.node.tokens,
+            self.facts(()),
+            self.node.clock.now(),
+            Fetched(self.node.client),
         )
         try:
             self.volumes = await mounter.set_up(context, self.pod, self.directories)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from steersman.lib.tasks import Tasks
-from steersman.proxy import node
+from steersman.proxy import node, policy
 from steersman.proxy.apply import NftablesError, best_applier
 from steersman.proxy.conntrack import Conntrack
 from steersman.proxy.model import HostPort, Where
@@ -116,8 +116,9 @@ def _tracker() -> Conntrack | None:
         return None
 
 
-def remove(table: str, service_network: str = "") -> None:
-    """Take a table and, if its network is given, the route to Services out of this network namespace; idempotent.
+def remove(table: str, service_network: str = "", policies: str = "") -> None:
+    """Take a table and, if they are given, the route to Services and the table of policies out of this network
+    namespace; idempotent.
 
     Raises NftablesError, node.NodeSettingFailed, ValueError for what is no table's name.
     """
@@ -125,6 +126,8 @@ def remove(table: str, service_network: str = "") -> None:
     try:
         applier = best_applier()
         applier.run(text)
+        if policies:
+            applier.run(policy.removal(policies))
         applier.close()
     finally:
         if service_network:

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +175,34 @@ def test_nodes_do_not_share_a_port(two: Two) -> None:
     addresses = {each["metadata"]["name"]: each["status"]["addresses"][0]["address"] for each in listed}
     assert sorted(addresses) == ["steer", SECOND]
     assert len(set(addresses.values())) == 2
+
+
+def test_a_claim_is_the_same_directory_on_both_nodes(two: Two) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+    def user(name: str, node: str, script: str, *, readonly: bool) -> dict[str, object]:
+        mount = {"name": "data", "mountPath": "/data"}
+        main = {"name": "main", "image": "nginx:1.7.9", "command": ["sh", "-c", script], "volumeMounts": [mount]}
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": readonly}}
+        spec = {"nodeName": node, "restartPolicy": "Never", "containers": [main], "volumes": [volume]}
+        spec["securityContext"] = {"runAsUser": 1000}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+    writer = user("writer", SECOND, "echo hello > /data/file", readonly=False)
+    two.kubectl("create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": [claim, writer]}))
+    two.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=60s")
+    reader = user("reader", "steer", "cat /data/file; echo more > /data/file || echo refused", readonly=True)
+    two.kubectl("create", "-f", "-", given=json.dumps(reader))
+    two.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s")
+    said = two.kubectl("logs", "reader").splitlines()
+    assert (said[0], said[-1]) == ("hello", "refused")
+    volume = json.loads(two.get("pv", "-o", "json"))["items"][0]
+    two.kubectl("delete", "pod", "writer", "reader", "--now")
+    two.kubectl("delete", "pvc", "data")
+    two.kubectl("wait", "--for=delete", f"pv/{volume['metadata']['name']}", "--timeout=30s")
+    assert not Path(volume["spec"]["hostPath"]["path"]).exists()

@@ -170,6 +170,8 @@ system:node-proxier
   READ | core | nodes
   EVENTS
   list watch | networking.k8s.io | servicecidrs
+  # Network policies are enforced beside the proxy.
+  list watch | networking.k8s.io | networkpolicies
   list watch | discovery.k8s.io | endpointslices
 system:persistent-volume-provisioner
   create delete get list watch | core | persistentvolumes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steersman.kubelet.volumes import configmap, downwardapi, emptydir, hostpath, projected, secret
+from steersman.kubelet.volumes import configmap, downwardapi, emptydir, hostpath, local, projected, secret
 from steersman.kubelet.volumes.context import Contents, Place
 
 CONTENTS: Mapping[str, Contents] = {
@@ -18,5 +18,6 @@ CONTENTS: Mapping[str, Contents] = {
 PLACES: Mapping[str, Place] = {
     "emptyDir": emptydir.place,
     "hostPath": hostpath.place,
+    "local": local.place,
 }
 """Types that are a place on the node."""

@@ -37,12 +37,13 @@ class TokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VolumeContext:
-    """One pod's volumes in the making. `facts`: for the downward API."""
+    """One pod's volumes in the making. `facts`: for the downward API; `claims`: claims and volumes, read each time."""
 
     objects: Getter
     tokens: TokenSource
     facts: downward.Facts
     now: float
+    claims: Getter
 
 
 Contents = Callable[[VolumeContext, Object, Object], Awaitable[Mapping[str, File]]]

@@ -18,7 +18,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.kubelet import mounts
 from steersman.kubelet.blocking import in_thread
-from steersman.kubelet.volumes import CONTENTS, PLACES, atomic
+from steersman.kubelet.volumes import CONTENTS, PLACES, atomic, claim
 from steersman.kubelet.volumes.context import VolumeContext, VolumeFailed, fs_group
 
 
@@ -73,11 +73,24 @@ async def _one(context: VolumeContext, pod: Object, volume: Object, directories:
         files = await CONTENTS[kind](context, pod, source)
         await in_thread(_write, directory, files, fs_group(pod))
         return directory
+    if kind in claim.KINDS:
+        return await _claimed(context, pod, volume, directories)
     if kind in PLACES:
         return await in_thread(PLACES[kind], context, pod, source, directory)
     if kind == "image":
         return None
     raise VolumeFailed(f"no volume plugin matched: {kind}")
+
+
+async def _claimed(context: VolumeContext, pod: Object, volume: Object, directories: PodDirectories) -> Path:
+    found = await claim.behind(context, pod, volume)
+    if found.kind not in PLACES:
+        raise VolumeFailed(f"no volume plugin matched: {found.kind}")
+    directory = directories.volume(found.kind, volume["name"])
+    path = await in_thread(PLACES[found.kind], context, pod, found.source, directory)
+    if found.block and not path.is_block_device():
+        raise VolumeFailed(f"{path} is not a block device")
+    return path
 
 
 def _write(directory: Path, files: Mapping[str, atomic.File], group: int | None) -> None:

@@ -33,7 +33,7 @@ def pod(*volumes: Object, **spec: Any) -> Object:
 
 
 def set_up(directory: Path, objects: Objects, wanted: Object) -> dict[str, Path]:
-    context = VolumeContext(objects, objects, downward.Facts(), 0.0)
+    context = VolumeContext(objects, objects, downward.Facts(), 0.0, objects)
     places = mounter.PodDirectories(directory / "root", directory / "memory")
     return dict(asyncio.run(mounter.set_up(context, wanted, places)))
 
@@ -137,7 +137,7 @@ def test_groups_and_owners(tmp_path: Path) -> None:
 
 
 def test_host_paths_are_made_where_asked(tmp_path: Path) -> None:
-    context = VolumeContext(Objects(), Objects(), downward.Facts(), 0.0)
+    context = VolumeContext(Objects(), Objects(), downward.Facts(), 0.0, Objects())
     for kind, check in (("DirectoryOrCreate", Path.is_dir), ("FileOrCreate", Path.is_file), ("", Path.is_dir)):
         path = tmp_path / (kind or "plain")
         assert hostpath.place(context, {}, {"path": str(path), "type": kind}, tmp_path) == path

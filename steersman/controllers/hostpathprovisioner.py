@@ -1,0 +1,117 @@
+"""Volumes on demand: a directory of this machine for each claim of a class that names this provisioner.
+
+Owns the directories below `config["volumes"]` and the PersistentVolumes that lead to them; `pvbinder` binds them. A
+released volume whose policy is Delete goes with its directory. Every node of a machine sees the same directories.
+The behaviour is that of minikube's hostpath provisioner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Object, Resource
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+
+PROVISIONER = "steersman/hostpath"
+_STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+_ASKED, _MADE = "volume.kubernetes.io/storage-provisioner", "pv.kubernetes.io/provisioned-by"
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """A key with a namespace is a claim's, one without is a volume's."""
+    root = context.config.get("volumes", "")
+    if not root:
+        return DONE
+    if key.namespace:
+        claim = context.informer(PERSISTENTVOLUMECLAIMS).get(*key)
+        if claim is not None:
+            await _provision(context, claim, Path(root))
+    else:
+        volume = context.informer(PERSISTENTVOLUMES).get(*key)
+        if volume is not None:
+            await _reclaim(context, volume, Path(root))
+    return DONE
+
+
+async def _provision(context: Context, claim: Object, root: Path) -> None:
+    meta, spec = claim["metadata"], claim["spec"]
+    asked = (meta.get("annotations") or {}).get(_ASKED)
+    if asked != PROVISIONER or spec.get("volumeName") or meta.get("deletionTimestamp"):
+        return
+    found = context.informer(_STORAGECLASSES).get("", spec.get("storageClassName") or "")
+    if found is None or found.get("provisioner") != PROVISIONER:
+        return
+    if spec.get("volumeMode") == "Block" or spec.get("dataSourceRef") or spec.get("dataSource"):
+        text = "failed to provision volume: directories are neither block devices nor copies"
+        context.recorder.event(claim, "Warning", "ProvisioningFailed", text)
+        return
+    name = f"pvc-{meta['uid']}"
+    if context.informer(PERSISTENTVOLUMES).get("", name) is not None:
+        return
+    directory = root / name
+    await asyncio.to_thread(_make, directory)
+    reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": meta["uid"]}
+    volume: Object = {
+        "metadata": {"name": name, "annotations": {_MADE: PROVISIONER}},
+        "spec": {
+            "capacity": {"storage": spec["resources"]["requests"]["storage"]},
+            "accessModes": spec.get("accessModes") or ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": found.get("reclaimPolicy") or "Delete",
+            "storageClassName": spec["storageClassName"],
+            "hostPath": {"path": str(directory), "type": ""},
+            "claimRef": {**reference, "namespace": meta["namespace"], "name": meta["name"]},
+        },
+    }
+    try:
+        await context.client.create(PERSISTENTVOLUMES, volume)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return
+    text = f"Successfully provisioned volume {name}"
+    context.recorder.event(claim, "Normal", "ProvisioningSucceeded", text)
+
+
+async def _reclaim(context: Context, volume: Object, root: Path) -> None:
+    meta, spec = volume["metadata"], volume["spec"]
+    if (meta.get("annotations") or {}).get(_MADE) != PROVISIONER:
+        return
+    if spec.get("persistentVolumeReclaimPolicy") != "Delete":
+        return
+    if (volume.get("status") or {}).get("phase") != "Released" and not meta.get("deletionTimestamp"):
+        return
+    if (volume.get("status") or {}).get("phase") == "Bound":
+        return
+    directory = root / meta["name"]
+    if (spec.get("hostPath") or {}).get("path") == str(directory) and meta["name"].startswith("pvc-"):
+        await asyncio.to_thread(shutil.rmtree, directory, True)
+    try:
+        await context.client.delete(PERSISTENTVOLUMES, meta["name"], uid=meta["uid"])
+    except ApiError as error:
+        if error.code != 404:
+            raise
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o777)  # whoever the pod's user is
+
+
+def _of_class(context: Context, storage_class: Object) -> Iterable[Key]:
+    name = storage_class["metadata"]["name"]
+    for claim in context.informer(PERSISTENTVOLUMECLAIMS).list():
+        if claim["spec"].get("storageClassName") == name and not claim["spec"].get("volumeName"):
+            yield key_of(claim)
+
+
+CONTROLLER = Controller(
+    "hostpath-provisioner-controller",
+    reconcile,
+    (For(PERSISTENTVOLUMECLAIMS), For(PERSISTENTVOLUMES), Watch(_STORAGECLASSES, _of_class)),
+    workers=1,
+    component="steersman/hostpath",
+)
