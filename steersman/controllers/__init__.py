@@ -32,6 +32,7 @@ ALL: Mapping[str, str] = {
     "ttl-after-finished-controller": "ttlafterfinished",
     "serviceaccount-token-controller": "serviceaccounttoken",
     "persistentvolume-binder-controller": "pvbinder",
+    "ephemeral-volume-controller": "ephemeralvolume",
     "hostpath-provisioner-controller": "hostpathprovisioner",
     "persistentvolumeclaim-protection-controller": "pvcprotection",
     "persistentvolume-protection-controller": "pvprotection",

@@ -94,7 +94,7 @@ def node_status(
         "nodeInfo": _node_info(settings, runtime_version),
         "images": _images(images),
         "features": {"supplementalGroupsPolicy": True},
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": True}}],
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
     }
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS, PODS
-from steersman.engine.interface import ExecResult, PullFailed
+from steersman.api.resource import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
+from steersman.engine.interface import Device, ExecResult, PullFailed
 from steersman.lib.clock import parse_rfc3339
 from steersman.testing.fakeruntime import Script
 
@@ -560,3 +562,28 @@ async def test_labels_reach_a_downward_volume_live(world: World) -> None:
         found = world.api.pod("web")
         world.api.put(PODS, {**found, "metadata": {**found["metadata"], "labels": {"a": "b"}}})
         await world.api.until(lambda: (Path(place) / "labels").read_text() == 'a="b"')
+
+
+@virtual
+async def test_a_claim_that_is_bound_later_becomes_a_mount_or_a_device(world: World) -> None:
+    root = world.settings.root.parent
+    disk, folder = root / "disk", root / "folder"
+    os.mknod(disk, stat.S_IFBLK | 0o600, os.makedev(7, 0))
+    folder.mkdir()
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}} for name in ("raw", "fs")]
+    wanted = container(
+        volumeDevices=[{"name": "raw", "devicePath": "/dev/raw"}], volumeMounts=[{"name": "fs", "mountPath": "/fs"}]
+    )
+    async with world.kubelet():
+        world.api.put(PODS, pod("web", wanted, volumes=volumes))
+        await world.api.until(lambda: "FailedMount" in world.api.reasons())
+        for name, path, mode in (("raw", disk, "Block"), ("fs", folder, "Filesystem")):
+            claim = {"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {"volumeName": name}}
+            world.api.put(PERSISTENTVOLUMECLAIMS, {**claim, "status": {"phase": "Bound"}})
+            spec = {"claimRef": {"uid": name}, "local": {"path": str(path)}, "volumeMode": mode}
+            world.api.put(PERSISTENTVOLUMES, {"metadata": {"name": name}, "spec": spec})
+        await world.until_phase("web", "Running")
+    (running,) = world.runtime.containers()
+    assert running.config.devices == [Device("/dev/raw", str(disk))]
+    (mount,) = [each for each in running.config.mounts if each.container_path == "/fs"]
+    assert (mount.host_path, mount.readonly) == (str(folder), True)
