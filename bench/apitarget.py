@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+
 from steersman.cluster import apiserver, certs
 from steersman.cluster.certs import Identity
 from steersman.cluster.profile import Profile
@@ -120,6 +122,9 @@ def peer(folder: Path) -> Target:
     """kube-apiserver and etcd from PEER_BIN, with the flags that an ordinary control plane has."""
     binaries, pki = Path(os.environ["PEER_BIN"]), folder / "pki"
     _identities(pki)
+    key = serialization.load_pem_private_key((pki / "sa.key").read_bytes(), None)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (pki / "sa.pub").write_bytes(public)
     ports = []
     for _ in range(3):
         with _socket() as free:
@@ -135,7 +140,7 @@ def peer(folder: Path) -> Target:
         "--advertise-address=127.0.0.1", f"--secure-port={ports[0]}", f"--tls-cert-file={pki}/apiserver.crt",
         f"--tls-private-key-file={pki}/apiserver.key", f"--client-ca-file={pki}/ca.crt",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-        "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={pki}/sa.key",
+        "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={pki}/sa.pub",
         f"--service-account-signing-key-file={pki}/sa.key", "--service-cluster-ip-range=10.96.0.0/16",
     ]  # fmt: skip
     began = time.monotonic()

@@ -6,6 +6,7 @@ same class when a server answers with a Status. Source: apimachinery's metav1.St
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details or {}
+        self._shown = details is not None  # some errors have details with nothing in them
         self.headers = headers
 
     def status(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class ApiError(Exception):
             "message": self.message,
             "reason": self.reason,
         }
-        if self.details:
+        if self.details or self._shown:
             out["details"] = self.details
         out["code"] = self.code
         if not self.reason:
@@ -120,6 +122,19 @@ def invalid(group: str, kind: str, name: str, errors: Sequence[FieldError]) -> A
     causes = [{"reason": error.kind, "message": error.detail, "field": error.field} for error in errors]
     message = f'{kind}.{group} "{name}" is invalid: {summary}' if group else f'{kind} "{name}" is invalid: {summary}'
     return ApiError(422, "Invalid", message, _details(group, kind, name, causes=causes))
+
+
+def patched_wrong(shown: str, why: str) -> ApiError:
+    """422: what a patch made is not an object of its kind; `shown` is that, or the patch."""
+    found = FieldError("FieldValueInvalid", "patch", f"Invalid value: {json.dumps(shown, ensure_ascii=False)}: {why}")
+    error = invalid("", "", "", [found])
+    error.message = f' "" is invalid: {found}'
+    return error
+
+
+def generic(code: int, reason: str, message: str) -> ApiError:
+    """An error that the original makes from a bare status code: its details are there and empty."""
+    return ApiError(code, reason, message, {})
 
 
 def gone(why: str) -> ApiError:

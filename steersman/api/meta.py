@@ -35,6 +35,7 @@ ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 
 _SYSTEM = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
@@ -45,6 +46,13 @@ def fill(obj: Object, *, uid: str, now: str) -> None:
         meta.pop(key, None)
     meta["uid"] = uid
     meta["creationTimestamp"] = now
+
+
+def bare(meta: Object) -> None:
+    """Drop maps and lists with nothing in them, which Go does not write."""
+    for key in _COLLECTIONS:
+        if key in meta and not meta[key]:
+            del meta[key]
 
 
 def carry_over(new: Object, old: Object) -> None:

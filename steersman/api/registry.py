@@ -95,13 +95,23 @@ class Registry:
         self.revision += 1
 
 
+_DEPRECATED = {
+    ("v1", "ComponentStatus"): ((1, 19), ""),
+    ("v1", "Endpoints"): ((1, 33), "; use discovery.k8s.io/v1 EndpointSlice"),
+}
+"""What is served and should not be used: since which release, and what to use instead."""
+
+
 def built_in(group: str, row: Row, schemas: Schemas, behavior: Behavior | None = None) -> Kind | None:
     """The kind of one row in one release; None when that release does not have it."""
     names = [(version, schemas.name(group, version, row.kind)) for version in row.versions.split()]
     present = [(version, name) for version, name in names if name]
     if not present:
         return None
-    versions = tuple(Version(version, name, storage=not i) for i, (version, name) in enumerate(present))
+    versions = tuple(
+        Version(version, name, storage=not i, deprecation=_deprecation(version, row.kind, schemas.release))
+        for i, (version, name) in enumerate(present)
+    )
     subresources = tuple(sub for sub in row.subresources if _since(group, row.plural, sub, schemas.release))
     kind = Kind(
         group=group,
@@ -162,6 +172,14 @@ def _all(behaviors: Iterable[Behavior] | None) -> Iterable[Behavior]:
     from steersman.api import kinds  # here, so that a tool that needs no behaviour does not load it
 
     return kinds.ALL
+
+
+def _deprecation(version: str, kind: str, release: str) -> str:
+    """The text of the Warning header for a deprecated version that is still served."""
+    found = _DEPRECATED.get((version, kind))
+    if found is None or tuple(int(part) for part in release.split(".")) < found[0]:
+        return ""
+    return f"{version} {kind} is deprecated in v{found[0][0]}.{found[0][1]}+{found[1]}"
 
 
 def _since(group: str, plural: str, subresource: Subresource, release: str) -> bool:

@@ -245,6 +245,8 @@ class ApiServer:
         ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
         answer: Answer | Awaitable[Answer] = verb(call)
+        if isinstance(answer, Awaitable):
+            return _warned(answer, call)
         if isinstance(answer, Stream) and websocket.wanted(request):
             return websocket.over_websocket(request, answer, text=True)
         return answer
@@ -281,6 +283,15 @@ class ApiServer:
     def call_for(self, call: Call, **changes: Any) -> Call:
         """A copy of a call with other facts: for subresources that act as another verb."""
         return replace(call, **changes)
+
+
+async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:
+    """A refusal carries the warnings that came up before it."""
+    try:
+        return await answer
+    except ApiError as error:
+        error.headers = [*error.headers, *call.warning_headers()]
+        raise
 
 
 def unknown_resource() -> ApiError:

@@ -92,8 +92,13 @@ class Call:
         """An answer with ready bytes; `kind` is given where it is not the resource's own."""
         media = content_type(kind, api_version, self.format) if kind else self.format.content_type
         headers = [("cache-control", "no-cache, private"), ("content-type", media)]
-        headers += [("warning", f'299 - "{_quoted(text)}"') for text in dict.fromkeys(self.warnings)]
+        if self.warnings:
+            headers += self.warning_headers()
         return Response(status, headers, body)
+
+    def warning_headers(self) -> list[tuple[str, str]]:
+        """One Warning header for each text."""
+        return [("warning", f'299 - "{_quoted(text)}"') for text in dict.fromkeys(self.warnings)]
 
     def document(self, status: int, document: Object) -> Response:
         """An answer that is not of the resource's kind: a Status, a Scale, a review."""

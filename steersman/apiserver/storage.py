@@ -123,7 +123,11 @@ class Storage:
         try:
             revision = await self._store.create(key, to_value(obj))
         except KeyExists:
-            raise errors.already_exists(kind.group, kind.plural, meta["name"]) from None
+            error = errors.already_exists(kind.group, kind.plural, meta["name"])
+            there = self._caches[kind.storage_location].get(key)
+            if there is not None and there.obj()["metadata"].get("deletionTimestamp"):
+                error.message = f"object is being deleted: {error.message}"
+            raise error from None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
         return self._written(kind, key, revision)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from steersman.api.kind import Behavior
 from steersman.api.kinds import (
+    addresses,
     admissionregistration,
     autoscaling,
     certificates,
@@ -80,9 +81,9 @@ ALL: tuple[Behavior, ...] = (
     flowcontrol.PRIORITYLEVELCONFIGURATION,
     networking.INGRESS,
     networking.INGRESSCLASS,
-    networking.IPADDRESS,
+    addresses.IPADDRESS,
     networking.NETWORKPOLICY,
-    networking.SERVICECIDR,
+    addresses.SERVICECIDR,
     policy.PODDISRUPTIONBUDGET,
     rbac.CLUSTERROLE,
     rbac.CLUSTERROLEBINDING,

@@ -1,4 +1,4 @@
-"""Ingress, IngressClass, NetworkPolicy, IPAddress, ServiceCIDR.
+"""Ingress, IngressClass, NetworkPolicy.
 
 Source: pkg/apis/networking/v1/defaults.go, pkg/apis/networking/validation, printIngress and its neighbours.
 """
@@ -348,24 +348,4 @@ NETWORKPOLICY = Behavior(
         Column("Pod-Selector", lambda policy, now: selector_text(dig(policy, "spec", "podSelector"))),
         AGE,
     ),
-)
-
-
-# IPAddress, ServiceCIDR
-
-
-def _parent(address: Object, now: float) -> str:
-    ref = dig(address, "spec", "parentRef")
-    if not ref:
-        return NONE
-    resource = f"{ref.get('resource', '')}.{ref['group']}" if ref.get("group") else ref.get("resource", "")
-    parts = [resource.lower(), ref.get("namespace"), ref.get("name", "")]
-    return "/".join(part for part in parts if part)
-
-
-IPADDRESS = Behavior(GROUP, "IPAddress", columns=(NAME, Column("ParentRef", _parent), AGE))
-SERVICECIDR = Behavior(
-    GROUP,
-    "ServiceCIDR",
-    columns=(NAME, Column("CIDRs", lambda found, now: ",".join(dig(found, "spec", "cidrs") or ())), AGE),
 )

@@ -44,7 +44,7 @@ def matched_template(spec: Object, selector: labels.Selector, kind: str) -> Comp
     path = "spec.template"
     if found is None:
         return [required(path)]
-    own = (found.get("metadata") or {}).get("labels") or {}
+    own = (found.get("metadata") or {}).get("labels") or None
     out: Complaints = []
     if not selector.everything and not selector.matches(own):
         out.append(invalid(f"{path}.metadata.labels", own, _NO_MATCH))

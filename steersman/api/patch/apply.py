@@ -26,6 +26,15 @@ BEFORE_FIRST = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _MISSING = object()
+_EXPECTED = {
+    "string": "string",
+    "boolean": "boolean",
+    "integer": "numeric (int or float)",
+    "number": "numeric (int or float)",
+    "array": "list",
+    "object": "map",
+}
+_GO_TYPES: dict[type, str] = {str: "string", bool: "boolean", int: "int", float: "float", dict: "map", list: "list"}
 
 Conflicts = list[tuple[Entry, tuple[str, ...]]]
 
@@ -56,10 +65,7 @@ def apply(
         current["metadata"] = {key: value for key, value in current["metadata"].items() if key != "managedFields"}
     if live is not None and not managed:
         managed = _before_first(current, type, me, now)
-    try:
-        named = _named(config, type)
-    except ValueError as error:
-        raise ApiError(500, "", f"failed to create typed patch object ({_what(config)}): {error}") from None
+    named = check(config, type)
     result, after, conflicts = _apply(current, config, type, named, managed, me, now, ignore or {}, keep)
     if conflicts and not force:
         conflicts = _not_allowed(conflicts, current, type, me)
@@ -68,6 +74,14 @@ def apply(
     _remember(result, config, manager)
     ownership.write(result, after)
     return result
+
+
+def check(config: Object, type: Type) -> Set:
+    """The fields that a configuration names. Raises ApiError 500 for fields, keys or values that the schema has not."""
+    try:
+        return _named(config, type)
+    except ValueError as error:
+        raise ApiError(500, "", f"failed to create typed patch object ({_what(config)}): {error}") from None
 
 
 def _what(config: Object) -> str:
@@ -173,8 +187,7 @@ def _check(value: Any, type: Type, path: str) -> None:
         for key, item in value.items():
             if type.closed and not type.named(key):
                 raise ValueError(f"{path}.{key}: field not declared in schema")
-            if isinstance(item, (dict, list)):
-                _check(item, type.field(key), f"{path}.{key}")
+            _check(item, type.field(key), f"{path}.{key}")
     elif isinstance(value, list) and type.kind in (types.KEYED, types.SET):
         seen: set[str] = set()
         for i, item in enumerate(value):
@@ -189,6 +202,19 @@ def _check(value: Any, type: Type, path: str) -> None:
                 _check(item, type.element, "")
             except ValueError as error:
                 raise ValueError(f"{path}{fieldset.show((element,))}{error}") from None
+    elif value is not None and (wanted := type.expects) and not _is(value, wanted):
+        got = _GO_TYPES.get(value.__class__, "")
+        raise ValueError(f"{path}: expected {_EXPECTED[wanted]}, got {got or f'&value.{value!r}'}")
+
+
+def _is(value: Any, wanted: str) -> bool:
+    if wanted == "string":
+        return isinstance(value, str)
+    if wanted == "boolean":
+        return isinstance(value, bool)
+    if wanted in ("integer", "number"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, list if wanted == "array" else dict)
 
 
 def _merge_lists(live: list[Any], config: list[Any], type: Type) -> list[Any]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from steersman.api import errors
-from steersman.api.errors import ApiError
 
 MAX_OPERATIONS = 10_000
 REJECTED = "the server rejected our request due to an error in our request"
@@ -26,7 +25,9 @@ class _Refused(Exception):
 def apply(document: Any, operations: Any) -> Any:
     """The document after all operations. Raises ApiError 400 (not a patch), 413 (too long), 422 (does not apply)."""
     if not isinstance(operations, list):
-        raise errors.bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise errors.bad_request(
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+        )
     if len(operations) > MAX_OPERATIONS:
         raise errors.too_large(
             "Request entity is too large: The allowed maximum operations in a JSON patch is "
@@ -39,7 +40,7 @@ def apply(document: Any, operations: Any) -> Any:
         for operation in operations:
             document = _perform(document, operation)
     except _Refused:
-        raise ApiError(422, "Invalid", REJECTED) from None
+        raise errors.generic(422, "Invalid", REJECTED) from None
     return document
 
 
@@ -53,7 +54,7 @@ def _perform(document: Any, operation: Mapping[str, Any]) -> Any:
         source = operation.get("from")
         if not isinstance(source, str):
             _refuse()
-        value = copy.deepcopy(_find(document, source))
+        value = copy.deepcopy(_find(document, source) if kind == "move" else _source(document, source))
         if kind == "move":
             if path.startswith(f"{source}/"):
                 _refuse()
@@ -106,6 +107,13 @@ def _index(token: str, last: int) -> int:
 
 def _find(document: Any, path: str) -> Any:
     return _walk(document, _tokens(path))
+
+
+def _source(document: Any, path: str) -> Any:
+    """What is copied: of an object that has no such member, null."""
+    tokens = _tokens(path)
+    parent = _walk(document, tokens[:-1])
+    return parent.get(tokens[-1]) if tokens and isinstance(parent, dict) else _find(document, path)
 
 
 def _add(document: Any, path: str, value: Any) -> Any:

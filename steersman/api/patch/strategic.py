@@ -7,6 +7,7 @@ strategic-merge-patch.md of the community repository and apimachinery's util/str
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -36,6 +37,36 @@ def apply(document: dict[str, Any], patch: Any, schema: Node, schemas: Resolver)
     if not isinstance(patch, dict):
         raise errors.bad_request("invalid JSON document")
     return _Merger(schemas).merge(document, patch, schema)
+
+
+def unfit(patch: Any, why: str) -> ApiError:
+    """422 for a patched object that does not decode; `why` is the decoder's complaint. Source: FromUnstructured."""
+    found = _UNFIT.search(why)
+    if found is not None:
+        got, wanted = found.groups()
+        if wanted.startswith("[]"):
+            why = f"cannot restore slice from {got}"
+        elif wanted.startswith("map["):
+            why = f"cannot restore map from {got}"
+        elif "." in wanted:
+            why = f"cannot restore struct from: {got}"
+        else:
+            why = f"unrecognized type: {wanted}"
+    return errors.patched_wrong(_go(patch), why)
+
+
+_UNFIT = re.compile(r"cannot unmarshal (\w+).* into Go .* of type (\S+)$")
+
+
+def _go(value: Any) -> str:
+    """A JSON value as Go prints it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "<nil>" if value is None else str(value)
 
 
 class _Merger:
@@ -192,18 +223,23 @@ def _plain(value: Any) -> tuple[Any, bool]:
                 out[key] = kept
         return out, True
     if isinstance(value, list):
-        items = [_plain(item) for item in value]
+        items = [_plain(item) for item in value if not _is_directive(item)]
         return [item for item, there in items if there], True
     return value, True
+
+
+def _is_directive(item: Any) -> bool:
+    """Whether a list's item says what to do with the list, and nothing else."""
+    return isinstance(item, dict) and len(item) == 1 and _DIRECTIVE in item
 
 
 def _key_of(item: dict[str, Any], key: str) -> Any:
     if key not in item:
         shown = " ".join(f"{name}:{value}" for name, value in item.items())
-        raise errors.internal(f"map: map[{shown}] does not contain declared merge key: {key}")
+        raise ApiError(500, "", f"map: map[{shown}] does not contain declared merge key: {key}")
     return item[key]
 
 
 def _unknown(directive: Any, patch: Mapping[str, Any]) -> ApiError:
     shown = " ".join(f"{name}:{value}" for name, value in patch.items())
-    return errors.internal(f"unknown patch type: {directive} in map: map[{shown}]")
+    return ApiError(500, "", f"unknown patch type: {directive} in map: map[{shown}]")

@@ -22,6 +22,7 @@ SET = "set"
 UNKNOWN = "unknown"
 
 _KEY_DEFAULTS = {"protocol": "TCP"}  # the one default that keys of built-in lists have
+_ZEROS = {"integer": 0, "number": 0, "boolean": False}
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _ALWAYS = frozenset(
     (
@@ -59,7 +60,7 @@ class NoReferences:
 class Type:
     """One node. `kind` is one of the constants above; what is below is made when first asked for."""
 
-    __slots__ = ("_element", "_fields", "_node", "_properties", "_types", "keys", "kind", "specs")
+    __slots__ = ("_element", "_fields", "_node", "_properties", "_types", "_zeros", "keys", "kind", "specs")
 
     def __init__(self, types: Types, node: Node, kind: str, keys: tuple[str, ...] = ()) -> None:
         self.kind = kind
@@ -68,6 +69,7 @@ class Type:
         self._types = types
         self._node = node
         self._properties: Mapping[str, Any] = node.get("properties") or {}
+        self._zeros = types.zeros(node, keys) if keys else {}
         self._fields: dict[str, Type] = {}
         self._element: Type | None = None
 
@@ -80,6 +82,13 @@ class Type:
             else:
                 found = self.element
         return found
+
+    @property
+    def expects(self) -> str:
+        """The JSON type that a value must have, in the schema's word; empty where several are good."""
+        if "x-kubernetes-int-or-string" in self._node or self._node.get("format") in ("quantity", "int-or-string"):
+            return ""
+        return str(self._node.get("type") or "")
 
     def named(self, name: str) -> bool:
         """Whether the schema names this field."""
@@ -116,6 +125,8 @@ class Type:
                 keys[key] = item[key]
             elif key in _KEY_DEFAULTS:
                 keys[key] = _KEY_DEFAULTS[key]
+            elif key in self._zeros:
+                keys[key] = self._zeros[key]
         if not keys:
             names = ", ".join(f'"{key}"' for key in self.keys)
             raise ValueError(f"associative list with keys has an element that omits all key fields {names}")
@@ -136,6 +147,14 @@ class Types:
         if found is None:
             found = self._made[id(node)] = (node, self._make(node))
         return found[1]
+
+    def zeros(self, node: Node, keys: tuple[str, ...]) -> dict[str, Any]:
+        """What stands for a key that an item of a built-in list leaves out, where Go's type always has it."""
+        if isinstance(self._schemas, NoReferences):
+            return {}
+        item = self._schemas.resolve(node.get("items") or {})
+        required, properties = item.get("required") or (), item.get("properties") or {}
+        return {key: _ZEROS.get(properties.get(key, {}).get("type"), "") for key in keys if key in required}
 
     def _make(self, node: Node) -> Type:
         resolved = self._schemas.resolve(node)

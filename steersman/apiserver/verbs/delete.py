@@ -89,6 +89,9 @@ async def delete(call: Call) -> Response:
             "details": {key: value for key, value in details.items() if value},
         }
         return call.document(200, status)
+    if gone and isinstance(result, Item) and (call.kind.group, call.kind.kind) == ("", "Pod"):
+        result = result.obj()  # a pod is shown as of being deleted, which it was for no time at all
+        _mark(call, result, 0)
     accepted = not gone and options.get("orphanDependents") is False
     return answer(call, 202 if accepted else 200, result)
 
@@ -202,7 +205,8 @@ def _mark(call: Call, obj: Object, grace: int) -> None:
         if old is None and metadata.get("generation"):
             metadata["generation"] += 1
         metadata["deletionTimestamp"] = due
-        metadata["deletionGracePeriodSeconds"] = grace
+        if obj["kind"] != "Namespace" or obj["apiVersion"] != "v1":
+            metadata["deletionGracePeriodSeconds"] = grace
     elif grace < (metadata.get("deletionGracePeriodSeconds") or 0):
         metadata["deletionGracePeriodSeconds"] = grace
     if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1":

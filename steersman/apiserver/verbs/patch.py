@@ -10,10 +10,12 @@ import contextlib
 import msgspec
 
 from steersman.api import errors
+from steersman.api.errors import ApiError
 from steersman.api.patch import apply, json, merge, strategic
 from steersman.api.patch.fieldmanager import limits
 from steersman.api.resource import Object
 from steersman.api.schema.body import GroupVersionKind, read
+from steersman.api.schema.decode import malformed
 from steersman.api.schema.yaml import YamlError, load
 from steersman.apiserver import managed
 from steersman.apiserver.cache import encode
@@ -38,10 +40,15 @@ TYPES = {
 }
 
 
+_NAMES = ("the name", "the namespace", "metadata.name")  # complaints about the request, not about the object
+
+
 async def patch(call: Call) -> Response:
     """200 with the object as stored; 201 when an apply created it."""
     media = (call.request.header("content-type") or "").partition(";")[0].strip()
     kind = TYPES.get(media)
+    if kind is None and not call.kind.custom:
+        raise errors.generic(415, "UnsupportedMediaType", "415: Unsupported Media Type")
     if kind is None or (kind == "strategic" and call.kind.custom):
         accepted = [name for name, short in TYPES.items() if not (short == "strategic" and call.kind.custom)]
         raise errors.unsupported_media_type(
@@ -51,20 +58,32 @@ async def patch(call: Call) -> Response:
     if kind == "apply":
         return await _apply(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
-    _document(call)
+    _document(call, kind)
 
     def change(current: Object) -> Object:
-        return _typed(call, _patched(call, kind, current, _document(call)))
+        patched = _patched(call, kind, current, _document(call, kind))
+        whole = encode(dict(sorted(patched.items())))
+        try:
+            return _typed(call, patched)
+        except ApiError as error:
+            if error.reason != "BadRequest" or error.message.startswith(_NAMES):
+                raise
+            _, handled, why = error.message.partition(" cannot be handled as a ")
+            why = why.partition(": ")[2] if handled else error.message
+            if kind == "strategic" and not why.startswith("strict"):
+                raise strategic.unfit(_document(call, kind), why) from None
+            raise errors.patched_wrong(whole.decode(), why) from None
 
     return answer(call, 200, await update_object(call, item, change, retry=True))
 
 
-def _document(call: Call) -> object:
+def _document(call: Call, kind: str) -> object:
     """The patch, decoded anew each time: patching changes it."""
     try:
         return msgspec.json.decode(call.request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.bad_request(f"error decoding patch: {error}") from None
+        why = malformed(call.request.body, error)
+        raise errors.bad_request(why if kind == "strategic" else f"error decoding patch: {why}") from None
 
 
 def _patched(call: Call, kind: str, current: Object, document: object) -> Object:
@@ -77,17 +96,26 @@ def _patched(call: Call, kind: str, current: Object, document: object) -> Object
             del patched["status"]
         return patched
     if not isinstance(document, dict):
-        raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+        text = f"json: cannot unmarshal {_shape(document)} into Go value of type map[string]interface {{}}"
+        raise errors.bad_request(text if kind == "strategic" else f"error decoding patch: {text}")
     if kind == "merge":
         return merge.apply(current, document)
     schemas = call.services.registry.schemas
     return strategic.apply(current, document, schemas.of(call.kind.group, call.version, call.kind.kind), schemas)
 
 
+def _shape(document: object) -> str:
+    """What Go calls the type of a JSON value."""
+    if isinstance(document, bool):
+        return "bool"
+    return "array" if isinstance(document, list) else "string" if isinstance(document, str) else "number"
+
+
 def _typed(call: Call, obj: Object) -> Object:
     """The patched object through the decoder: types are checked, unknown fields reported."""
     wanted = GroupVersionKind(call.kind.group, call.version, call.kind.kind)
-    obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
+    obj.setdefault("apiVersion", wanted.api_version)
+    obj.setdefault("kind", wanted.kind)
     found = read(call.services.decoders, wanted, encode(obj), validation=call.query.get("fieldValidation") or "Warn")
     call.warnings[:] = found.warnings
     if call.kind.custom and "merged" not in call.options:
@@ -101,8 +129,11 @@ async def _apply(call: Call) -> Response:
     """Server-side apply: the fields a manager wants, merged with everybody else's (KEP-555)."""
     wanted = _configuration(call.request.body)
     if not isinstance(wanted, dict):
-        raise errors.bad_request("error decoding YAML: the body is not an object")
+        text = f"json: cannot unmarshal {_shape(wanted)} into Go value of type map[string]interface {{}}"
+        raise errors.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
     _check_claim(call, wanted)
+    if not call.kind.custom:
+        apply.check(wanted, managed.type_of(call))
     settle_namespace(call, wanted)
     settle_name(call, wanted)
     if (wanted["metadata"]).get("managedFields"):
@@ -155,9 +186,7 @@ def _copy(obj: Object) -> Object:
 def _check_claim(call: Call, wanted: Object) -> None:
     expected = (call.kind.api_version(call.version), call.kind.kind)
     given = (wanted.get("apiVersion"), wanted.get("kind"))
-    if not given[1]:
-        raise errors.bad_request("invalid object type: Object 'Kind' is missing")
     if given != expected:
-        raise errors.bad_request(
-            f"invalid object type: {given[0]}, Kind={given[1]} was given, {expected[0]}, Kind={expected[1]} is expected"
-        )
+        shown = str(given[0] or "")
+        shown = shown if "/" in shown else f"/{shown}"
+        raise errors.bad_request(f"invalid object type: {shown}, Kind={given[1] or ''}")

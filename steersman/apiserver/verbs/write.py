@@ -142,6 +142,7 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
     kind, services = call.kind, call.services
     meta.fill(obj, uid=_uid(services.random.getrandbits(128)), now=rfc3339(services.clock.now()))
     obj["metadata"].pop("resourceVersion", None)
+    meta.bare(obj["metadata"])
     kind.default(obj)
     track(call, obj, None)
     if mutate:
@@ -228,6 +229,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     obj = to_storage(kind, change(to_served(call, item.obj())))
     metadata = obj["metadata"]
     _check_preconditions(call, item, metadata, old)
+    meta.bare(metadata)
     kind.default(obj)
     meta.carry_over(obj, old)
     rule = _rule(kind, call.info.subresource)
@@ -267,6 +269,6 @@ def _check_preconditions(call: Call, item: Item, metadata: Object, old: Object) 
         raise modified(call.kind, item.name)
     metadata["resourceVersion"] = str(item.revision)
     uid = metadata.get("uid")
-    if uid and uid != old["metadata"]["uid"]:
+    if uid and uid != old["metadata"]["uid"] and call.info.verb == "update":  # of a patch, validation says so
         text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
         raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)

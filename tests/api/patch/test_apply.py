@@ -205,11 +205,11 @@ def test_ports_have_two_keys_one_with_a_default() -> None:
             '.spec.template.spec.containers: duplicate entries for key [name="a"]',
         ),
         (
-            deployment({"image": "a"}),
-            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key "
-            'fields "name"',
+            deployment({"image": "a"}, {"image": "b"}),
+            '.spec.template.spec.containers: duplicate entries for key [name=""]',
         ),
         (deployment(replcas=1), ".spec.replcas: field not declared in schema"),
+        (deployment(replicas="5"), ".spec.replicas: expected numeric (int or float), got string"),
     ],
 )
 def test_bad_configurations(wanted: dict[str, Any], text: str) -> None:

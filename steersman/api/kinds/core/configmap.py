@@ -29,6 +29,13 @@ def decoded_size(value: str) -> int:
     return len(value) * 3 // 4 - value.count("=", max(len(value) - 2, 0))
 
 
+def default(config: Object) -> None:
+    """Maps without entries are not written."""
+    for key in ("data", "binaryData"):
+        if key in config and not config[key]:
+            del config[key]
+
+
 def validate(config: Object) -> list[FieldError]:
     """Keys are file names, none is in both maps, and all is not too large."""
     data, binary = config.get("data") or {}, config.get("binaryData") or {}
@@ -64,6 +71,7 @@ def _count(config: Object, now: float) -> int:
 CONFIGMAP = Behavior(
     "",
     "ConfigMap",
+    default=default,
     validate=validate,
     validate_update=validate_update,
     columns=(NAME, Column("Data", _count, "string"), AGE),

@@ -37,7 +37,19 @@ def pod(obj: Object) -> None:
                     if not port.get("hostPort"):
                         port["hostPort"] = port.get("containerPort", 0)
     pod_spec(spec)
-    obj.setdefault("status", {})
+    _status(obj.setdefault("status", {}))
+
+
+def _status(status: Object) -> None:
+    """The one address and the list of addresses agree; a condition's times are there, if only as null."""
+    one, several = status.get("podIP"), status.get("podIPs")
+    if one and (not several or several[0].get("ip") != one):
+        status["podIPs"] = [{"ip": one}]
+    elif several and not one:
+        status["podIP"] = several[0].get("ip", "")
+    for condition in status.get("conditions") or ():
+        condition.setdefault("lastProbeTime", None)
+        condition.setdefault("lastTransitionTime", None)
 
 
 def template(holder: Object) -> None:

@@ -1,0 +1,169 @@
+"""What kube-apiserver 1.36 answered to the same requests, word for word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from steersman.testing.cluster import ApiCluster
+
+MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
+JSON, APPLY = "application/json-patch+json", "application/apply-patch+yaml"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+PODS = "/api/v1/namespaces/default/pods"
+TEMPLATE = {
+    "metadata": {"labels": {"a": "b"}},
+    "spec": {"containers": [{"name": "c", "image": "i"}], "tolerations": [{"key": "k", "operator": "Exists"}]},
+}
+DEPLOYMENT = {
+    "metadata": {"name": "d1"},
+    "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE},
+}
+POD = {"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+async def ask(
+    cluster: ApiCluster, method: str, path: str, body: Any = None, media: str = "application/json"
+) -> tuple[int, dict[str, Any], list[str]]:
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    response = await cluster.transport.request(method, path, [("content-type", media)], data)
+    warnings = [value for key, value in response.headers if key == "warning"]
+    return response.status, json.loads(await response.read()), warnings
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "code", "message"),
+    [
+        (STRATEGIC, {"spec": {"replicas": "x"}}, 422,
+         ' "" is invalid: patch: Invalid value: "map[spec:map[replicas:x]]": unrecognized type: int32'),
+        (STRATEGIC, {"spec": {"template": {"spec": {"containers": "str"}}}}, 422,
+         ' "" is invalid: patch: Invalid value: "map[spec:map[template:map[spec:map[containers:str]]]]": '
+         "cannot restore slice from string"),
+        (STRATEGIC, {"spec": {"template": {"spec": {"containers": [{"image": "nokey"}]}}}}, 500,
+         "map: map[image:nokey] does not contain declared merge key: name"),
+        (STRATEGIC, b"{", 400, "unexpected end of JSON input"),
+        (MERGE, b"{", 400, "error decoding patch: unexpected end of JSON input"),
+        (MERGE, [1], 400,
+         "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        (JSON, {"op": "add"}, 400,
+         "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
+        (JSON, [{"op": "test", "path": "/spec/replicas", "value": 5}], 422,
+         "the server rejected our request due to an error in our request"),
+        (MERGE, {"metadata": {"uid": "abc"}}, 422,
+         'Deployment.apps "d1" is invalid: metadata.uid: Invalid value: "abc": field is immutable'),
+        (APPLY, {"apiVersion": "v1", "kind": "Pod"}, 400, "invalid object type: /v1, Kind=Pod"),
+        (APPLY, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d1"}, "spec": {"bogus": 5}}, 500,
+         "failed to create typed patch object (/d1; apps/v1, Kind=Deployment): .spec.bogus: field not declared in "
+         "schema"),
+        (APPLY, b"x", 400,
+         "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string into Go "
+         "value of type map[string]interface {}"),
+        ("text/plain", {"a": 1}, 415, "415: Unsupported Media Type"),
+    ],
+)  # fmt: skip
+async def test_refused_patches(cluster: ApiCluster, media: str, body: Any, code: int, message: str) -> None:
+    await ask(cluster, "POST", DEPLOYMENTS, DEPLOYMENT)
+    path = f"{DEPLOYMENTS}/d1?fieldManager=m" if media == APPLY else f"{DEPLOYMENTS}/d1"
+    status, answer, _ = await ask(cluster, "PATCH", path, body, media)
+    assert (status, answer["message"]) == (code, message)
+
+
+async def test_directives_in_lists_that_do_not_merge(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", DEPLOYMENTS, DEPLOYMENT)
+    wanted = [{"$patch": "replace"}, {"key": "n", "operator": "Exists"}]
+    patch = {"spec": {"template": {"spec": {"tolerations": wanted}}}}
+    _, made, _ = await ask(cluster, "PATCH", f"{DEPLOYMENTS}/d1", patch, STRATEGIC)
+    assert made["spec"]["template"]["spec"]["tolerations"] == wanted[1:]
+
+
+async def test_a_pod_deleted_at_once_is_shown_as_being_deleted(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", PODS, POD)
+    _, gone, _ = await ask(cluster, "DELETE", f"{PODS}/p?gracePeriodSeconds=0")
+    assert gone["metadata"]["deletionGracePeriodSeconds"] == 0
+    assert gone["metadata"]["deletionTimestamp"]
+    assert gone["metadata"]["generation"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "one", "several"),
+    [
+        ({"podIP": "1.2.3.4"}, "1.2.3.4", [{"ip": "1.2.3.4"}]),
+        ({"podIPs": [{"ip": "1.2.3.5"}, {"ip": "::1"}]}, "1.2.3.5", [{"ip": "1.2.3.5"}, {"ip": "::1"}]),
+        ({"podIP": "1.2.3.4", "podIPs": [{"ip": "1.2.3.5"}]}, "1.2.3.4", [{"ip": "1.2.3.4"}]),
+    ],
+)
+async def test_pod_addresses_agree(cluster: ApiCluster, status: Any, one: str, several: Any) -> None:
+    await ask(cluster, "POST", PODS, POD)
+    _, made, _ = await ask(cluster, "PATCH", f"{PODS}/p/status", {"status": status}, MERGE)
+    assert (made["status"]["podIP"], made["status"]["podIPs"]) == (one, several)
+
+
+async def test_times_that_are_not_known_are_null(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", PODS, POD)
+    patch = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    _, made, _ = await ask(cluster, "PATCH", f"{PODS}/p/status", patch, STRATEGIC)
+    (condition,) = made["status"]["conditions"]
+    assert condition == {"type": "Ready", "status": "True", "lastProbeTime": None, "lastTransitionTime": None}
+
+
+async def test_maps_with_nothing_in_them_go(cluster: ApiCluster) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    await ask(cluster, "POST", path, {"metadata": {"name": "c", "labels": {"a": "b"}}, "data": {"a": "b"}})
+    patch = {"metadata": {"labels": {"a": None}}, "data": {"a": None}}
+    _, made, _ = await ask(cluster, "PATCH", f"{path}/c", patch, MERGE)
+    assert "data" not in made
+    assert "labels" not in made["metadata"]
+
+
+async def test_refusals_carry_warnings(cluster: ApiCluster) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    status, _, warnings = await ask(cluster, "POST", path, {"metadata": {"name": "BAD_name"}, "spec": {}})
+    assert status == 422
+    assert warnings == ['299 - "unknown field \\"spec\\""']
+
+
+async def test_endpoints_are_deprecated(cluster: ApiCluster) -> None:
+    path = "/api/v1/namespaces/default/endpoints"
+    _, _, warnings = await ask(cluster, "POST", path, {"metadata": {"name": "e"}})
+    assert warnings == ['299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"']
+
+
+async def test_a_name_is_taken_while_its_object_ends(cluster: ApiCluster) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    body = {"metadata": {"name": "c", "finalizers": ["example.com/x"]}}
+    await ask(cluster, "POST", path, body)
+    await ask(cluster, "DELETE", f"{path}/c")
+    _, answer, _ = await ask(cluster, "POST", path, body)
+    assert answer["message"] == 'object is being deleted: configmaps "c" already exists'
+
+
+@pytest.mark.parametrize(
+    ("plural", "body", "message"),
+    [
+        ("ipaddresses", {"metadata": {"name": "x1"}},
+         'IPAddress.networking.k8s.io "x1" is invalid: [metadata.name: Invalid value: "x1": must be a valid IP address,'
+         " (e.g. 10.9.8.7 or 2001:db8::ffff), spec.parentRef: Required value]"),
+        ("servicecidrs", {"metadata": {"name": "x1"}},
+         'ServiceCIDR.networking.k8s.io "x1" is invalid: spec.cidrs: Required value: at least one CIDR required'),
+    ],
+)  # fmt: skip
+async def test_addresses_and_ranges(cluster: ApiCluster, plural: str, body: Any, message: str) -> None:
+    _, answer, _ = await ask(cluster, "POST", f"/apis/networking.k8s.io/v1/{plural}", body)
+    assert answer["message"] == message
+
+
+async def test_a_range_may_get_a_second_family_only(cluster: ApiCluster) -> None:
+    path = "/apis/networking.k8s.io/v1/servicecidrs"
+    status, _, _ = await ask(cluster, "POST", path, {"metadata": {"name": "r"}, "spec": {"cidrs": ["10.0.0.0/16"]}})
+    assert status == 201
+    other = {"spec": {"cidrs": ["10.1.0.0/16"]}}
+    _, answer, _ = await ask(cluster, "PATCH", f"{path}/r", other, MERGE)
+    assert answer["message"].endswith('spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable')
+    two = {"spec": {"cidrs": ["10.0.0.0/16", "10.1.0.0/16"]}}
+    status, _, _ = await ask(cluster, "PATCH", f"{path}/r", two, MERGE)
+    assert status == 422
+    both = {"spec": {"cidrs": ["10.0.0.0/16", "2001:db8::/64"]}}
+    status, _, _ = await ask(cluster, "PATCH", f"{path}/r", both, MERGE)
+    assert status == 200
