@@ -186,10 +186,13 @@ def floor_crun(folder: Path, count: int) -> float:
     config["process"] |= {"args": ["/bin/true"], "terminal": False}
     config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]
     (folder / "config.json").write_text(json.dumps(config))
-    took = []
+    hide = "umount /sys/fs/cgroup/unified 2>/dev/null"  # crun refuses the hybrid mode
+    words, took = "--cgroup-manager=disabled", []
     for number in range(count):
         began = time.perf_counter()
-        subprocess.run(["crun", "--cgroup-manager=disabled", "run", f"bench-{number}"], cwd=folder, check=True)
+        subprocess.run(
+            ["unshare", "--mount", "sh", "-c", f"{hide}; exec crun {words} run bench-{number}"], cwd=folder, check=True
+        )
         took.append((time.perf_counter() - began) * 1000)
     return statistics.median(took)
 

@@ -145,6 +145,7 @@ class Kubelet:
             worker = self._workers.get(podspec.uid(old))
             if worker is not None:
                 worker.forget()
+                self._room_changed()
         if new is None:
             return
         worker = self._workers.get(podspec.uid(new))

@@ -90,8 +90,8 @@ class PodWorker:
 
     @property
     def active(self) -> bool:
-        """Whether it takes up room on the node."""
-        return not self._ended
+        """Whether it takes up room on the node. One that was deleted by force takes none, though it is still ending."""
+        return not self._ended and not self._forgotten
 
     def forget(self) -> None:
         """The API has the pod no more: end it, report nothing."""

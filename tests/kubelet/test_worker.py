@@ -333,6 +333,17 @@ async def test_a_pod_that_does_not_fit_is_rejected(world: World) -> None:
 
 
 @virtual
+async def test_a_pod_deleted_by_force_takes_no_room_while_it_ends(world: World) -> None:
+    async with world.kubelet():
+        wide = container(resources={"requests": {"cpu": "3"}})
+        world.api.put(PODS, pod("old", wide))
+        await world.until_phase("old", "Running")
+        world.api.remove(PODS, "default", "old")
+        world.api.put(PODS, pod("new", wide))
+        await world.until_phase("new", "Running")
+
+
+@virtual
 async def test_a_lost_sandbox_is_made_anew(world: World) -> None:
     async with world.kubelet():
         world.api.put(PODS, pod())
