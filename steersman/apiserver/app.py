@@ -7,7 +7,7 @@ Called by the HTTP server, or directly in process. It listens to nothing itself 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from steersman.api.discovery import Discovery
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
+from steersman.apiserver import impersonate
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
@@ -55,8 +56,8 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Says who may do what."""
 
-    def __call__(self, user: User, info: RequestInfo) -> str | None:
-        """None when allowed, else the reason (often empty)."""
+    def __call__(self, user: User, info: RequestInfo) -> str | Awaitable[str | None] | None:
+        """None when allowed, else the reason (often empty); or what to wait for, where others are asked."""
         ...
 
 
@@ -81,12 +82,15 @@ class ApiServer:
         paths: Sequence[NonResource] = (),
         random: Random | None = None,
         address: str = "127.0.0.1:6443",
+        anonymous: Callable[[str], bool] = lambda path: True,
     ) -> None:
+        """`anonymous` says for which paths a request may come from nobody in particular."""
         self.registry = registry
         self.storage = Storage(store, clock)
         self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
         self.authenticators = list(authenticators)
         self.authorizer = authorizer
+        self.anonymous = anonymous
         self.paths = list(paths)
         self._discovery = Discovery(registry, address)
         self.ready = False
@@ -145,7 +149,7 @@ class ApiServer:
                 return user
             if user is not None:
                 return self._authenticate_later(request, user, at + 1)
-        return ANONYMOUS
+        return self._nobody(request)
 
     async def _authenticate_later(self, request: Request, first: Awaitable[User | None], at: int) -> User:
         found = await first
@@ -154,41 +158,53 @@ class ApiServer:
                 return found
             answer = authenticator(request)
             found = await answer if isinstance(answer, Awaitable) else answer
-        return found or ANONYMOUS
+        return found or self._nobody(request)
+
+    def _nobody(self, request: Request) -> User:
+        if not self.anonymous(request.path):
+            raise errors.unauthorized()
+        return ANONYMOUS
 
     def _serve(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
         query = Query(request.query)
         info = resolve(request.method, request.path, query)
-        user = self._impersonated(request, user, info)
-        if (why := self.authorizer(user, info)) is not None:
+        if (target := impersonate.wanted(request)) is not None:
+            return self._impersonated(request, query, info, user, target)
+        why = self.authorizer(user, info)
+        if why is None:
+            return self._allowed(request, query, info, user)
+        if isinstance(why, str):
             raise denied(user, info, why)
+        return self._authorized_later(why, request, query, info, user)
+
+    def _allowed(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
         if not info.is_resource:
             return self._path(request, user)
         return self._resource(request, query, info, user)
 
-    def _impersonated(self, request: Request, user: User, info: RequestInfo) -> User:
-        name = request.header("impersonate-user")
-        groups = request.header_all("impersonate-group")
-        if name is None:
-            if groups or request.header("impersonate-uid"):
-                raise errors.bad_request("requested impersonation without impersonating a user")
-            return user
-        for kind, wanted in [("users", name), *(("groups", group) for group in groups)]:
-            asked = RequestInfo("", "impersonate", True, "", "v1", kind, name=wanted)
-            if (why := self.authorizer(user, asked)) is not None:
-                raise denied(user, asked, why)
-        if name.startswith("system:serviceaccount:") and not groups:
-            namespace = name.split(":")[2]
-            groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
-        if name != "system:anonymous" and "system:unauthenticated" not in groups:
-            groups = [*groups, "system:authenticated"]
-        elif name == "system:anonymous" and not groups:
-            groups = ["system:unauthenticated"]
-        extra: dict[str, tuple[str, ...]] = {}
-        for key, value in request.headers:
-            if key.startswith("impersonate-extra-"):
-                extra[key.removeprefix("impersonate-extra-")] = (*extra.get(key, ()), value)
-        return User(name, tuple(dict.fromkeys(groups)), request.header("impersonate-uid") or "", extra)
+    async def _authorized_later(
+        self, waiting: Awaitable[str | None], request: Request, query: Query, info: RequestInfo, user: User
+    ) -> Answer:
+        if (why := await waiting) is not None:
+            raise denied(user, info, why)
+        answer = self._allowed(request, query, info, user)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    async def authorize(self, user: User, info: RequestInfo) -> str | None:
+        """What the authorizer says, waited for."""
+        why = self.authorizer(user, info)
+        return why if why is None or isinstance(why, str) else await why
+
+    async def _impersonated(
+        self, request: Request, query: Query, info: RequestInfo, user: User, target: User
+    ) -> Answer:
+        for right in impersonate.rights(request, target):
+            if (why := await self.authorize(user, right)) is not None:
+                raise denied(user, right, why)
+        if (why := await self.authorize(target, info)) is not None:
+            raise denied(target, info, why)
+        answer = self._allowed(request, query, info, target)
+        return await answer if isinstance(answer, Awaitable) else answer
 
     # Paths that are no resource --------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class RequestInfo:
     namespace: str = ""
     name: str = ""
     rest: str = ""  # `proxy`: what follows it, still encoded; list and watch: the one name that the field selector asks
+    selectors: tuple[str, str] = ("", "")  # field and label selectors of list, watch and deletecollection (KEP-4601)
 
     @property
     def api_version(self) -> str:
@@ -109,6 +110,8 @@ def _settle_verb(info: RequestInfo, query: Query) -> None:
             info.rest = _named(query)
     elif info.verb == "delete" and not info.name:
         info.verb = "deletecollection"
+    if info.verb in ("list", "watch", "deletecollection"):
+        info.selectors = (query.get("fieldSelector"), query.get("labelSelector"))
 
 
 def _named(query: Query) -> str:

@@ -10,23 +10,24 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from pathlib import Path
 from random import Random
 
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
 from steersman.apiserver import paths
-from steersman.apiserver.admission.chain import DEFAULT, Chain
+from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.app import ApiServer
-from steersman.apiserver.authn import certificate, serviceaccount
-from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.bootstrap import bootstrap
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.ipalloc import Allocator
 from steersman.cluster import process
+from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.controllers.hostpathprovisioner import PROVISIONER
@@ -90,7 +91,9 @@ async def _run(
     async with Tasks() as tasks:
         server = await make(profile, store, clock, tasks)
         try:
-            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", [profile.pki / "ca.crt"])
+            proxies = profile.options("apiserver").get("requestheader-client-ca-file")
+            clients = [profile.pki / "ca.crt", *([Path(proxies)] if proxies else [])]
+            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", clients)
         except (OSError, ssl.SSLError) as error:
             raise StartFailure(f"cannot use the certificate in {profile.pki}: {error}") from error
         web = Server(server.handle, clock, tls=tls)
@@ -127,17 +130,20 @@ class Options:
 async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, options: Options = Options()) -> ApiServer:
     """The API server of a profile, started and bootstrapped."""
     registry = Registry(profile.release)
-    tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), options.issuer, [options.issuer])
-    admission = Chain([plugin for plugin in DEFAULT if plugin.name not in options.disabled_plugins])
+    flags = profile.options("apiserver")
+    identity = Identity(flags, clock, profile.pki / "ca.crt")
+    issuer = flags.get("service-account-issuer", options.issuer)
+    tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), issuer, identity.audiences(issuer))
+    admission = _admission(flags, options)
     network = options.service_network or profile.service_network
-    authorizer = Rbac()
     server = ApiServer(
         store,
         registry,
         clock,
         admission=admission,
-        authenticators=[certificate.CertificateAuthenticator()],
-        authorizer=authorizer,
+        authenticators=identity.by_connection(),
+        authorizer=identity.authorizer,
+        anonymous=identity.anonymous,
         random=options.random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
@@ -150,9 +156,11 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Root(registry),
     ]
     await server.start()
-    authorizer.attach(server.storage, registry)
+    identity.attach(server.storage, registry)
     admission.attach(server)
-    server.authenticators.append(serviceaccount.TokenAuthenticator(tokens, server.storage, registry, clock))
+    bearer = identity.by_token(tokens, server.storage, registry)
+    server.authenticators.append(bearer)
+    server.services.extras["bearer"] = bearer
     Allocator(server, network, (30000, 32767)).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
@@ -166,6 +174,17 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         provisioner=PROVISIONER if profile.nodes else "",
     )
     return server
+
+
+def _admission(flags: Mapping[str, str], options: Options) -> Chain:
+    enabled, disabled = (
+        {name.strip() for name in flags.get(flag, "").split(",")} - {""}
+        for flag in ("enable-admission-plugins", "disable-admission-plugins")
+    )
+    try:
+        return Chain(chosen(enabled, disabled | options.disabled_plugins))
+    except ValueError as error:
+        raise StartFailure(str(error)) from error
 
 
 async def _compact(store: Store, clock: Clock) -> None:

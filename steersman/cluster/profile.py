@@ -136,7 +136,33 @@ class Profile:
 
 
 COMPONENTS: dict[str, frozenset[str]] = {
-    "apiserver": frozenset({"service-node-port-range", "event-ttl", "authorization-mode", "anonymous-auth"}),
+    "apiserver": frozenset(
+        {
+            "anonymous-auth",
+            "api-audiences",
+            "authentication-token-webhook-cache-ttl",
+            "authentication-token-webhook-config-file",
+            "authentication-token-webhook-version",
+            "authorization-mode",
+            "authorization-policy-file",
+            "authorization-webhook-cache-authorized-ttl",
+            "authorization-webhook-cache-unauthorized-ttl",
+            "authorization-webhook-config-file",
+            "authorization-webhook-version",
+            "disable-admission-plugins",
+            "enable-admission-plugins",
+            "event-ttl",
+            "requestheader-allowed-names",
+            "requestheader-client-ca-file",
+            "requestheader-extra-headers-prefix",
+            "requestheader-group-headers",
+            "requestheader-uid-headers",
+            "requestheader-username-headers",
+            "service-account-issuer",
+            "service-node-port-range",
+            "token-auth-file",
+        }
+    ),
     "controller-manager": frozenset({"controllers", "node-monitor-grace-period", "terminated-pod-gc-threshold"}),
     "scheduler": frozenset({"scheduler-name"}),
     "kubelet": frozenset({"max-pods", "registry-mirrors"}),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
-from steersman.apiserver.admission.chain import Chain
+from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.app import ApiServer
-from steersman.apiserver.authn.serviceaccount import TokenAuthenticator, Tokens
-from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.authn.serviceaccount import Tokens
 from steersman.apiserver.bootstrap import bootstrap
 from steersman.apiserver.call import User
 from steersman.apiserver.ipalloc import Allocator
 from steersman.client.client import Client
 from steersman.client.transport import InProcess
 from steersman.cluster import certs
+from steersman.cluster.identity import Identity
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.messages import Request
 from steersman.store.memory import MemoryStore
@@ -30,28 +32,40 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 class Guarded:
     """An API server with RBAC and tokens; `as_user` is a client of anybody."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flags: Mapping[str, str] = MappingProxyType({})) -> None:
         certs.ensure(folder, [], SystemClock().now())
         self.clock = SystemClock()
-        self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, [ISSUER])
-        self.authorizer = Rbac()
-        self.admission = Chain()
+        self.identity = Identity(flags, self.clock, folder / "ca.crt")
+        self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, self.identity.audiences(ISSUER))
+        self.authorizer = self.identity.authorizer
+        self.admission = Chain(
+            chosen([name for name in flags.get("enable-admission-plugins", "").split(",") if name], ())
+        )
         self.server = ApiServer(
             MemoryStore(),
             Registry(),
             self.clock,
             admission=self.admission,
-            authenticators=[_named],
+            authenticators=[_named, *self.identity.by_connection()],
             authorizer=self.authorizer,
+            anonymous=self.identity.anonymous,
         )
         self.server.services.extras["tokens"] = self.tokens
+
+    async def __aenter__(self) -> Guarded:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.server.close()
 
     async def start(self) -> None:
         """Serve, with everything in place."""
         await self.server.start()
-        self.authorizer.attach(self.server.storage, self.server.registry)
-        authenticator = TokenAuthenticator(self.tokens, self.server.storage, self.server.registry, self.clock)
-        self.server.authenticators.append(authenticator)
+        self.identity.attach(self.server.storage, self.server.registry)
+        self.bearer = self.identity.by_token(self.tokens, self.server.storage, self.server.registry)
+        self.server.authenticators.append(self.bearer)
+        self.server.services.extras["bearer"] = self.bearer
         self.admission.attach(self.server)
         Allocator(self.server, IPv4Network("10.96.0.0/24"), (30000, 30009)).attach()
         await bootstrap(

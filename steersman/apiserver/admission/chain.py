@@ -6,7 +6,7 @@ Owns the order, which is kube-apiserver's (pkg/kubeapiserver/options/plugins.go)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from steersman.apiserver.admission import (
 )
 from steersman.apiserver.authz import escalation
 from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.authz.union import Union
 from steersman.apiserver.call import Call
 
 Step = Callable[[Call, Object | None, Object | None], Awaitable[None] | None]
@@ -65,6 +66,21 @@ DEFAULT: tuple[Plugin, ...] = (
     Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 
+OPTIONAL: tuple[Plugin, ...] = ()  # only with --enable-admission-plugins
+_ELSEWHERE = frozenset({"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"})  # known, and not plugins here
+
+
+def chosen(enabled: Collection[str], disabled: Collection[str]) -> list[Plugin]:
+    """The plugins that run, in order. Raises ValueError for a name that is not known, or in both."""
+    known = {plugin.name for plugin in (*DEFAULT, *OPTIONAL)}
+    for flag, names in (("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)):
+        if unknown := sorted(set(names) - known - _ELSEWHERE):
+            raise ValueError(f'{flag} plugin "{unknown[0]}" is unknown')
+    if both := sorted(set(enabled) & set(disabled)):
+        raise ValueError(f"[{' '.join(both)}] in enable-admission-plugins and disable-admission-plugins overlapped")
+    off = {plugin.name for plugin in OPTIONAL} - set(enabled) | set(disabled)
+    return [plugin for plugin in (*OPTIONAL, *DEFAULT) if plugin.name not in off]
+
 
 class Chain:
     """Implements `call.Admission`."""
@@ -75,8 +91,10 @@ class Chain:
 
     def attach(self, server: Any) -> None:
         """Plugins find what they need in the call; those that judge rights, the authorizer among the extras."""
-        if isinstance(server.authorizer, Rbac):
-            server.services.extras["rbac"] = server.authorizer
+        authorizer = server.authorizer
+        rbac = authorizer.rbac if isinstance(authorizer, Union) else authorizer
+        if isinstance(rbac, Rbac):
+            server.services.extras["rbac"] = rbac
 
     async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Change the object in place."""

@@ -6,6 +6,7 @@ The TLS server has verified the chain. Parsed once per connection. Source: apise
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from steersman.api.errors import unauthorized
 from steersman.apiserver.call import User
@@ -40,11 +41,49 @@ def user_of(der: bytes) -> User | None:
     return User(names[-1], tuple(groups), uids[0] if uids else "", extra)
 
 
-class CertificateAuthenticator:
-    """Implements `app.Authenticator`."""
+class Authorities:
+    """The certificates of one file, and what they have signed themselves (not through others)."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, and ValueError without a certificate in the file."""
+        from cryptography import x509
+
+        self._certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        self._known: dict[bytes, str | None] = {}
+
+    def signed(self, der: bytes) -> str | None:
+        """The common name of a certificate (may be empty); None when none of these authorities signed it."""
+        if der not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[der] = self._verified(der)
+        return self._known[der]
+
+    def _verified(self, der: bytes) -> str | None:
+        from cryptography import x509
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.x509.oid import NameOID
+
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+        except ValueError:
+            return None
+        for authority in self._certificates:
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            return str(names[-1].value) if names else ""
+        return None
+
+
+class CertificateAuthenticator:
+    """Implements `app.Authenticator`. Where TLS lets others in too, `authorities` says who signs users."""
+
+    def __init__(self, authorities: Authorities | None = None) -> None:
         self._known: dict[bytes, User] = {}
+        self._authorities = authorities
 
     def __call__(self, request: Request) -> User | None:
         """The user of the connection's certificate; None without one."""
@@ -52,6 +91,8 @@ class CertificateAuthenticator:
         if isinstance(peer.identity, User):
             return peer.identity
         if peer.certificate is None:
+            return None
+        if self._authorities is not None and self._authorities.signed(peer.certificate) is None:
             return None
         user = self._known.get(peer.certificate) or user_of(peer.certificate)
         if user is not None:

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from steersman.api.errors import unauthorized
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
-from steersman.apiserver.authn import bootstraptoken
 from steersman.apiserver.authn.certificate import AUTHENTICATED, CREDENTIAL_ID
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import User
@@ -35,6 +33,7 @@ _WARN_AFTER = 3607  # seconds: what is asked for every pod's token; such tokens 
 _EXTENDED = 365 * 24 * 3600  # seconds
 _LEEWAY = 60.0  # seconds, for clocks that differ and for objects that are being deleted
 _REMEMBERED = 4096
+_GONE = "service account token has been invalidated"
 _BOUND = {"pod": "pods", "secret": "secrets"}
 _EXTRA = "authentication.kubernetes.io"
 
@@ -185,8 +184,8 @@ class _Known:
     items: Sequence[tuple[str, str, str, Item]]  # plural, namespace, name, object
 
 
-class TokenAuthenticator:
-    """Implements `app.Authenticator` for bearer tokens: service accounts', and those that nodes join with."""
+class AccountTokens:
+    """A source of bearer tokens (`bearer.Source`): service accounts'."""
 
     def __init__(self, tokens: Tokens, storage: Storage, registry: Registry, clock: Clock) -> None:
         self._tokens = tokens
@@ -195,37 +194,30 @@ class TokenAuthenticator:
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
-    def __call__(self, request: Request) -> User | None:
-        """The account of a good token; None without one. Raises ApiError 401 for a bad one."""
-        try:
-            token = bearer(request)
-            return self.user(token) if token else None
-        except BadToken:
-            raise unauthorized() from None
-
-    def user(self, token: str) -> User:
-        """Whose token it is. Raises BadToken."""
-        if bootstraptoken.FORM.fullmatch(token):
-            found = bootstraptoken.user_of(token, self._storage, self._registry, self._clock.now())
-            if found is None:
-                raise BadToken("no such bootstrap token")
-            return found
+    def user(self, token: str, audiences: Sequence[str]) -> tuple[User, list[str]]:
+        """Whose token it is, and the wanted audiences that it is for. Raises BadToken."""
         known = self._known.get(token)
         claims = known.claims if known is not None else self._tokens.verify(token)
         now = self._clock.now()
-        if claims.get("exp", 0) + _LEEWAY < now or claims.get("nbf", 0) - _LEEWAY > now:
-            raise BadToken("expired or not yet valid")
+        if _number(claims, "exp") + _LEEWAY < now:
+            raise BadToken("service account token has expired")
+        if _number(claims, "nbf") - _LEEWAY > now:
+            raise BadToken("service account token is not valid yet")
+        named = claims.get("aud") or []
+        named = [named] if isinstance(named, str) else list(named)
+        shared = [audience for audience in audiences if audience in named]
+        if not shared:
+            said, wanted = (" ".join(f'"{each}"' for each in group) for group in (named, audiences))
+            raise BadToken(f"token audiences [{said}] is invalid for the target audiences [{wanted}]")
         if known is not None and all(self._find(*where) is item for *where, item in known.items):
-            return known.user
-        if not set(claims.get("aud") or ()) & set(self._tokens.audiences):
-            raise BadToken("for another audience")
+            return known.user, shared
         items = self._bound(claims, now)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         user = user_of(claims)
         if all(b'"deletionTimestamp"' not in item.tail for *_, item in items):
             self._known[token] = _Known(claims, user, items)
-        return user
+        return user, shared
 
     def _find(self, plural: str, namespace: str, name: str) -> Item | None:
         kind = self._registry.find("", plural)
@@ -246,11 +238,20 @@ class TokenAuthenticator:
         item = self._find(plural, namespace, name)
         metadata = item.obj()["metadata"] if item is not None else {}
         if item is None or metadata["uid"] != bound.get("uid"):
-            raise BadToken(f"{plural} {namespace}/{name} is gone")
+            if plural == "serviceaccounts" and item is not None:
+                raise BadToken(f"service account UID ({metadata['uid']}) does not match claim ({bound.get('uid')})")
+            raise BadToken(_GONE)
         deleted = metadata.get("deletionTimestamp")
         if deleted and parse_rfc3339(deleted) < now - _LEEWAY:
-            raise BadToken(f"{plural} {namespace}/{name} has been deleted")
+            raise BadToken(_GONE)
         return plural, namespace, name, item
+
+
+def _number(claims: Object, name: str) -> float:
+    value = claims.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadToken(f"the claim {name} is no time")
+    return float(value)
 
 
 def user_of(claims: Object) -> User:

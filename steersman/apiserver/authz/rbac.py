@@ -42,7 +42,9 @@ class Grant:
 class Rbac:
     """Implements `app.Authorizer`. Until it is attached everything is refused but to superusers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, nodes: bool = True, roles: bool = True) -> None:
+        """`nodes` and `roles` say which of the two it knows."""
+        self._with_nodes, self._with_roles = nodes, roles
         self._storage: Storage | None = None
         self._registry: Registry | None = None
         self._nodes: NodeRights | None = None
@@ -54,7 +56,7 @@ class Rbac:
     def attach(self, storage: Storage, registry: Registry) -> None:
         """Read roles from here, and hear of their changes."""
         self._storage, self._registry = storage, registry
-        self._nodes = NodeRights(storage, registry)
+        self._nodes = NodeRights(storage, registry) if self._with_nodes else None
         storage.on_change.append(self._changed)
 
     def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
@@ -74,7 +76,7 @@ class Rbac:
             if refused is None:
                 return None
             why = refused
-        return None if self._allows(user, info) else why
+        return None if self._with_roles and self._allows(user, info) else why
 
     def _allows(self, user: User, info: RequestInfo) -> bool:
         named = info.rest if info.verb in ("list", "watch") else ""

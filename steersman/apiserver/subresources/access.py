@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.api import errors
 from steersman.api.resource import Object
+from steersman.apiserver.authz.union import Deny
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.verbs.write import body_of, options
@@ -17,20 +18,20 @@ from steersman.lib.http.messages import Response
 
 async def self_subject_access_review(server: Any, call: Call) -> Response:
     """May I?"""
-    return _review(server, call, call.user)
+    return await _review(server, call, call.user)
 
 
 async def subject_access_review(server: Any, call: Call) -> Response:
     """May they?"""
-    return _review(server, call, None)
+    return await _review(server, call, None)
 
 
 async def local_subject_access_review(server: Any, call: Call) -> Response:
     """May they, in this namespace?"""
-    return _review(server, call, None, call.info.namespace)
+    return await _review(server, call, None, call.info.namespace)
 
 
-def _review(server: Any, call: Call, user: User | None, namespace: str = "") -> Response:
+async def _review(server: Any, call: Call, user: User | None, namespace: str = "") -> Response:
     options(call)
     body = body_of(call)
     spec = body.get("spec") or {}
@@ -50,13 +51,15 @@ def _review(server: Any, call: Call, user: User | None, namespace: str = "") -> 
         spec.get("uid", ""),
         {key: tuple(values) for key, values in (spec.get("extra") or {}).items()},
     )
-    why = server.authorizer(who, _asked(resource, path))
+    why = await server.authorize(who, _asked(resource, path))
     explain = getattr(server.authorizer, "reason", None)
     status: Object = {"allowed": why is None}
+    if isinstance(why, Deny):
+        status["denied"] = True
     if why is None and explain is not None:
         why = explain(who, _asked(resource, path))
     if why:
-        status["reason"] = why
+        status["reason"] = str(why)
     body["metadata"], body["status"] = {"creationTimestamp": None}, status
     return call.document(201, body)
 
@@ -85,9 +88,30 @@ def _asked(resource: Object | None, path: Object | None) -> RequestInfo:
             resource.get("subresource", ""),
             resource.get("namespace", ""),
             resource.get("name", ""),
+            selectors=(_selector(resource.get("fieldSelector") or {}), _selector(resource.get("labelSelector") or {})),
         )
     path = path or {}
     return RequestInfo(path.get("path", ""), path.get("verb", ""))
+
+
+_OPERATORS = {"In": "in", "NotIn": "notin"}
+
+
+def _selector(given: Object) -> str:
+    """A selector of attributes as a query would hold it."""
+    if given.get("rawSelector"):
+        return str(given["rawSelector"])
+    parts = []
+    for term in given.get("requirements") or ():
+        key, values = term.get("key", ""), ",".join(term.get("values") or ())
+        match term.get("operator"):
+            case "Exists":
+                parts.append(key)
+            case "DoesNotExist":
+                parts.append(f"!{key}")
+            case operator if operator in _OPERATORS:
+                parts.append(f"{key} {_OPERATORS[operator]} ({values})")
+    return ",".join(parts)
 
 
 async def self_subject_rules_review(server: Any, call: Call) -> Response:
@@ -100,5 +124,7 @@ async def self_subject_rules_review(server: Any, call: Call) -> Response:
     rules = getattr(server.authorizer, "rules", None)
     resources, paths = rules(call.user, namespace) if rules is not None else ([], [])
     body["metadata"] = {"creationTimestamp": None}
-    body["status"] = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": rules is None}
+    problem = getattr(server.authorizer, "incomplete", "") if rules is not None else "no rules can be told"
+    status: Object = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": bool(problem)}
+    body["status"] = status | ({"evaluationError": problem} if problem else {})
     return call.document(201, body)

@@ -5,14 +5,13 @@ Source: pkg/registry/authentication; KEP-3325 (SelfSubjectReview).
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from steersman.api.errors import ApiError
+from steersman.api import errors
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.verbs.write import body_of, options
-from steersman.lib.http.messages import Request, Response
+from steersman.lib.http.messages import Response
 
 
 def user_info(user: User) -> Object:
@@ -41,26 +40,13 @@ async def token_review(server: Any, call: Call) -> Response:
     options(call)
     body = body_of(call)
     spec = body.get("spec") or {}
-    asked = Request("GET", "/", headers=[("authorization", f"Bearer {spec.get('token', '')}")])
-    user: User | None = None
-    problem = ""
-    for authenticator in server.authenticators:
-        try:
-            found = authenticator(asked)
-            user = await found if inspect.isawaitable(found) else found
-        except ApiError as error:
-            problem = error.message
-        if user is not None:
-            break
-    status: Object = {"user": {}}
-    if user is not None:
-        status = {
-            "authenticated": True,
-            "user": user_info(user),
-            "audiences": spec.get("audiences") or server.services.extras["tokens"].audiences,
-        }
-    elif problem:
-        status["error"] = problem
+    if not spec.get("token"):
+        raise errors.bad_request("token is required for TokenReview in authentication")
+    found = await server.services.extras["bearer"].review(spec["token"], spec.get("audiences") or ())
+    if isinstance(found, str):
+        status: Object = {"user": {}, "error": found}
+    else:
+        status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
     body["metadata"] = {"creationTimestamp": None}
     body["status"] = status
     return call.document(201, body)

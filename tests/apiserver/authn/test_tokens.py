@@ -8,7 +8,8 @@ import pytest
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import NODES, PODS, SECRETS, SERVICEACCOUNTS, Object
-from steersman.apiserver.authn.serviceaccount import TokenAuthenticator, bearer
+from steersman.apiserver.authn.bearer import Bearer, own_sources
+from steersman.apiserver.authn.serviceaccount import bearer
 from steersman.apiserver.call import User
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Request
@@ -34,9 +35,10 @@ class Later:
 
 
 def who(guarded: Guarded, token: str, ahead: float = 0) -> User:
-    ask = TokenAuthenticator(guarded.tokens, guarded.server.storage, guarded.server.registry, Later(guarded, ahead))
+    server = guarded.server
+    ask = Bearer(own_sources(guarded.tokens, server.storage, server.registry, Later(guarded, ahead)), [ISSUER])
     user = ask(Request("GET", "/", headers=[("authorization", f"Bearer {token}")]))
-    assert user is not None
+    assert isinstance(user, User)
     return user
 
 
@@ -120,7 +122,8 @@ def test_where_the_token_stands() -> None:
 def test_bad_tokens_in_subprotocols_are_401(guarded: Guarded, protocols: str) -> None:
     text = protocols.format("base64url.bearer.authorization.k8s.io.")
     request = Request("GET", "/", headers=[("upgrade", "websocket"), ("sec-websocket-protocol", text)])
-    ask = TokenAuthenticator(guarded.tokens, guarded.server.storage, guarded.server.registry, guarded.clock)
+    server = guarded.server
+    ask = Bearer(own_sources(guarded.tokens, server.storage, server.registry, guarded.clock), [ISSUER])
     with pytest.raises(ApiError) as caught:
         ask(request)
     assert caught.value.code == 401

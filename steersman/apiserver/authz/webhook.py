@@ -1,0 +1,135 @@
+"""Authorization by webhook: another program is asked with a SubjectAccessReview.
+
+Owns the review's form, how long answers are remembered and what a failure means. Source: apiserver's
+plugin/pkg/authorizer/webhook; KEP-4601 (selectors).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+
+from steersman.api import labels
+from steersman.api.resource import Object
+from steersman.apiserver.authz.union import Deny
+from steersman.apiserver.call import User
+from steersman.apiserver.request import RequestInfo
+from steersman.apiserver.webhookclient import Webhook, WebhookFailed
+from steersman.lib.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 8192
+_OPERATORS = {
+    "in": "In",
+    "=": "In",
+    "==": "In",
+    "notin": "NotIn",
+    "!=": "NotIn",
+    "exists": "Exists",
+    "!": "DoesNotExist",
+}
+
+
+class WebhookAuthorizer:
+    """Implements `app.Authorizer`. Times are seconds; a failure has no opinion, or with `deny_on_error` refuses."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        clock: Clock,
+        *,
+        version: str = "v1",
+        allowed_for: float = 300.0,
+        denied_for: float = 30.0,
+        deny_on_error: bool = False,
+    ) -> None:
+        self._webhook = webhook
+        self._clock = clock
+        self._version = version
+        self._times = {True: allowed_for, False: denied_for}
+        self._deny_on_error = deny_on_error
+        self._known: dict[bytes, tuple[float, str | None]] = {}
+
+    def __call__(self, user: User, info: RequestInfo) -> str | Awaitable[str | None] | None:
+        """None when allowed; a Deny is final."""
+        key = repr((user, info.is_resource, _attributes(info))).encode()
+        known = self._known.get(key)
+        if known is not None and known[0] > self._clock.now():
+            return known[1]
+        return self._ask(key, user, info)
+
+    async def _ask(self, key: bytes, user: User, info: RequestInfo) -> str | None:
+        spec: Object = {"user": user.name, "groups": list(user.groups)}
+        if user.uid:
+            spec["uid"] = user.uid
+        if user.extra:
+            spec["extra"] = {name: list(values) for name, values in user.extra.items()}
+        spec["resourceAttributes" if info.is_resource else "nonResourceAttributes"] = _attributes(info)
+        review = {
+            "apiVersion": f"authorization.k8s.io/{self._version}",
+            "kind": "SubjectAccessReview",
+            "metadata": {},
+            "spec": spec,
+        }
+        if self._version == "v1beta1":
+            spec["group"] = spec.pop("groups")
+        try:
+            status = (await self._webhook.post(review)).get("status")
+            if not isinstance(status, dict):
+                raise WebhookFailed("the webhook's answer has no status")
+        except WebhookFailed as error:
+            log.warning("authorization webhook: %s", error)
+            return Deny(str(error)) if self._deny_on_error else ""
+        allowed, reason = status.get("allowed") is True, str(status.get("reason") or "")
+        why = Deny(reason) if status.get("denied") is True else (None if allowed else reason)
+        if allowed and why is not None:
+            why = Deny("webhook subject access review returned both allow and deny response")
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[key] = self._clock.now() + self._times[why is None], why
+        return why
+
+
+def _attributes(info: RequestInfo) -> Object:
+    if not info.is_resource:
+        return {"path": info.path, "verb": info.verb}
+    found: Object = {
+        "namespace": info.namespace,
+        "verb": info.verb,
+        "group": info.group,
+        "version": info.version,
+        "resource": info.resource,
+        "subresource": info.subresource,
+        "name": info.name,
+    }
+    fields, chosen = info.selectors
+    out = {key: value for key, value in found.items() if value}
+    if fields and (terms := _fields(fields)):
+        out["fieldSelector"] = {"requirements": terms}
+    if chosen and (terms := _labels(chosen)):
+        out["labelSelector"] = {"requirements": terms}
+    return out
+
+
+def _fields(text: str) -> list[Object]:
+    terms: list[Object] = []
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if equals:
+            operator = "NotIn" if key.endswith("!") else "In"
+            terms.append({"key": key.rstrip("!"), "operator": operator, "values": [value.removeprefix("=")]})
+    return terms
+
+
+def _labels(text: str) -> list[Object]:
+    try:
+        selector = labels.parse(text)
+    except ValueError:
+        return []
+    return [
+        {"key": term.key, "operator": _OPERATORS[term.operator]}
+        | ({"values": sorted(term.values)} if term.values else {})
+        for term in selector.requirements or ()
+        if term.operator in _OPERATORS
+    ]

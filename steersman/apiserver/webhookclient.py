@@ -1,0 +1,154 @@
+"""Webhooks that a kubeconfig file names: token reviews, access reviews, image reviews, audit events.
+
+Owns the reading of such files and one POST with retries. Called by authn, authz, admission and audit. It follows no
+redirect: an answer that is not a success is a failure. Source: apiserver's pkg/util/webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ssl
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from steersman.api.resource import Object
+from steersman.lib.clock import Clock
+from steersman.lib.http.client import Address, HttpClient, client_tls
+
+_MOST = 10 << 20  # bytes of an answer
+_TRIES, _FIRST_WAIT, _FACTOR = 5, 0.5, 1.5  # seconds, as in the original's default back-off
+
+
+class WebhookFailed(Exception):
+    """The webhook did not answer, or not sensibly."""
+
+
+class Webhook:
+    """One remote service. Made from a kubeconfig's current context."""
+
+    def __init__(
+        self, address: Address, path: str, headers: Mapping[str, str], clock: Clock, timeout: float = 30.0
+    ) -> None:
+        self._client = HttpClient(address, connect_timeout=timeout, answer_timeout=timeout)
+        self._path = path
+        self._headers = [*headers.items(), ("content-type", "application/json"), ("accept", "application/json")]
+        self._clock = clock
+        self._timeout = timeout
+
+    async def post(self, body: Object, tries: int = _TRIES) -> Object:
+        """The answer's object. Trouble with the connection, 429 and 5xx are tried again. Raises WebhookFailed."""
+        wait, problem = _FIRST_WAIT, ""
+        for left in reversed(range(tries)):
+            try:
+                status, answer = await self._once(msgspec.json.encode(body))
+            except (OSError, TimeoutError) as error:
+                problem = f"cannot reach the webhook: {error}"
+            else:
+                if status < 300:
+                    return _object(answer)
+                problem = f"the webhook answered {status}"
+                if status != 429 and status < 500:
+                    break
+            if left:
+                await self._clock.sleep(wait)
+                wait *= _FACTOR
+        raise WebhookFailed(problem)
+
+    async def _once(self, body: bytes) -> tuple[int, bytes]:
+        async with asyncio.timeout(self._timeout):
+            answer = await self._client.request("POST", self._path, self._headers, body)
+            data = bytearray()
+            async for chunk in answer.chunks():
+                data += chunk
+                if len(data) > _MOST:
+                    await answer.close()
+                    raise WebhookFailed(f"the webhook's answer is over {_MOST} bytes")
+        return answer.status, bytes(data)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.close()
+
+
+def _object(data: bytes) -> Object:
+    if not data.strip():
+        return {}
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WebhookFailed(f"the webhook's answer is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise WebhookFailed("the webhook's answer is no object")
+    return found
+
+
+def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
+    """The service of a kubeconfig's current context. Raises OSError, and ValueError naming what is wrong."""
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no kubeconfig: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: no kubeconfig")
+    context = _named(path, config, "contexts", "context", config.get("current-context", ""))
+    cluster = _named(path, config, "clusters", "cluster", context.get("cluster", ""))
+    user = _named(path, config, "users", "user", context["user"]) if context.get("user") else {}
+    server = cluster.get("server")
+    parts = urlsplit(server if isinstance(server, str) else "")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{path}: server {server!r}: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{path}: server {server!r} is not an http or https URL")
+    try:
+        tls = _tls(path.parent, cluster, user) if parts.scheme == "https" else None
+    except (ssl.SSLError, binascii.Error, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: a certificate or key cannot be used: {error}") from None
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    address = Address(parts.hostname, port or (443 if tls else 80), tls, server_name=cluster.get("tls-server-name", ""))
+    return Webhook(address, target, _credentials(path.parent, user), clock, timeout)
+
+
+def _named(path: Path, config: Object, plural: str, key: str, name: str) -> Any:
+    for entry in config.get(plural) or ():
+        if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(key), dict):
+            return entry[key]
+    raise ValueError(f'{path}: {key} "{name}" does not exist')
+
+
+def _credentials(folder: Path, user: Object) -> dict[str, str]:
+    if token := user.get("token"):
+        return {"authorization": f"Bearer {token}"}
+    if file := user.get("tokenFile"):
+        return {"authorization": f"Bearer {(folder / file).read_text().strip()}"}
+    if user.get("username"):
+        pair = f"{user['username']}:{user.get('password', '')}"
+        return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
+
+
+def _tls(folder: Path, cluster: Object, user: Object) -> ssl.SSLContext:
+    def data(where: Object, key: str) -> bytes:
+        if encoded := where.get(f"{key}-data"):
+            return base64.b64decode(encoded, validate=True)
+        return (folder / where[key]).read_bytes() if where.get(key) else b""
+
+    skip = bool(cluster.get("insecure-skip-tls-verify"))
+    context = client_tls(authority_data=data(cluster, "certificate-authority").decode(), verify=not skip)
+    certificate, key = data(user, "client-certificate"), data(user, "client-key")
+    if certificate:
+        with tempfile.TemporaryDirectory(prefix="steer-webhook-") as made:  # Python loads keys only from files
+            chain = Path(made, "pair.pem")
+            chain.touch(mode=0o600)
+            chain.write_bytes(certificate + b"\n" + key)
+            context.load_cert_chain(chain)
+    return context

@@ -1,0 +1,182 @@
+"""Who may talk to the API server, by kube-apiserver's flags.
+
+Owns the reading of the flags for authentication and authorization, and builds what they ask for. Called by
+`apiserver.py`. Every mistake is a StartFailure with the flag's name. Source: pkg/kubeapiserver/options.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from steersman.api.registry import Registry
+from steersman.apiserver.app import Authenticator, Authorizer
+from steersman.apiserver.authn import tokenfile
+from steersman.apiserver.authn.bearer import Bearer, Source, own_sources
+from steersman.apiserver.authn.certificate import Authorities, CertificateAuthenticator
+from steersman.apiserver.authn.requestheader import Headers, RequestHeader
+from steersman.apiserver.authn.serviceaccount import Tokens
+from steersman.apiserver.authn.tokenwebhook import TokenWebhook
+from steersman.apiserver.authz import abac
+from steersman.apiserver.authz.rbac import Rbac
+from steersman.apiserver.authz.union import Decide, Union, always_allow, always_deny
+from steersman.apiserver.authz.webhook import WebhookAuthorizer
+from steersman.apiserver.storage import Storage
+from steersman.apiserver.webhookclient import from_kubeconfig
+from steersman.cluster.process import StartFailure
+from steersman.lib.clock import Clock
+
+MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_Read = TypeVar("_Read")
+
+
+class Identity:
+    """What the flags ask for. Checked when made; raises StartFailure."""
+
+    def __init__(self, flags: Mapping[str, str], clock: Clock, client_ca: Path) -> None:
+        self._flags = flags
+        self._clock = clock
+        self._client_ca = client_ca
+        self.allow_anonymous = self._flag("anonymous-auth", otherwise=True)
+        self.authorizer = self._authorizer()
+        self.front_proxy_ca = self._path("requestheader-client-ca-file")
+
+    # Authentication --------------------------------------------------------------------------------------------------
+
+    def anonymous(self, path: str) -> bool:
+        """Whether a request for this path may come from nobody."""
+        return self.allow_anonymous
+
+    def audiences(self, issuer: str) -> list[str]:
+        """The API server's own audiences."""
+        return _list(self._flags.get("api-audiences", "")) or [issuer]
+
+    def by_connection(self) -> list[Authenticator]:
+        """Authenticators that need no objects: front proxies, then client certificates."""
+        if self.front_proxy_ca is None:
+            return [CertificateAuthenticator()]
+        headers = Headers(
+            self._names("requestheader-username-headers", "X-Remote-User"),
+            self._names("requestheader-uid-headers", ""),
+            self._names("requestheader-group-headers", "X-Remote-Group"),
+            self._names("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
+            _list(self._flags.get("requestheader-allowed-names", "")),
+        )
+        path = self.front_proxy_ca
+        proxies = self._try("requestheader-client-ca-file", lambda: RequestHeader(path, headers))
+        users = self._try("client-ca-file", lambda: Authorities(self._client_ca))
+        return [proxies, CertificateAuthenticator(users)]
+
+    def by_token(self, tokens: Tokens, storage: Storage, registry: Registry) -> Bearer:
+        """The authenticator of bearer tokens, sources in the original's order."""
+        sources: list[Source] = []
+        if path := self._path("token-auth-file"):
+            sources.append(tokenfile.TokenFile(self._try("token-auth-file", lambda: tokenfile.read(path)),
+                                               tokens.audiences))  # fmt: skip
+        sources += own_sources(tokens, storage, registry, self._clock)
+        if path := self._path("authentication-token-webhook-config-file"):
+            webhook = self._try("authentication-token-webhook-config-file", lambda: from_kubeconfig(path, self._clock))
+            version = self._version("authentication-token-webhook-version")
+            kept = self._seconds("authentication-token-webhook-cache-ttl", 120.0)
+            sources.append(TokenWebhook(webhook, self._clock, tokens.audiences, version=version, kept=kept))
+        return Bearer(sources, tokens.audiences)
+
+    # Authorization ---------------------------------------------------------------------------------------------------
+
+    def _authorizer(self) -> Authorizer:
+        modes = _list(self._flags.get("authorization-mode", "Node,RBAC"))
+        for mode in modes:
+            if mode not in MODES:
+                raise StartFailure(f'--authorization-mode: "{mode}" is not a valid mode')
+            if modes.count(mode) > 1:
+                raise StartFailure(f'--authorization-mode: "{mode}" has mode specified more than once')
+        if not modes:
+            raise StartFailure("--authorization-mode: at least one authorization-mode must be passed")
+        self._pairs(modes)
+        members = [self._member(mode, modes) for mode in modes if mode != "Node" or not _beside(modes)]
+        only = members[0]
+        return only if len(members) == 1 and isinstance(only, Rbac) else Union(members)
+
+    def _pairs(self, modes: Sequence[str]) -> None:
+        for mode, flag in (("ABAC", "authorization-policy-file"), ("Webhook", "authorization-webhook-config-file")):
+            if mode in modes and not self._flags.get(flag):
+                raise StartFailure(f"--authorization-mode: mode {mode} needs --{flag}")
+            if mode not in modes and self._flags.get(flag):
+                raise StartFailure(f"--{flag}: cannot be specified without mode {mode}")
+
+    def _member(self, mode: str, modes: Sequence[str]) -> Decide:
+        match mode:
+            case "AlwaysAllow":
+                return always_allow
+            case "AlwaysDeny":
+                return always_deny
+            case "ABAC":
+                policies = Path(self._flags["authorization-policy-file"])
+                return abac.Abac(self._try("authorization-policy-file", lambda: abac.read(policies)))
+            case "Webhook":
+                config = Path(self._flags["authorization-webhook-config-file"])
+                webhook = self._try("authorization-webhook-config-file", lambda: from_kubeconfig(config, self._clock))
+                return WebhookAuthorizer(
+                    webhook,
+                    self._clock,
+                    version=self._version("authorization-webhook-version"),
+                    allowed_for=self._seconds("authorization-webhook-cache-authorized-ttl", 300.0),
+                    denied_for=self._seconds("authorization-webhook-cache-unauthorized-ttl", 30.0),
+                )
+            case "Node":
+                return Rbac(roles=False)
+        return Rbac(nodes=_beside(modes))
+
+    def attach(self, storage: Storage, registry: Registry) -> None:
+        """Authorizers that read objects read these."""
+        members = self.authorizer.members if isinstance(self.authorizer, Union) else [self.authorizer]
+        for member in members:
+            if isinstance(member, Rbac):
+                member.attach(storage, registry)
+
+    # Values ----------------------------------------------------------------------------------------------------------
+
+    def _flag(self, name: str, *, otherwise: bool) -> bool:
+        text = self._flags.get(name, str(otherwise)).lower()
+        if text not in ("true", "false", "1", "0", "t", "f"):
+            raise StartFailure(f'invalid argument "{text}" for "--{name}" flag: strconv.ParseBool: invalid syntax')
+        return text in ("true", "1", "t")
+
+    def _seconds(self, name: str, otherwise: float) -> float:
+        text = self._flags.get(name)
+        if text is None or text == "0":
+            return otherwise if text is None else 0.0
+        if not re.fullmatch(r"([0-9.]+(ns|us|ms|s|m|h))+", text):
+            raise StartFailure(f'invalid argument "{text}" for "--{name}" flag: time: invalid duration "{text}"')
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ns|us|ms|s|m|h)", text))
+
+    def _version(self, name: str) -> str:
+        version = self._flags.get(name, "v1beta1")
+        if version not in ("v1", "v1beta1"):
+            raise StartFailure(f'--{name}: unsupported version "{version}", only v1 and v1beta1 are supported')
+        return version
+
+    def _path(self, name: str) -> Path | None:
+        return Path(self._flags[name]) if self._flags.get(name) else None
+
+    def _names(self, name: str, otherwise: str) -> list[str]:
+        return [each.lower() for each in _list(self._flags.get(name, otherwise))]
+
+    def _try(self, flag: str, read: Callable[[], _Read]) -> _Read:
+        try:
+            return read()
+        except (OSError, ValueError) as error:
+            raise StartFailure(f"--{flag}: {error}") from error
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _beside(modes: Sequence[str]) -> bool:
+    """Whether Node comes just before RBAC: then one authorizer does both."""
+    return any(pair == ("Node", "RBAC") for pair in pairwise(modes))
