@@ -17,6 +17,7 @@ from steersman.apiserver.app import Authenticator, Authorizer
 from steersman.apiserver.authn import tokenfile
 from steersman.apiserver.authn.bearer import Bearer, Source, own_sources
 from steersman.apiserver.authn.certificate import Authorities, CertificateAuthenticator
+from steersman.apiserver.authn.oidc import Issuer, Oidc
 from steersman.apiserver.authn.requestheader import Headers, RequestHeader
 from steersman.apiserver.authn.serviceaccount import Tokens
 from steersman.apiserver.authn.tokenwebhook import TokenWebhook
@@ -26,6 +27,8 @@ from steersman.apiserver.authz.union import Decide, Union, always_allow, always_
 from steersman.apiserver.authz.webhook import WebhookAuthorizer
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.webhookclient import from_kubeconfig
+from steersman.cluster import issuers
+from steersman.cluster.issuers import Anonymous
 from steersman.cluster.process import StartFailure
 from steersman.lib.clock import Clock
 
@@ -41,7 +44,7 @@ class Identity:
         self._flags = flags
         self._clock = clock
         self._client_ca = client_ca
-        self.allow_anonymous = self._flag("anonymous-auth", otherwise=True)
+        self._issuers, self._anonymous = self._outside()
         self.authorizer = self._authorizer()
         self.front_proxy_ca = self._path("requestheader-client-ca-file")
 
@@ -49,7 +52,22 @@ class Identity:
 
     def anonymous(self, path: str) -> bool:
         """Whether a request for this path may come from nobody."""
-        return self.allow_anonymous
+        return self._anonymous.enabled and (not self._anonymous.paths or path in self._anonymous.paths)
+
+    def _outside(self) -> tuple[list[Issuer], Anonymous]:
+        flags, config = self._flags, self._path("authentication-config")
+        anonymous = Anonymous(self._flag("anonymous-auth", otherwise=True))
+        if config is None:
+            return self._try("oidc-issuer-url", lambda: issuers.of_flags(flags)), anonymous
+        if any(name.startswith("oidc-") for name in flags):
+            raise StartFailure("authentication-config file and oidc-* flags are mutually exclusive")
+        found, stated = self._try("authentication-config", lambda: issuers.of_file(config))
+        if stated is not None and "anonymous-auth" in flags:
+            text = (
+                "--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration"
+            )
+            raise StartFailure(f"{text} file")
+        return found, stated or anonymous
 
     def audiences(self, issuer: str) -> list[str]:
         """The API server's own audiences."""
@@ -78,6 +96,8 @@ class Identity:
             sources.append(tokenfile.TokenFile(self._try("token-auth-file", lambda: tokenfile.read(path)),
                                                tokens.audiences))  # fmt: skip
         sources += own_sources(tokens, storage, registry, self._clock)
+        for issuer in self._issuers:
+            sources.append(self._try("oidc-ca-file", lambda one=issuer: Oidc(one, self._clock, tokens.audiences)))
         if path := self._path("authentication-token-webhook-config-file"):
             webhook = self._try("authentication-token-webhook-config-file", lambda: from_kubeconfig(path, self._clock))
             version = self._version("authentication-token-webhook-version")

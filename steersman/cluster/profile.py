@@ -135,34 +135,19 @@ class Profile:
         return chosen
 
 
+_APISERVER = """
+    anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
+    authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
+    authorization-policy-file authorization-webhook-cache-authorized-ttl
+    authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
+    authorization-webhook-version disable-admission-plugins enable-admission-plugins event-ttl oidc-ca-file
+    oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs
+    oidc-username-claim oidc-username-prefix requestheader-allowed-names requestheader-client-ca-file
+    requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
+    requestheader-username-headers service-account-issuer service-node-port-range token-auth-file
+"""
 COMPONENTS: dict[str, frozenset[str]] = {
-    "apiserver": frozenset(
-        {
-            "anonymous-auth",
-            "api-audiences",
-            "authentication-token-webhook-cache-ttl",
-            "authentication-token-webhook-config-file",
-            "authentication-token-webhook-version",
-            "authorization-mode",
-            "authorization-policy-file",
-            "authorization-webhook-cache-authorized-ttl",
-            "authorization-webhook-cache-unauthorized-ttl",
-            "authorization-webhook-config-file",
-            "authorization-webhook-version",
-            "disable-admission-plugins",
-            "enable-admission-plugins",
-            "event-ttl",
-            "requestheader-allowed-names",
-            "requestheader-client-ca-file",
-            "requestheader-extra-headers-prefix",
-            "requestheader-group-headers",
-            "requestheader-uid-headers",
-            "requestheader-username-headers",
-            "service-account-issuer",
-            "service-node-port-range",
-            "token-auth-file",
-        }
-    ),
+    "apiserver": frozenset(_APISERVER.split()),
     "controller-manager": frozenset({"controllers", "node-monitor-grace-period", "terminated-pod-gc-threshold"}),
     "scheduler": frozenset({"scheduler-name"}),
     "kubelet": frozenset({"max-pods", "registry-mirrors"}),
