@@ -296,7 +296,7 @@ async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:
 
 def unknown_resource() -> ApiError:
     """404: no such resource."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource")
+    return errors.generic(404, "NotFound", "the server could not find the requested resource")
 
 
 def denied(user: User, info: RequestInfo, why: str) -> ApiError:

@@ -89,7 +89,7 @@ class Encoder:
             version = f"{META_GROUP}/{self._format.version}"
             kind, api_version = "PartialObjectMetadataList", version
             objects = [self._shape(obj) for obj in objects]
-        elif not self._kind.custom and self._format.media != JSON:
+        elif not self._kind.custom:
             for obj in objects:
                 obj.pop("kind", None)
                 obj.pop("apiVersion", None)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from steersman.api.patch import ownership
 from steersman.api.patch.fieldmanager import limits
 from steersman.api.patch.types import Type, Types
@@ -66,4 +68,20 @@ def track(call: Call, obj: Object, old: Object | None) -> None:
     manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), call.info.subresource)
     now = rfc3339(call.services.clock.now())
     ignore, keep = limits(call.kind, call.info.subresource)
-    ownership.update(old, obj, type_of(call), manager, now, ignore=ignore, keep=keep)
+    new, before = _as_asked(call, obj), None if old is None else _as_asked(call, old)
+    ownership.update(before, new, type_of(call), manager, now, ignore=ignore, keep=keep)
+    if new is not obj:
+        obj["metadata"].pop("managedFields", None)
+        if "managedFields" in new["metadata"]:
+            obj["metadata"]["managedFields"] = new["metadata"]["managedFields"]
+
+
+def _as_asked(call: Call, obj: Object) -> Object:
+    """The object in the request's version, whose names the fields have; a copy where that is not the stored one."""
+    wanted = call.kind.api_version(call.version)
+    if call.kind.convert is None or obj.get("apiVersion") == wanted:
+        return obj
+    copied: Object = msgspec.json.decode(msgspec.json.encode(obj))
+    converted = call.kind.convert(copied, wanted)
+    converted["apiVersion"] = wanted
+    return converted

@@ -11,11 +11,12 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
 
+from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
@@ -25,7 +26,9 @@ from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.bootstrap import bootstrap
 from steersman.apiserver.crd import CustomResources
+from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
+from steersman.apiserver.negotiate import DEFAULT
 from steersman.cluster import process
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
@@ -33,6 +36,7 @@ from steersman.cluster.profile import Profile
 from steersman.controllers.hostpathprovisioner import PROVISIONER
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.limits import Limits
 from steersman.lib.http.messages import Transport
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
@@ -96,7 +100,7 @@ async def _run(
             tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", clients)
         except (OSError, ssl.SSLError) as error:
             raise StartFailure(f"cannot use the certificate in {profile.pki}: {error}") from error
-        web = Server(server.handle, clock, tls=tls)
+        web = Server(server.handle, clock, tls=tls, limits=_limits())
         for listener in sockets:
             await web.listen_on(listener.dup())
         tasks.spawn(_compact(store, clock), "compaction")
@@ -106,6 +110,13 @@ async def _run(
         await web.close()
         await server.close()
     await store.close()
+
+
+def _limits() -> Limits:
+    """HTTP's own, whose refusals are Statuses where the original's are."""
+    limits = Limits()
+    refused = errors.too_large(f"Request entity too large: limit is {limits.body}")
+    return replace(limits, refusals={413: ("application/json", in_medium(refused.status(), DEFAULT))})
 
 
 async def _open(profile: Profile) -> Store:

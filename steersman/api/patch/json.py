@@ -30,7 +30,7 @@ def apply(document: Any, operations: Any) -> Any:
         )
     if len(operations) > MAX_OPERATIONS:
         raise errors.too_large(
-            "Request entity is too large: The allowed maximum operations in a JSON patch is "
+            "Request entity too large: The allowed maximum operations in a JSON patch is "
             f"{MAX_OPERATIONS}, got {len(operations)}"
         )
     for operation in operations:

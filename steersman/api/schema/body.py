@@ -77,6 +77,8 @@ def read(
         if obj is None:
             found = _claim(wanted, body)
             _check_kind(decoders, wanted, found)
+            if body.strip() == b"null":
+                body = b"{}"
             obj = _typed(decoders, found, body, problems if validation != IGNORE else None)
         else:
             _check_kind(decoders, wanted, found)
@@ -96,6 +98,9 @@ def read(
     return Body(obj, problems if validation == WARN else [])
 
 
+_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
 class _Unrecognized(ValueError):
     """The body does not even say what it is."""
 
@@ -106,7 +111,10 @@ def _claim(wanted: GroupVersionKind, body: bytes) -> GroupVersionKind:
         head = _HEAD.decode(body)
     except msgspec.ValidationError as error:
         kind = str(error).partition("got `")[2].partition("`")[0]
-        where = "Go value of type struct" if " - at" not in str(error) else "Go struct field .apiVersion of type string"
+        if kind == "null":
+            return wanted
+        field = str(error).partition(" - at `$.")[2].rstrip("`")
+        where = f"Go struct field .{field} of type string" if field else f"Go value of type {_STRUCT}"
         got = {"str": "string", "int": "number", "float": "number", "bool": "bool"}.get(kind, kind)
         raise _Unrecognized(
             f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into {where}"

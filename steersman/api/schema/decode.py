@@ -103,18 +103,28 @@ def go_name(name: str) -> str:
 def malformed(body: bytes, error: Exception | None = None) -> str:
     """Why `body` is not JSON, in the words of Go's encoding/json."""
     if isinstance(error, RecursionError):
-        return "json: exceeded max depth"
-    text = body.decode(errors="replace")
+        return "invalid character '{' exceeded max depth"
+    text = body.decode("latin-1")  # Go complains of bytes
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_no_constant)
+    except _Constant as found:
+        return f"invalid character '{found}' looking for beginning of value"
     except json.JSONDecodeError as found:
         if found.pos >= len(text.rstrip()):
             return "unexpected end of JSON input"
         where = next((words for start, words in _PLACES.items() if found.msg.startswith(start)), "in literal")
         return f"invalid character '{text[found.pos]}' {where}"
     except RecursionError:
-        return "json: exceeded max depth"
+        return "invalid character '{' exceeded max depth"
     return str(error)
+
+
+class _Constant(ValueError):
+    """NaN and Infinity, which Python reads and JSON has not."""
+
+
+def _no_constant(text: str) -> None:
+    raise _Constant(text[0])
 
 
 def _found(body: bytes, steps: list[tuple[str, str]], complaint: str) -> str:

@@ -144,15 +144,18 @@ def _check_preconditions(call: Call, item: Item, obj: Object, options: Object) -
     uid, version = conditions.get("uid"), conditions.get("resourceVersion")
     real = obj["metadata"]["uid"]
     if uid is not None and uid != real:
-        text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {real}"
+        text = (
+            f"the UID in the precondition ({uid}) does not match the UID in record ({real}). "
+            "The object might have been deleted and then recreated"
+        )
     elif version is not None and version != str(item.revision):
         text = (
-            f"Precondition failed: ResourceVersion in precondition: {version}, "
-            f"ResourceVersion in object meta: {item.revision}"
+            f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record "
+            f"({item.revision}). The object might have been modified"
         )
     else:
         return
-    raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)
+    raise errors.conflict(call.kind.group, call.kind.kind, item.name, text)
 
 
 def _grace(call: Call, obj: Object, options: Object) -> int:

@@ -78,11 +78,12 @@ def get(call: Call) -> Response:
     return call.respond(200, call.encoder().object(item))
 
 
-def parse_version(text: str) -> int:
-    """A resourceVersion. Raises ApiError 400."""
+def parse_version(text: str, *, watch: bool = False) -> int:
+    """A resourceVersion. Raises ApiError: 400, and 500 in a watch."""
     if text.isdecimal() and len(text) < 20:
         return int(text)
-    raise invalid_option("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+    raise ApiError(500, "", why) if watch else errors.bad_request(f"invalid resource version: {why}")
 
 
 def check_not_future(call: Call, version: int) -> None:
@@ -92,7 +93,7 @@ def check_not_future(call: Call, version: int) -> None:
         raise ApiError(
             504,
             "Timeout",
-            f"Too large resource version: {version}, current: {current}",
+            f"Timeout: Too large resource version: {version}, current: {current}",
             {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
              "retryAfterSeconds": 1},
         )  # fmt: skip
@@ -107,7 +108,8 @@ def invalid_option(field: str, value: str, detail: str, kind: str = "FieldValueI
 async def list_(call: Call) -> Response:
     """A collection, or a chunk of it."""
     chosen = selection(call)
-    limit = call.query.number("limit") or 0
+    limit = max(call.query.number("limit") or 0, 0)
+    call.query.number("timeoutSeconds")
     token = call.query.get("continue")
     match = call.query.get("resourceVersionMatch")
     version = call.query.get("resourceVersion")
@@ -121,8 +123,6 @@ async def list_(call: Call) -> Response:
         check_not_future(call, wanted)
         if match == "Exact" or (limit and not match and wanted):
             return await _snapshot(call, chosen, limit, prefix, wanted, "")
-    if call.query.get("limit") and limit < 0:
-        raise invalid_option("limit", str(limit), "must be greater than or equal to 0")
     found, last, more = _take((pair for pair in storage.cache(kind).items(prefix)), chosen, limit)
     remaining = None
     if more and chosen.everything:
@@ -197,7 +197,7 @@ def _read_token(token: str) -> tuple[int, str]:
         if read["v"] != "meta.k8s.io/v1" or "/../" in start:
             raise ValueError("unknown version")
     except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError) as error:
-        raise errors.bad_request(f"continue key is not valid: {error}") from None
+        raise errors.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
     return revision, start.removesuffix("\0")
 
 

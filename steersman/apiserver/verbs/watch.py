@@ -13,6 +13,7 @@ from collections.abc import Callable
 from steersman.api import errors
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
+from steersman.api.validation import not_supported
 from steersman.apiserver.cache import Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.negotiate import PROTOBUF
@@ -31,7 +32,7 @@ def watch(call: Call) -> Stream:
     version, match = call.query.get("resourceVersion"), call.query.get("resourceVersionMatch")
     initial = call.query.has("sendInitialEvents")
     _check(match, initial=initial)
-    after = parse_version(version) if version not in ("", "0") else None
+    after = parse_version(version, watch=True) if version not in ("", "0") else None
     if after is not None:
         check_not_future(call, after)
     wants_state = call.query.flag("sendInitialEvents") if initial else after is None
@@ -55,6 +56,8 @@ def _check(match: str, *, initial: bool) -> None:
     elif match:
         text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         problems.append(FieldError("FieldValueForbidden", "resourceVersionMatch", text, match))
+        if match != "NotOlderThan":
+            problems.append(not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
     if problems:
         raise errors.invalid("meta.k8s.io", "ListOptions", "", problems)
 

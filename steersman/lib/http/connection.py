@@ -139,9 +139,10 @@ class Connection(asyncio.Protocol):
         if self._busy:
             self._refusal = refusal
             return
-        body = str(refusal).encode("latin-1", "replace") + b"\n"
+        plain = ("text/plain; charset=utf-8", str(refusal).encode("latin-1", "replace") + b"\n")
+        media, body = self._limits.refusals.get(refusal.status, plain)
         extra = f"content-length: {len(body)}\r\n{_CLOSE}"
-        self._transport.write(head(refusal.status, [_TEXT], extra) + body)
+        self._transport.write(head(refusal.status, [("content-type", media)], extra) + body)
         # closing at once, with bytes unread, resets the connection and the answer is lost
         if self._transport.can_write_eof():
             self._transport.write_eof()

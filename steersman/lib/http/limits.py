@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,4 @@ class Limits:
     pipelined: int = 64  # requests read ahead on one connection
     write_buffer: int = 16 * 1024 * 1024  # a reader that leaves more than this unread is dropped
     drain_seconds: float = 5.0
+    refusals: Mapping[int, tuple[str, bytes]] = field(default_factory=dict)  # status: content type and body

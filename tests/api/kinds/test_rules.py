@@ -57,7 +57,68 @@ def test_what_is_fine(name: str, path: str, value: Any) -> None:
             "ConfigMap",
             "data",
             {"a": "x" * (1 << 20) + "x"},
-            [": Too long: may not be more than 1048576 bytes"],
+            ["[]: Too long: may not be more than 1048576 bytes"],
+        ),
+        (
+            "ResourceClaim",
+            "spec.devices",
+            {"requests": [{"name": "a"}]},
+            ["spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"],
+        ),
+        (
+            "ResourceClaim",
+            "spec.devices",
+            {
+                "requests": [
+                    {"name": "a", "exactly": {"deviceClassName": "c", "allocationMode": "x"}},
+                    {"name": "a", "exactly": {"deviceClassName": "", "count": -1}},
+                ]
+            },
+            [
+                'spec.devices.requests[0].exactly.allocationMode: Unsupported value: "x": supported values: "All", '
+                '"ExactCount"',
+                "spec.devices.requests[1].exactly.deviceClassName: Required value",
+                "spec.devices.requests[1].exactly.count: Invalid value: -1: must be greater than zero",
+                'spec.devices.requests[1]: Duplicate value: "a"',
+            ],
+        ),
+        (
+            "ResourceClaim",
+            "spec.devices.constraints",
+            [{"requests": ["other"], "matchAttribute": "example.com/a"}],
+            [
+                'spec.devices.constraints[0].requests[0]: Invalid value: "other": must be the name of a request in the '
+                "claim or the name of a request and a subrequest separated by '/'"
+            ],
+        ),
+        (
+            "ResourceClaimTemplate",
+            "spec.spec.devices.config",
+            [{}],
+            ["spec.spec.devices.config[0].opaque: Required value"],
+        ),
+        ("DeviceClass", "spec", {"selectors": [{}]}, ["spec.selectors[0].cel: Required value"]),
+        ("DeviceClass", "spec", {"config": [{}]}, ["spec.config[0].opaque: Required value"]),
+        (
+            "ResourceSlice",
+            "spec",
+            {},
+            [
+                "spec.driver: Required value",
+                "spec.pool.name: Required value",
+                "spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
+                "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` "
+                "is required",
+            ],
+        ),
+        (
+            "ResourceSlice",
+            "spec.allNodes",
+            True,
+            [
+                'spec: Invalid value: "{`nodeName`, `allNodes`}": exactly one of `nodeName`, `nodeSelector`, '
+                "`allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set"
+            ],
         ),
         ("Secret", "type", "kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
         (

@@ -280,7 +280,6 @@ def test_hostile_yaml_is_refused(body: bytes) -> None:
         b'{"a":' * 100_000,
         b"[" * 1_000_000,
         b'{"kind":{}}',
-        b"null",
         b"5",
         b'"x"',
         b"\x00" * 99,
@@ -288,6 +287,23 @@ def test_hostile_yaml_is_refused(body: bytes) -> None:
 )
 def test_hostile_json_is_refused(body: bytes) -> None:
     assert refused(body).startswith(UNRECOGNIZED)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"data":{"a":NaN}}', "invalid character 'N' looking for beginning of value"),
+        (b"\xff\xfe", "invalid character '\xff' looking for beginning of value"),
+        (b'{"a":' * 100_000, "invalid character '{' exceeded max depth"),
+        (b'{"kind":1}', "json: cannot unmarshal number into Go struct field .kind of type string"),
+    ],
+)
+def test_why_json_is_refused(body: bytes, why: str) -> None:
+    assert f"json parse error: {why} (" in refused(body)
+
+
+def test_null_is_an_object_with_nothing_in_it() -> None:
+    assert parse(b"null").obj == {"apiVersion": "apps/v1", "kind": "Deployment"}
 
 
 def test_text_that_is_not_utf8_is_replaced_as_go_does() -> None:

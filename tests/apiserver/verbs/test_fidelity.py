@@ -167,3 +167,73 @@ async def test_a_range_may_get_a_second_family_only(cluster: ApiCluster) -> None
     both = {"spec": {"cidrs": ["10.0.0.0/16", "2001:db8::/64"]}}
     status, _, _ = await ask(cluster, "PATCH", f"{path}/r", both, MERGE)
     assert status == 200
+
+
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+EVENT = {
+    "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.123456Z", "reportingController": "example.com/c",
+    "reportingInstance": "i", "action": "Do", "reason": "Test", "regarding": {"namespace": "default"}, "type": "Normal",
+}  # fmt: skip
+
+
+async def test_an_event_of_the_newer_group(cluster: ApiCluster) -> None:
+    _, made, _ = await ask(cluster, "POST", EVENTS, EVENT)
+    assert (made["deprecatedFirstTimestamp"], made["deprecatedLastTimestamp"]) == (None, None)
+    (entry,) = made["metadata"]["managedFields"]
+    assert {"f:regarding", "f:reportingController"} < set(entry["fieldsV1"])
+    series = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:05.000000Z"}}
+    _, patched, _ = await ask(cluster, "PATCH", f"{EVENTS}/e", series, STRATEGIC)
+    assert patched["series"] == series["series"]
+    _, listed, _ = await ask(cluster, "GET", EVENTS)
+    assert "kind" not in listed["items"][0]
+    assert "apiVersion" not in listed["items"][0]
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "message"),
+    [
+        ("limit=-1", 200, None),
+        ("timeoutSeconds=a", 400, 'strconv.ParseInt: parsing "a": invalid syntax'),
+        ("resourceVersion=a", 400,
+         'invalid resource version: resourceVersion: Invalid value: "a": strconv.ParseUint: parsing "a": invalid '
+         "syntax"),
+        ("watch=1&resourceVersion=a", 500,
+         'resourceVersion: Invalid value: "a": strconv.ParseUint: parsing "a": invalid syntax'),
+        ("watch=1&resourceVersionMatch=Exact&resourceVersion=1", 422,
+         'ListOptions.meta.k8s.io "" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden '
+         "for watch unless sendInitialEvents is provided, resourceVersionMatch: Unsupported value: "
+         '"Exact": supported values: "NotOlderThan"]'),
+    ],
+)  # fmt: skip
+async def test_list_options(cluster: ApiCluster, query: str, code: int, message: str | None) -> None:
+    status, answer, _ = await ask(cluster, "GET", f"/api/v1/namespaces/default/configmaps?{query}")
+    assert (status, answer.get("message")) == (code, message)
+
+
+async def test_a_patch_of_too_many_operations(cluster: ApiCluster) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    await ask(cluster, "POST", path, {"metadata": {"name": "c"}})
+    patch = [{"op": "test", "path": "/kind", "value": "ConfigMap"}] * 10_001
+    status, answer, _ = await ask(cluster, "PATCH", f"{path}/c", patch, JSON)
+    text = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+    assert (status, answer["message"]) == (413, text)
+
+
+async def test_a_claim_on_devices(cluster: ApiCluster) -> None:
+    path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+    wanted = {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "c"}}]}}
+    _, made, _ = await ask(cluster, "POST", path, {"metadata": {"name": "c"}, "spec": wanted})
+    exactly = {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}
+    assert (made["spec"]["devices"]["requests"][0]["exactly"], made["status"]) == (exactly, {})
+    _, answer, _ = await ask(cluster, "PATCH", f"{path}/c", {"spec": {"devices": {"requests": []}}}, MERGE)
+    assert answer["message"].endswith(": field is immutable")
+    device = {"driver": "d.x", "pool": "p", "device": "dev"}
+    _, answer, _ = await ask(cluster, "PATCH", f"{path}/c/status", {"status": {"devices": [device]}}, MERGE)
+    assert answer["message"] == (
+        'ResourceClaim.resource.k8s.io "c" is invalid: status.devices[0]: Invalid value: {"Driver":"d.x","Pool":"p",'
+        '"Device":"dev","ShareID":""}: must be an allocated device in the claim'
+    )
+    given = {"devices": {"results": [{"request": "a", **device}]}}
+    patch = {"status": {"allocation": given, "devices": [device]}}
+    status, made, _ = await ask(cluster, "PATCH", f"{path}/c/status", patch, MERGE)
+    assert (status, made["status"]["allocation"]) == (200, given)

@@ -73,7 +73,7 @@ async def test_generated_names_are_new_each_time(cluster: ApiCluster) -> None:
         ("GET", "/api/v1/pods?labelSelector=a%20b", b"", 400, "unable to parse requirement"),
         ("GET", "/api/v1/pods?fieldSelector=spec.nothing%3Da", b"", 400, "field label not supported"),
         ("GET", "/api/v1/pods?continue=nonsense", b"", 400, "continue key is not valid"),
-        ("GET", "/api/v1/pods?resourceVersion=abc", b"", 422, "invalid syntax"),
+        ("GET", "/api/v1/pods?resourceVersion=abc", b"", 400, "invalid syntax"),
         ("GET", "/api/v1/pods?resourceVersion=99999999", b"", 504, "Too large resource version"),
     ],
 )
@@ -128,7 +128,7 @@ async def test_dry_run_stores_nothing(cluster: ApiCluster) -> None:
 async def test_preconditions_of_a_delete(cluster: ApiCluster) -> None:
     made = await cluster.client.create(CONFIGMAPS, config(), "default")
     error = await refused(cluster.client.delete(CONFIGMAPS, "a", "default", uid="other"))
-    assert (error.code, "Precondition failed: UID" in error.message) == (409, True)
+    assert (error.code, "the UID in the precondition (other) does not match" in error.message) == (409, True)
     gone = await cluster.client.delete(CONFIGMAPS, "a", "default", uid=made["metadata"]["uid"])
     assert (gone["kind"], gone["status"]) == ("Status", "Success")
 

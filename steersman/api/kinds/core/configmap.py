@@ -47,7 +47,7 @@ def validate(config: Object) -> list[FieldError]:
     for key in binary:
         out += [invalid(f"binaryData[{key}]", key, text) for text in names.config_key(key)]
     if sum(map(size, data.values())) + sum(map(decoded_size, binary.values())) > MAX_SIZE:
-        out.append(too_long("", MAX_SIZE))
+        out.append(too_long("[]", MAX_SIZE))
     return out
 
 

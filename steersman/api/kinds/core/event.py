@@ -38,6 +38,8 @@ def default(event: Object) -> None:
     event.setdefault("source", {})
     event.setdefault("reportingComponent", "")
     event.setdefault("reportingInstance", "")
+    for key in ("eventTime", "firstTimestamp", "lastTimestamp"):
+        event.setdefault(key, None)
 
 
 def convert(event: Object, version: str) -> Object:
@@ -45,6 +47,10 @@ def convert(event: Object, version: str) -> Object:
     renamed = _RENAMED if version != "v1" else _BACK
     out = {renamed.get(key, key): value for key, value in event.items()}
     out["apiVersion"] = version
+    if version != "v1":
+        for key in ("reportingController", "reportingInstance"):  # which this version leaves out when there is none
+            if not out.get(key):
+                out.pop(key, None)
     return out
 
 
