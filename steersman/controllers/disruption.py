@@ -12,19 +12,17 @@ from steersman.api import labels, pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import (
     DEPLOYMENTS,
+    PODDISRUPTIONBUDGETS,
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
     STATEFULSETS,
     Object,
-    Resource,
 )
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.discovery import discover
 from steersman.client.workload import controller_of, scaled
 from steersman.lib.clock import parse_rfc3339, rfc3339
-
-BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 
 _PATIENCE = 120.0  # seconds: an evicted pod that is still there was not deleted after all
 _POD = "pod:"  # marks a key as a pod's, a prefix that no name can have
@@ -86,7 +84,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     """Work out one budget, or look at one pod's stale condition."""
     if key.name.startswith(_POD):
         return await _take_back(context, Key(key.namespace, key.name.removeprefix(_POD)))
-    budget = context.informer(BUDGETS).get(*key)
+    budget = context.informer(PODDISRUPTIONBUDGETS).get(*key)
     if budget is None or budget["metadata"].get("deletionTimestamp"):
         return DONE
     now = context.clock.now()
@@ -109,7 +107,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         enough = numbers["disruptionsAllowed"] > 0
         status = with_condition(budget, numbers, "SufficientPods" if enough else "InsufficientPods", "", now)
     if status != budget.get("status"):
-        await context.client.update(BUDGETS, {**budget, "status": status}, subresource="status")
+        await context.client.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
     left = [parse_rfc3339(stamp) + _PATIENCE - now for stamp in (status.get("disruptedPods") or {}).values()]
     return Result(min(left) + 0.1 if left else 0.0)
 
@@ -177,7 +175,7 @@ async def _take_back(context: Context, key: Key) -> Result:
 
 def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
-    for budget in context.informer(BUDGETS).list(meta["namespace"]):
+    for budget in context.informer(PODDISRUPTIONBUDGETS).list(meta["namespace"]):
         if labels.from_object(budget["spec"].get("selector")).matches(meta.get("labels")):
             yield key_of(budget)
     if _stale_in(pod, 0.0) is not None:
@@ -187,7 +185,7 @@ def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
 def _of_owner(context: Context, owner: Object) -> Iterable[Key]:
     """A controller that changes its size changes every share of it."""
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
-    for budget in context.informer(BUDGETS).list(owner["metadata"]["namespace"]):
+    for budget in context.informer(PODDISRUPTIONBUDGETS).list(owner["metadata"]["namespace"]):
         if needs_scale(budget) and labels.from_object(budget["spec"].get("selector")).matches(template.get("labels")):
             yield key_of(budget)
 
@@ -195,6 +193,6 @@ def _of_owner(context: Context, owner: Object) -> Iterable[Key]:
 CONTROLLER = Controller(
     "disruption-controller",
     reconcile,
-    (For(BUDGETS), Watch(PODS, _of_pod), *(Watch(each, _of_owner) for each in _KNOWN.values())),
+    (For(PODDISRUPTIONBUDGETS), Watch(PODS, _of_pod), *(Watch(each, _of_owner) for each in _KNOWN.values())),
     component="controllermanager",
 )

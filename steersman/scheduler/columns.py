@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
+from steersman.scheduler.peers import PodIndex
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
 
 Mask = npt.NDArray[np.bool_]
@@ -55,6 +56,8 @@ class Columns:
         self.labels: dict[str, LabelColumn] = {}
         self.ports: dict[HostPort, dict[int, int]] = {}  # row -> how many pods use it
         self.pods: list[dict[str, PodInfo]] = []  # by row, then by uid
+        self.peers = PodIndex(_FIRST_ROWS)
+        self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
         self._where: dict[str, str] = {}  # pod uid -> node name
         self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
@@ -103,6 +106,7 @@ class Columns:
         for resource, amount in (status.get("allocatable") or {}).items():
             self.resource(self.allocatable, resource)[row] = amount_of(resource, amount)
         self._set_labels(row, name, node["metadata"].get("labels") or {})
+        self._set_images(row, status.get("images") or ())
         for info in self._homeless.pop(name, {}).values():
             self._count(row, info, 1)
 
@@ -124,7 +128,8 @@ class Columns:
         self.live = np.concatenate([self.live, np.zeros(more, np.bool_)])
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, np.bool_)])
         self.taints = np.concatenate([self.taints, np.zeros(more, np.int32)])
-        for table in (self.allocatable, self.requested, self.nonzero):
+        self.peers.grow(2 * more)
+        for table in (self.allocatable, self.requested, self.nonzero, self.images):
             for name, column in table.items():
                 table[name] = np.concatenate([column, np.zeros(more, np.int64)])
         for label in self.labels.values():
@@ -145,6 +150,27 @@ class Columns:
             column = self.label(key)
             column.codes[row] = column.code(value)
 
+    def _set_images(self, row: int, images: Iterable[dict[str, Any]]) -> None:
+        for column in self.images.values():
+            column[row] = 0
+        for image in images:
+            for name in image.get("names") or ():
+                self.resource(self.images, name)[row] = image.get("sizeBytes", 0)
+
+    def in_domain(self, key: str, counts: Ints) -> Ints:
+        """Each row's sum of `counts` over all rows that have the same value of a label; 0 where it is absent."""
+        column = self.label(key)
+        present = column.codes != ABSENT
+        codes = column.codes[present]
+        sums = np.bincount(codes, weights=counts[present], minlength=len(column.values))
+        out = np.zeros(len(counts), np.int64)
+        out[present] = sums[codes].astype(np.int64)
+        return out
+
+    def has_label(self, key: str) -> Mask:
+        """Rows whose node has the label."""
+        return self.label(key).codes != ABSENT
+
     def remove_node(self, name: str) -> None:
         """Forget a node; pods that are still assigned to it wait for its return."""
         row = self.rows.pop(name, None)
@@ -156,6 +182,7 @@ class Columns:
         if left:
             self._homeless[name] = left
         self.live[row] = False
+        self._set_images(row, ())
         del self._nodes[name]
         self._free.append(row)
 
@@ -197,6 +224,7 @@ class Columns:
                 del users[row]
             if not users:
                 del self.ports[port]
+        self.peers.count(row, info, sign)
         if sign > 0:
             self.pods[row][info.uid] = info
         else:

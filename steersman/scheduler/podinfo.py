@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from steersman.api import pods
+from steersman.api import labels, pods
 from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
 
@@ -34,6 +34,51 @@ class HostPort(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Peers:
+    """The pods that a term means: those that `pods` selects in namespaces chosen by name or by their labels."""
+
+    namespaces: frozenset[str]
+    by_labels: labels.Selector
+    pods: labels.Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Pods, and the node label whose values are the domains in which they are near."""
+
+    peers: Peers
+    key: str
+
+
+Weighted = tuple[Term, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PodAffinity:
+    """Which pods a pod wants near it or far from it; anti-affinity has its weights below zero."""
+
+    near: tuple[Term, ...] = ()
+    far: tuple[Term, ...] = ()
+    preferred: tuple[Weighted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One topologySpreadConstraint."""
+
+    key: str
+    max_skew: int
+    hard: bool
+    min_domains: int
+    honors_affinity: bool
+    honors_taints: bool
+    peers: Peers
+
+
+NO_AFFINITY = PodAffinity()
+
+
+@dataclass(frozen=True, slots=True)
 class PodInfo:
     """`requests` and `nonzero` are in column units (millicores, bytes); requests include `pods`: 1."""
 
@@ -52,6 +97,10 @@ class PodInfo:
     ports: Sequence[HostPort]
     gates: Sequence[str]
     nominated: str
+    labels: Mapping[str, str]
+    deleting: bool
+    affinity: PodAffinity
+    spread: Sequence[Spread]
     pod: Object
 
     @property
@@ -63,7 +112,9 @@ class PodInfo:
 def read(pod: Object) -> PodInfo:
     """The scheduling facts of a pod."""
     meta, spec = pod["metadata"], pod["spec"]
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    wishes = spec.get("affinity") or {}
+    affinity = wishes.get("nodeAffinity") or {}
+    own_labels = meta.get("labels") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     requests = {name: milli(amount) if name == "cpu" else whole(amount) for name, amount in pods.requests(pod).items()}
     return PodInfo(
@@ -82,7 +133,64 @@ def read(pod: Object) -> PodInfo:
         ports=_host_ports(spec),
         gates=[gate["name"] for gate in spec.get("schedulingGates") or []],
         nominated=(pod.get("status") or {}).get("nominatedNodeName", ""),
+        labels=own_labels,
+        deleting="deletionTimestamp" in meta,
+        affinity=_pod_affinity(wishes, meta["namespace"], own_labels),
+        spread=[_spread(each, meta["namespace"], own_labels) for each in spec.get("topologySpreadConstraints") or ()],
         pod=pod,
+    )
+
+
+def _pod_affinity(wishes: Mapping[str, Any], namespace: str, own: Mapping[str, str]) -> PodAffinity:
+    near, far = wishes.get("podAffinity") or {}, wishes.get("podAntiAffinity") or {}
+    if not near and not far:
+        return NO_AFFINITY
+    required, preferred = (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    )
+    return PodAffinity(
+        tuple(_term(each, namespace, own) for each in near.get(required) or ()),
+        tuple(_term(each, namespace, own) for each in far.get(required) or ()),
+        tuple(
+            (_term(each["podAffinityTerm"], namespace, own), sign * each["weight"])
+            for side, sign in ((near, 1), (far, -1))
+            for each in side.get(preferred) or ()
+        ),
+    )
+
+
+def _term(term: Mapping[str, Any], namespace: str, own: Mapping[str, str]) -> Term:
+    """Source: framework.AffinityTerm. Neither namespaces nor a selector of them means the pod's own."""
+    chosen, by_labels = term.get("namespaces") or [], term.get("namespaceSelector")
+    named = frozenset(chosen) if chosen or by_labels is not None else frozenset([namespace])
+    pods_ = _narrowed(term, own)
+    return Term(Peers(named, labels.from_object(by_labels), pods_), term["topologyKey"])
+
+
+def _narrowed(term: Mapping[str, Any], own: Mapping[str, str]) -> labels.Selector:
+    """A term's label selector with its matchLabelKeys and mismatchLabelKeys filled in from the pod (KEP-3633)."""
+    selector = labels.from_object(term.get("labelSelector"))
+    if selector.requirements is None:
+        return selector
+    more = [
+        labels.Requirement(key, operator, (own[key],))
+        for name, operator in (("matchLabelKeys", "in"), ("mismatchLabelKeys", "notin"))
+        for key in term.get(name) or ()
+        if key in own
+    ]
+    return labels.Selector([*selector.requirements, *more]) if more else selector
+
+
+def _spread(constraint: Mapping[str, Any], namespace: str, own: Mapping[str, str]) -> Spread:
+    return Spread(
+        key=constraint["topologyKey"],
+        max_skew=constraint["maxSkew"],
+        hard=constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule",
+        min_domains=constraint.get("minDomains") or 1,
+        honors_affinity=constraint.get("nodeAffinityPolicy", "Honor") == "Honor",
+        honors_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
+        peers=Peers(frozenset([namespace]), labels.NOTHING, _narrowed(constraint, own)),
     )
 
 

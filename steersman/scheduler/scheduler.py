@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import NODES, PODS, Object
+from steersman.api.resource import NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, Object
 from steersman.client.client import Client
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.tasks import Tasks
-from steersman.scheduler import podinfo
+from steersman.scheduler import podinfo, preemption
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import Plugin, Verdict, fit_error, run_filters, run_scores
 from steersman.scheduler.plugins import DEFAULT
@@ -50,7 +50,10 @@ def decide(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], random: Ra
     feasible = verdict.feasible
     count = int(np.count_nonzero(feasible))
     if count == 0:
-        return Decision("", fit_error(len(columns), verdict.histogram(), _preemption(columns, verdict)), verdict)
+        return Decision("", fit_error(len(columns), verdict.histogram()), verdict)
+    row = columns.rows.get(pod.nominated)
+    if row is not None and feasible[row]:  # room was made for it there
+        return Decision(pod.nominated)
     if count == 1:
         return Decision(columns.names[int(np.argmax(feasible))])
     scores = run_scores(plugins, columns, pod, feasible)
@@ -58,7 +61,7 @@ def decide(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], random: Ra
     return Decision(columns.names[int(best[random.randrange(len(best))])])
 
 
-def _preemption(columns: Columns, verdict: Verdict) -> str:
+def no_victims(columns: Columns, verdict: Verdict) -> str:
     """What the original says of preemption when it finds nothing to evict."""
     total = len(columns)
     if not total:
@@ -95,20 +98,30 @@ class Scheduler:
         self._queue = Queue(clock)
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._assumed: dict[str, str] = {}  # uid -> node, until the binding is seen or has failed
+        self._nominated: dict[str, tuple[str, PodInfo]] = {}  # uid -> node where room is being made for it
         self._nodes = informers.informer(NODES)
         self._pods = informers.informer(PODS)
+        self._namespaces = informers.informer(NAMESPACES)
+        self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
 
     async def run(self) -> None:
         """Schedule until cancelled."""
+        self._namespaces.add_handler(self._namespace_changed)
         self._nodes.add_handler(self._node_changed)
         self._pods.add_handler(self._pod_changed)
-        await self._nodes.synced()
-        await self._pods.synced()
+        for informer in (self._namespaces, self._nodes, self._pods, self._budgets):
+            await informer.synced()
         async with Tasks() as tasks:
             while True:
                 await self._one(await self._queue.pop(), tasks)
 
     # What happens in the cluster ---------------------------------------------------------------------------------
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self.columns.peers.set_namespace(new["metadata"]["name"], new["metadata"].get("labels") or {})
+        elif old is not None:
+            self.columns.peers.set_namespace(old["metadata"]["name"], None)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -130,6 +143,7 @@ class Scheduler:
         elif node:
             self._queue.remove(uid)
             self._assumed.pop(uid, None)
+            self._nominated.pop(uid, None)
             self.columns.add_pod(podinfo.read(new), node)
         elif self._is_mine(new) and uid not in self._assumed and _wants_attempt(old, new):
             self._queue.put(podinfo.read(new))
@@ -140,6 +154,7 @@ class Scheduler:
     def _forget(self, uid: str, *, freed: bool) -> None:
         self._queue.remove(uid)
         self._assumed.pop(uid, None)
+        self._nominated.pop(uid, None)
         self.columns.remove_pod(uid)
         if freed:
             self._queue.move_all()
@@ -150,15 +165,84 @@ class Scheduler:
         if pod.pod["metadata"].get("deletionTimestamp"):
             self._queue.remove(pod.uid)
             return
-        decision = decide(self.columns, pod, self._plugins, self._random)
+        decision = self._decide(pod)
         if not decision.node:
+            victims, why = self._preempt(pod, decision)
             self._queue.failed(pod.uid)
-            tasks.spawn(self._report(pod, decision.message), f"report {pod.key}")
+            node = victims.node if victims is not None else ""
+            message = f"{decision.message} {why}" if why else decision.message
+            tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
+            if victims is not None:
+                tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
             return
         self._assumed[pod.uid] = decision.node
         self.columns.add_pod(pod, decision.node)
         await self._bindings.acquire()
         tasks.spawn(self._bind(pod, decision.node), f"bind {pod.key}")
+
+    def _decide(self, pod: PodInfo) -> Decision:
+        """Decide with the pods counted that room is being made for, unless this one is more important than they."""
+        ahead = [
+            (info, node)
+            for uid, (node, info) in self._nominated.items()
+            if uid != pod.uid and info.priority >= pod.priority and uid not in self._assumed
+        ]
+        if nominated := self._nominated.get(pod.uid):
+            pod = replace(pod, nominated=nominated[0])
+        for info, node in ahead:
+            self.columns.add_pod(info, node)
+        try:
+            return decide(self.columns, pod, self._plugins, self._random)
+        finally:
+            for info, _ in ahead:
+                self.columns.remove_pod(info.uid)
+
+    def _preempt(self, pod: PodInfo, decision: Decision) -> tuple[preemption.Victims | None, str]:
+        """Whose place the pod takes, or why nobody's, in the original's words."""
+        assert decision.verdict is not None
+        nominated = self._nominated.get(pod.uid, ("", pod))[0] or pod.nominated
+        if why := preemption.ineligible(pod, nominated, self.columns):
+            return None, f"preemption: {why}"
+        budgets = [preemption.read_budget(each) for each in self._budgets.list()]
+        victims = preemption.choose(self.columns, pod, self._plugins, decision.verdict, budgets, self._random)
+        if victims is None:
+            self._nominated.pop(pod.uid, None)
+            return None, no_victims(self.columns, decision.verdict)
+        for uid, (node, info) in list(self._nominated.items()):
+            if node == victims.node and info.priority < pod.priority:
+                del self._nominated[uid]
+        self._nominated[pod.uid] = (victims.node, pod)
+        return victims, ""
+
+    async def _evict(self, pod: PodInfo, victims: preemption.Victims) -> None:
+        """Mark and delete the victims; their ends wake the pod."""
+        for victim in victims.pods:
+            if victim.deleting:
+                continue
+            condition = {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": f"{self._name}: preempting to accommodate a higher priority pod",
+                "lastTransitionTime": rfc3339(self._clock.now()),
+            }
+            if generation := victim.pod["metadata"].get("generation"):
+                condition["observedGeneration"] = generation
+            patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+            try:
+                await self._client.patch(
+                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
+                )
+                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
+            except (ApiError, OSError, TimeoutError) as error:
+                if isinstance(error, ApiError) and error.code in (404, 409):
+                    continue  # gone already, or another pod of that name
+                log.warning("cannot preempt %s: %s", victim.key, error)
+                self._nominated.pop(pod.uid, None)
+                return
+            self._recorder.event(
+                victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {victims.node}"
+            )
 
     async def _bind(self, pod: PodInfo, node: str) -> None:
         binding = {
@@ -191,20 +275,23 @@ class Scheduler:
         )
         self._queue.retry(pod.uid)
 
-    async def _report(self, pod: PodInfo, message: str) -> None:
-        """Say why not: an event, and the condition where it changed."""
+    async def _report(self, pod: PodInfo, message: str, nominated: str) -> None:
+        """Say why not: an event, the condition where it changed, and where room is being made."""
         self._recorder.event(pod.pod, "Warning", "FailedScheduling", message)
         now = rfc3339(self._clock.now())
         known = (pod.pod.get("status") or {}).get("conditions") or []
         found = next((c for c in known if c.get("type") == _CONDITION), {})
-        if (found.get("status"), found.get("reason"), found.get("message")) == ("False", "Unschedulable", message):
+        told = (found.get("status"), found.get("reason"), found.get("message"))
+        if told == ("False", "Unschedulable", message) and nominated in ("", pod.nominated):
             return
         condition = {"type": _CONDITION, "status": "False", "reason": "Unschedulable", "message": message}
         changed = found.get("status") != "False"
         condition["lastTransitionTime"] = now if changed else found.get("lastTransitionTime", now)
         if generation := pod.pod["metadata"].get("generation"):
             condition["observedGeneration"] = generation
-        patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        patch: Object = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        if nominated:
+            patch["status"]["nominatedNodeName"] = nominated
         try:
             await self._client.patch(PODS, pod.name, pod.namespace, patch, type="strategic", subresource="status")
         except (ApiError, OSError, TimeoutError) as error:

@@ -11,6 +11,7 @@ from steersman.api.resource import (
     CONFIGMAPS,
     DEPLOYMENTS,
     PERSISTENTVOLUMECLAIMS,
+    PODDISRUPTIONBUDGETS,
     PODS,
     SERVICES,
     Object,
@@ -18,7 +19,7 @@ from steersman.api.resource import (
 )
 from steersman.client.quota import concerns, total, usage
 from steersman.controllers.clusterroleaggregation import rules_of
-from steersman.controllers.disruption import BUDGETS, allowed
+from steersman.controllers.disruption import allowed
 from steersman.controllers.resourcequota import RESOURCEQUOTAS, collections_of
 from steersman.lib.clock import rfc3339
 
@@ -72,9 +73,9 @@ async def test_a_budget_follows_its_pods(world: World) -> None:
     world.tasks.spawn(world.kubelet(), "kubelet")
     await world.client.create(DEPLOYMENTS, deployment(replicas=4), "default")
     body = {"metadata": {"name": "b"}, "spec": {"maxUnavailable": "25%", "selector": {"matchLabels": {"app": "web"}}}}
-    await world.client.create(BUDGETS, body, "default")
+    await world.client.create(PODDISRUPTIONBUDGETS, body, "default")
     await world.settle(10)
-    status = (await world.get(BUDGETS, "b"))["status"]
+    status = (await world.get(PODDISRUPTIONBUDGETS, "b"))["status"]
     [condition] = status.pop("conditions")
     assert (condition["type"], condition["status"], condition["reason"]) == (
         "DisruptionAllowed",
@@ -92,7 +93,7 @@ async def test_a_budget_follows_its_pods(world: World) -> None:
     not_ready = [{"type": "Ready", "status": "False", "lastTransitionTime": rfc3339(world.clock.now())}]
     await world.set_status(PODS, first, conditions=not_ready)
     await world.settle(1)
-    assert (await world.get(BUDGETS, "b"))["status"]["disruptionsAllowed"] == 0
+    assert (await world.get(PODDISRUPTIONBUDGETS, "b"))["status"]["disruptionsAllowed"] == 0
 
 
 async def test_a_disruption_that_did_not_happen_is_taken_back(world: World) -> None:

@@ -17,7 +17,7 @@ from steersman.scheduler.plugins import DEFAULT
 from steersman.scheduler.plugins.node_ports import conflict
 from steersman.scheduler.plugins.taint_toleration import matches
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
-from steersman.scheduler.scheduler import decide
+from steersman.scheduler.scheduler import decide, no_victims
 
 KEYS, VALUES = ["zone", "disk"], ["a", "b", "3"]
 EFFECTS = ["NoSchedule", "NoExecute", "PreferNoSchedule"]
@@ -192,7 +192,9 @@ def test_the_words_of_a_pod_that_fits_nowhere() -> None:
     columns = Columns()
     columns.set_node(node("small", {**EMPTY, "cpu": "500m"}))
     columns.set_node(node("closed", {**EMPTY, "unschedulable": True}))
-    assert decide(columns, podinfo.read(pod(PLAIN)), DEFAULT, Random(0)).message == (
+    decision = decide(columns, podinfo.read(pod(PLAIN)), DEFAULT, Random(0))
+    assert decision.verdict is not None
+    assert f"{decision.message} {no_victims(columns, decision.verdict)}" == (
         "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. "
         "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     )

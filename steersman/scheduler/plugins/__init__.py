@@ -8,11 +8,14 @@ from __future__ import annotations
 from steersman.scheduler.framework import Plugin
 from steersman.scheduler.plugins import (
     balanced_allocation,
+    image_locality,
+    inter_pod_affinity,
     node_affinity,
     node_name,
     node_ports,
     node_resources,
     node_unschedulable,
+    pod_topology_spread,
     taint_toleration,
 )
 
@@ -23,5 +26,8 @@ DEFAULT: tuple[Plugin, ...] = (
     Plugin("NodeAffinity", filter=node_affinity.filter, score=node_affinity.score, weight=2),
     Plugin("NodePorts", filter=node_ports.filter),
     Plugin("NodeResourcesFit", filter=node_resources.filter, score=node_resources.least_allocated),
+    Plugin("PodTopologySpread", filter=pod_topology_spread.filter, score=pod_topology_spread.score, weight=2),
+    Plugin("InterPodAffinity", filter=inter_pod_affinity.filter, score=inter_pod_affinity.score, weight=2),
     Plugin("NodeResourcesBalancedAllocation", score=balanced_allocation.score),
+    Plugin("ImageLocality", score=image_locality.score),
 )

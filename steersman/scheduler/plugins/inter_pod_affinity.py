@@ -1,0 +1,69 @@
+"""InterPodAffinity: pods that want to be near other pods or far from them, and those that others want far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from steersman.scheduler.columns import Columns, Mask
+from steersman.scheduler.framework import Rejection, Scores
+from steersman.scheduler.podinfo import PodInfo
+
+_NEAR = "node(s) didn't match pod affinity rules"
+_FAR = "node(s) didn't match pod anti-affinity rules"
+_OTHERS = "node(s) didn't satisfy existing pods anti-affinity rules"
+
+
+def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+    """Refuse nodes without the pods that this one needs, with those it shuns, or with those that shun it."""
+    return list(_rejections(columns, pod))
+
+
+def _rejections(columns: Columns, pod: PodInfo) -> Iterator[Rejection]:
+    if pod.affinity.near:
+        yield Rejection(~_near(columns, pod), _NEAR, resolvable=False)
+    if pod.affinity.far:
+        refused = np.zeros(len(columns.live), np.bool_)
+        for term in pod.affinity.far:
+            refused |= columns.in_domain(term.key, columns.peers.counts(term.peers)) > 0
+        yield Rejection(refused, _FAR)
+    shunned: Mask | None = None
+    for term, carriers in columns.peers.kept_away(pod):
+        refused = columns.in_domain(term.key, carriers) > 0
+        shunned = refused if shunned is None else shunned | refused
+    if shunned is not None:
+        yield Rejection(shunned, _OTHERS)
+
+
+def _near(columns: Columns, pod: PodInfo) -> Mask:
+    """Nodes in whose domains, by every term, is a pod that all terms mean; the first of its kind is free to begin."""
+    terms = pod.affinity.near
+    counts = columns.peers.counts(*(term.peers for term in terms))
+    suits, labelled, anybody = columns.live.copy(), columns.live.copy(), False
+    for term in terms:
+        near = columns.in_domain(term.key, counts)
+        labelled &= columns.has_label(term.key)
+        anybody |= bool(near.any())
+        suits &= near > 0
+    if anybody:
+        return suits
+    itself = all(columns.peers.means(term.peers, pod.namespace, pod.labels) for term in terms)
+    return labelled if itself else suits
+
+
+def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
+    """Preferences of this pod and of those that are there already, scaled from the worst node to the best."""
+    total, asked = np.zeros(len(feasible), np.float64), False
+    for term, weight in pod.affinity.preferred:
+        total += weight * columns.in_domain(term.key, columns.peers.counts(term.peers))
+        asked = True
+    for key, weight, carriers in columns.peers.wished(pod):
+        total += weight * columns.in_domain(key, carriers)
+        asked = True
+    if not asked:
+        return None
+    least, most = total[feasible].min(), total[feasible].max()
+    if most == least:
+        return np.zeros(len(feasible), np.float64)
+    return np.floor(100 * (total - least) / (most - least))
