@@ -15,6 +15,8 @@ from steersman.cluster.profile import Profile, ProfileError
 
 def profile(of: Profile) -> None:
     """Stop and remove everything that belongs to a profile. Raises ProfileError when something stays."""
+    if of.run.is_dir():
+        of.erased.touch()
     launch.stop(of)
     launch.kill_leftovers(of)
     from steersman.cluster import nodenet

@@ -40,6 +40,7 @@ from steersman.proxy.policyagent import PolicyAgent
 log = logging.getLogger(__name__)
 
 KUBELET_PORT = 10250
+_SHUTDOWN = 8.0  # seconds that pods have to end when the node is stopped: less than the supervisor waits
 DOMAIN = "cluster.local"
 
 
@@ -125,6 +126,14 @@ async def _run(
             Tasks() as tasks,
         ):
             recorder = EventRecorder(client, clock, tasks, component="kubelet", host=name)
+            shared = Informers(services, clock=clock, tasks=tasks)
+            policies = PolicyAgent(
+                shared,
+                clock,
+                table=nodenet.policy_table(profile),
+                node_name=name,
+                resolvers=[profile.node_address(each) for each in range(profile.nodes)],
+            )
             kubelet = Kubelet(
                 settings=settings(profile, number),
                 client=client,
@@ -133,17 +142,19 @@ async def _run(
                 images=images,
                 clock=clock,
                 recorder=recorder,
+                networked=policies.admit,
             )
-            shared = Informers(services, clock=clock, tasks=tasks)
             network = _network(profile, number, machine, services, shared, clock, runtime)
             async with kubelet.running():
                 reviews = Reviews(client, clock, name)
                 server = await _serve(profile, number, kubelet, runtime, reviews, clock)
-                for part in network:
+                for part in (*network, policies.run()):
                     tasks.spawn(part, "network")
                 ready()
                 await stop.wait()
                 await server.close()
+            if not profile.erased.exists():
+                await kubelet.end_pods(_SHUTDOWN)
             await _stop_pods(runtime)
     finally:
         await runtime.close()
@@ -161,7 +172,7 @@ def _network(
     clock: Clock,
     runtime: LocalRuntime,
 ) -> list[Coroutine[Any, Any, None]]:
-    """The proxy, DNS and network policies, which follow the API through the same informers."""
+    """The proxy and, with it, DNS: both follow Services and EndpointSlices through the same informers."""
     proxy = ProxyAgent(
         informers,
         clock,
@@ -181,14 +192,7 @@ def _network(
         pod_network=str(profile.pod_network),
         dial=None if machine is None else (machine.datagram, machine.dial),
     )
-    policies = PolicyAgent(
-        informers,
-        clock,
-        table=nodenet.policy_table(profile),
-        node_name=profile.node_name(number),
-        resolvers=[profile.node_address(each) for each in range(profile.nodes)],
-    )
-    return [proxy.run(), dns.run(), policies.run()]
+    return [proxy.run(), dns.run()]
 
 
 async def _serve(

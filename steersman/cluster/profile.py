@@ -65,6 +65,11 @@ class Profile:
         return self.directory / "logs"
 
     @property
+    def erased(self) -> Path:
+        """There when the cluster is being deleted: nothing in it needs to end well."""
+        return self.run / "erased"
+
+    @property
     def volumes(self) -> Path:
         """Directories of volumes that were provisioned."""
         return self.directory / "volumes"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, SERVICES, Object
@@ -46,6 +46,10 @@ _ORPHAN_GRACE = 1.0
 _WORKER_RETRY = 5.0
 
 
+async def _nothing_to_wait_for(pod: Object, ips: Sequence[str]) -> None:
+    """A network that is ready with its addresses."""
+
+
 class Kubelet:
     """One node's agent (`access.PodAccess`)."""
 
@@ -59,8 +63,12 @@ class Kubelet:
         images: Images,
         clock: Clock,
         recorder: Recorder,
+        networked: Callable[[Object, Sequence[str]], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """Nothing happens before `run`. The runtime is the caller's to start and close."""
+        """Nothing happens before `run`. The runtime is the caller's to start and close.
+
+        `networked` is told of a new pod's addresses before its containers start, and waited for.
+        """
         self.settings = settings
         self.node_name = settings.name
         self.runtime = runtime
@@ -92,6 +100,7 @@ class Kubelet:
             allocatable=allocatable(settings),
             resolver=resolvconf.host_config(settings.resolv_conf),
             others=self._others,
+            networked=networked or _nothing_to_wait_for,
             probed=probe_counter(self._probe_metrics),
             room_changed=self._room_changed,
         )
@@ -211,6 +220,17 @@ class Kubelet:
             worker = self._workers.get(uid)
             if worker is not None:
                 worker.objects_changed()
+
+    async def end_pods(self, most: float) -> None:
+        """After `run`: end what the pods run, each within its own grace period and all within `most` seconds.
+
+        Nothing is said of it in statuses: the pods start again with the node.
+        """
+        workers = [each for each in self._workers.values() if each.active]
+        results = await asyncio.gather(*(each.end_with_node(most) for each in workers), return_exceptions=True)
+        for worker, result in zip(workers, results, strict=True):
+            if isinstance(result, Exception):
+                log.warning("cannot end %s: %s", podspec.full_name(worker.pod), result)
 
     # What was left behind.
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _MAX_IMAGES = 50
 _LEASE_NAMESPACE = "kube-node-lease"
+HANDLERS = ("", "crun", "runc")
+"""Names that a RuntimeClass may give the engine's OCI runtime, whichever of the two that is."""
+
 _WELL = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -94,7 +97,9 @@ def node_status(
         "nodeInfo": _node_info(settings, runtime_version),
         "images": _images(images),
         "features": {"supplementalGroupsPolicy": True},
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
+        "runtimeHandlers": [
+            {"name": name, "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}} for name in HANDLERS
+        ],
     }
 
 

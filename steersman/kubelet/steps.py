@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS, SECRETS, Object
+from steersman.api.resource import CONFIGMAPS, SECRETS, Object, Resource
 from steersman.engine.interface import (
     Container,
     ContainerConfig,
@@ -41,6 +41,7 @@ from steersman.kubelet.blocking import in_thread
 from steersman.kubelet.containerconfig import Ingredients
 from steersman.kubelet.ending import Ending, run_hook
 from steersman.kubelet.env import ConfigError
+from steersman.kubelet.node import HANDLERS
 from steersman.kubelet.objects import Fetched
 from steersman.kubelet.observed import Observed
 from steersman.kubelet.plan import Cause, Change, Hold, Kill, Prepare, Start
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from steersman.kubelet.tokens import Tokens
     from steersman.lib.clock import Clock
 
+RUNTIMECLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 T = TypeVar("T")
 _RETRY = 10.0
 
@@ -105,6 +107,7 @@ class Node:
     allocatable: Mapping[str, str]
     resolver: resolvconf.Resolver
     probed: Family[Value]  # prober_probe_total
+    networked: Callable[[Object, Sequence[str]], Coroutine[Any, Any, None]]  # waits until a new pod's network is ready
     room_changed: Callable[[], None] = lambda: None  # something takes less of the node now
     others: Callable[[str], Sequence[Object]] = lambda uid: ()  # active pods of the node but this one, as allocated
 
@@ -153,6 +156,7 @@ class PodSteps:
         if step.attempt:
             message = "Pod sandbox changed, it will be killed and re-created."
             self.teller.pod("Normal", "SandboxChanged", message)
+        await self._check_handler()
         results = await asyncio.gather(
             self.node.runtime.run_sandbox(config),
             self.guard(self.set_up_volumes()),
@@ -161,13 +165,28 @@ class PodSteps:
         )
         sandbox, volumes, _ = results
         if isinstance(sandbox, RuntimeFailure):
-            self.teller.pod("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {sandbox}")
-            until = self.node.clock.now() + self._sandbox_backoff.next("")
-            raise Held("", Hold(until))
+            raise self._no_sandbox(str(sandbox))
         for result in (sandbox, volumes):
             if isinstance(result, BaseException):
                 raise result
         self._sandbox_backoff.forget("")
+        if not isinstance(sandbox, BaseException) and sandbox.ips:
+            await self.guard(self.node.networked(self.pod, sandbox.ips))
+
+    def _no_sandbox(self, why: str) -> Held:
+        self.teller.pod("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}")
+        return Held("", Hold(self.node.clock.now() + self._sandbox_backoff.next("")))
+
+    async def _check_handler(self) -> None:
+        """The pod's RuntimeClass must name a handler that is here. Raises Held."""
+        name = self.pod["spec"].get("runtimeClassName")
+        if not name:
+            return
+        found = await self.guard(Fetched(self.node.client).get(RUNTIMECLASSES, "", name))
+        if found is None:
+            raise self._no_sandbox(f'failed to get sandbox runtime: RuntimeClass "{name}" not found')
+        if found.get("handler", "") not in HANDLERS:
+            raise self._no_sandbox(f'failed to get sandbox runtime: no runtime for "{found["handler"]}" is configured')
 
     async def _warm_up(self) -> None:
         """Read what the containers' environments name, so that nobody waits for it later."""

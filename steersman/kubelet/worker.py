@@ -386,6 +386,11 @@ class PodWorker:
 
     # The end.
 
+    async def end_with_node(self, most: float) -> None:
+        """Hooks, signals and order as at a deletion, but within `most` seconds. Raises RuntimeFailure or OSError."""
+        self._probes.keep_only(set())
+        await self._steps.stop(self.observed(), min(podspec.grace_period(self.pod), most))
+
     async def _terminate(self) -> None:
         """End everything, say how it ended, and let go of the pod."""
         self._probes.stop_restarting()

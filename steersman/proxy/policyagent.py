@@ -57,11 +57,22 @@ class PolicyAgent:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._following = False
+        self._early: dict[str, Pod] = {}  # by uid: about to start, their addresses not in the API yet
         self._applied = ""
 
     async def settled(self) -> None:
         """Wait until the kernel has everything that the informers have told so far."""
         await self._settled.wait()
+
+    async def admit(self, pod: Object, ips: Sequence[str]) -> None:
+        """A pod of this node has these addresses and is about to start: wait until the kernel judges its traffic."""
+        await self.settled()
+        found = policy.pod_of({**pod, "status": {"podIPs": [{"ip": each} for each in ips]}}, self._node)
+        if found is None or not self._policies.list():
+            return
+        self._early[pod["metadata"]["uid"]] = found
+        self._changed(None, pod)
+        await self.settled()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -93,6 +104,8 @@ class PolicyAgent:
         self._wake.set()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is None and self._early.pop(old["metadata"]["uid"], None):
+            self._changed(old, new)
         if (old and policy.pod_of(old, self._node)) != (new and policy.pod_of(new, self._node)):
             self._changed(old, new)
 
@@ -112,7 +125,12 @@ class PolicyAgent:
     def _picture(self, policies: Sequence[Object]) -> Cluster:
         if not policies:
             return Cluster((), (), {})
-        pods = [found for each in self._informers.informer(PODS).list() if (found := policy.pod_of(each, self._node))]
+        listed = self._informers.informer(PODS).list()
+        pods = [found for each in listed if (found := policy.pod_of(each, self._node))]
+        for each in listed:
+            if (each.get("status") or {}).get("podIPs"):
+                self._early.pop(each["metadata"]["uid"], None)
+        pods += self._early.values()
         spaces = self._informers.informer(NAMESPACES).list()
         known = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in spaces}
         return Cluster(policies, [*pods, self._dns] if self._dns.ips else pods, known)

@@ -159,3 +159,30 @@ def test_bad_flags_have_clear_errors(make_steer: Callable[[], Steer], words: lis
     assert done.returncode != 0
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_pods_hear_of_a_stop(make_steer: Callable[[], Steer], registry: str) -> None:
+    steer = make_steer()
+    steer("up", "--registry-mirror", f"http://{registry}")
+    kubectl = steer.kubectl()
+    kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=20s")
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "kept"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    script = 'trap "echo ended well >> /kept/log; exit 0" TERM; echo began >> /kept/log; while true; do sleep 0.1; done'
+    mounts = [{"name": "kept", "mountPath": "/kept"}]
+    main = {"name": "main", "image": "nginx:1.7.9", "command": ["sh", "-c", script], "volumeMounts": mounts}
+    volumes = [{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}]
+    writer = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "writer"}}
+    writer["spec"] = {"containers": [main], "volumes": volumes}
+    kubectl("create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": [claim, writer]}))
+    kubectl("wait", "--for=condition=Ready", "pod/writer", "--timeout=60s")
+    steer("stop")
+    steer("up")
+    kubectl("wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/writer", "--timeout=60s")
+    said = kubectl("exec", "writer", "--", "cat", "/kept/log").split("\n")
+    assert said[:3] == ["began", "ended well", "began"]
+    steer("delete")

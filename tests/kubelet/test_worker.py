@@ -9,6 +9,7 @@ import pytest
 from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
 from steersman.engine.interface import Device, ExecResult, PullFailed
+from steersman.kubelet.steps import RUNTIMECLASSES
 from steersman.lib.clock import parse_rfc3339
 from steersman.testing.fakeruntime import Script
 
@@ -598,3 +599,46 @@ async def test_a_claim_that_is_bound_later_becomes_a_mount_or_a_device(world: Wo
     assert running.config.devices == [Device("/dev/raw", str(disk))]
     (mount,) = [each for each in running.config.mounts if each.container_path == "/fs"]
     assert (mount.host_path, mount.readonly) == (str(folder), True)
+
+
+@virtual
+async def test_pods_end_with_their_node_in_order_and_start_again_with_it(world: World) -> None:
+    sidecar = container("proxy", restartPolicy="Always")
+    async with world.kubelet() as kubelet:
+        world.api.put(PODS, pod("web", initContainers=[sidecar], terminationGracePeriodSeconds=600))
+        await world.until_phase("web", "Running")
+    world.api.statuses.clear()
+    world.runtime.calls.clear()
+    began = world.clock.now()
+    await kubelet.end_pods(20)
+    assert world.clock.now() - began <= 20
+    assert [each for each in world.runtime.calls if each[0] == "stop_container"] == [
+        ("stop_container", "main"),
+        ("stop_container", "proxy"),
+    ]
+    assert world.api.statuses == []
+    async with world.kubelet():
+        await world.api.until(lambda: world.api.pod("web")["status"]["containerStatuses"][0]["restartCount"] == 1)
+        await world.until_phase("web", "Running")
+
+
+@pytest.mark.parametrize(
+    ("handler", "complaint"),
+    [
+        ("runc", ""),
+        ("kata", 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "kata" is configured'),
+        ("", 'Failed to create pod sandbox: failed to get sandbox runtime: RuntimeClass "special" not found'),
+    ],
+)
+@virtual
+async def test_a_runtime_class_names_a_handler_that_must_be_there(world: World, handler: str, complaint: str) -> None:
+    async with world.kubelet():
+        if handler:
+            world.api.put(RUNTIMECLASSES, {"metadata": {"name": "special"}, "handler": handler})
+        world.api.put(PODS, pod("web", runtimeClassName="special"))
+        if complaint:
+            await world.api.until(lambda: "FailedCreatePodSandBox" in world.api.reasons())
+            assert world.api.events[-1][3] == complaint
+            assert world.runtime.sandboxes() == []
+        else:
+            await world.until_phase("web", "Running")

@@ -147,3 +147,16 @@ async def test_a_pod_that_comes_later_is_a_peer(world: World) -> None:
     labels = {"metadata": {"labels": {"role": "client"}}}
     await world.effective(await world.cluster.client.patch(PODS, "pod0", "default", labels))
     assert await world.reaches(world.one, ADDRESSES[1])
+
+
+async def test_a_pod_is_judged_before_it_starts(world: World) -> None:
+    client = world.cluster.client
+    pod = await client.get(PODS, "pod1", "default")
+    fresh = await client.update(PODS, {**pod, "status": {"phase": "Pending"}}, subresource="status")
+    await world.effective(fresh)
+    await world.policy(DENY)
+    assert await world.reaches(world.one, ADDRESSES[1]), "nobody has said whose address that is"
+    await world.agent.admit(fresh, [ADDRESSES[1]])
+    assert not await world.reaches(world.one, ADDRESSES[1])
+    await world.effective(await client.update(PODS, pod | {"metadata": fresh["metadata"]}, subresource="status"))
+    assert not await world.reaches(world.one, ADDRESSES[1])
