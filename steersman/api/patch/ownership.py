@@ -290,6 +290,8 @@ def _compare(old: Any, new: Any, type: Type, out: Difference) -> None:
         for key in old.keys() | new.keys():
             before, after = old.get(key, _MISSING), new.get(key, _MISSING)
             if before is _MISSING or after is _MISSING:
+                if before is None or after is None:
+                    continue  # a time that is not known: Go writes null, which is nobody's
                 empty = type.absent(key)
                 if empty is not None:
                     before, after = (empty if each is _MISSING else each for each in (before, after))

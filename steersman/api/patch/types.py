@@ -41,6 +41,10 @@ _ALWAYS = frozenset(
 """Fields that Go's types always have, even when nothing is in them: nobody owns the field itself."""
 
 
+_STRUCTS = frozenset(("devices", "pool", "source", "deprecatedSource"))
+"""The same, where they are structs; elsewhere lists have these names."""
+
+
 class Resolver(Protocol):
     """Follows `$ref`; `schema.Schemas` is one."""
 
@@ -101,6 +105,8 @@ class Type:
 
     def absent(self, name: str) -> Any:
         """What an absent field is compared as: `{}` or `[]` for one that is never absent, else None."""
+        if name in _STRUCTS and self.named(name) and self.field(name).kind == STRUCT:
+            return {}
         if name not in _ALWAYS or not self.named(name):
             return None
         return {STRUCT: {}, KEYED: []}.get(self.field(name).kind)

@@ -24,6 +24,10 @@ class DecodeError(ValueError):
     """The body is not what it should be; the text is Go's."""
 
 
+class YamlError(ValueError):
+    """The body is not YAML that is understood here. It is not in `yaml.py`, whose import most processes never need."""
+
+
 class Decoders:
     """The decoders of one release."""
 

@@ -22,6 +22,10 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from steersman.api.schema.decode import YamlError
+
+__all__ = ["YamlError", "load"]
+
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
@@ -35,10 +39,6 @@ _STANDARD = "tag:yaml.org,2002:"
 _PLAIN = ("", f"{_STANDARD}bool", f"{_STANDARD}int", f"{_STANDARD}float", f"{_STANDARD}null")
 MOST_BYTES = 32 * 1024 * 1024
 DEEPEST = 500
-
-
-class YamlError(ValueError):
-    """The body is not YAML that is understood here."""
 
 
 def load(body: bytes, duplicates: list[str] | None = None) -> Any:

@@ -15,8 +15,7 @@ from steersman.api.patch import apply, json, merge, strategic
 from steersman.api.patch.fieldmanager import limits
 from steersman.api.resource import Object
 from steersman.api.schema.body import GroupVersionKind, read
-from steersman.api.schema.decode import malformed
-from steersman.api.schema.yaml import YamlError, load
+from steersman.api.schema.decode import YamlError, malformed
 from steersman.apiserver import managed
 from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call
@@ -157,6 +156,8 @@ def _configuration(body: bytes) -> object:
     if body[:1] == b"{":
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(body)
+    from steersman.api.schema.yaml import load
+
     try:
         return load(body)
     except YamlError as error:
