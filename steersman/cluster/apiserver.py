@@ -29,7 +29,7 @@ from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.negotiate import DEFAULT
-from steersman.cluster import process
+from steersman.cluster import admissionconfig, process
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -158,6 +158,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         random=options.random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
+    server.services.extras |= _configured(flags)
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile)}
     server.paths += [
         paths.Version(registry.release),
@@ -196,6 +197,15 @@ def _admission(flags: Mapping[str, str], options: Options) -> Chain:
         return Chain(chosen(enabled, disabled | options.disabled_plugins))
     except ValueError as error:
         raise StartFailure(str(error)) from error
+
+
+def _configured(flags: Mapping[str, str]) -> dict[str, object]:
+    """What plugins read of --admission-control-config-file, by their names."""
+    path = flags.get("admission-control-config-file")
+    try:
+        return admissionconfig.read(Path(path)) if path else {}
+    except (OSError, ValueError) as error:
+        raise StartFailure(f"--admission-control-config-file: {error}") from error
 
 
 async def _compact(store: Store, clock: Clock) -> None:

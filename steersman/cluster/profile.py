@@ -141,6 +141,7 @@ class Profile:
 
 
 _APISERVER = """
+    admission-control-config-file
     anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
     authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
     authorization-policy-file authorization-webhook-cache-authorized-ttl

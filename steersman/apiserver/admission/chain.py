@@ -12,13 +12,18 @@ from typing import Any
 
 from steersman.api.resource import Object
 from steersman.apiserver.admission import (
+    anti_affinity,
     certificates,
     claim_resize,
     default_class,
+    extended_resources,
+    external_ips,
     limit_ranger,
     namespace_lifecycle,
     node_restriction,
+    owner_references,
     priority,
+    pull_images,
     resource_quota,
     runtime_class,
     service_account,
@@ -27,6 +32,7 @@ from steersman.apiserver.admission import (
     tolerations,
     webhooks,
 )
+from steersman.apiserver.admission.podsecurity import plugin as pod_security
 from steersman.apiserver.authz import escalation
 from steersman.apiserver.authz.rbac import Rbac
 from steersman.apiserver.authz.union import Union
@@ -42,44 +48,50 @@ class Plugin:
     name: str
     mutate: Step | None = None
     validate: Step | None = None
+    on: bool = True  # without --enable-admission-plugins
 
 
-DEFAULT: tuple[Plugin, ...] = (
+ALL: tuple[Plugin, ...] = (
     Plugin("NamespaceLifecycle", validate=namespace_lifecycle.validate),
+    Plugin("LimitPodHardAntiAffinityTopology", validate=anti_affinity.validate, on=False),
     Plugin("LimitRanger", mutate=limit_ranger.mutate, validate=limit_ranger.validate),
     Plugin("ServiceAccount", mutate=service_account.mutate, validate=service_account.validate),
     Plugin("NodeRestriction", validate=node_restriction.validate),
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
+    Plugin("AlwaysPullImages", mutate=pull_images.mutate, on=False),
+    Plugin("PodSecurity", validate=pod_security.validate),
     Plugin("Priority", mutate=priority.mutate, validate=priority.validate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("ExtendedResourceToleration", mutate=extended_resources.mutate, on=False),
     Plugin("DefaultStorageClass", mutate=default_class.claim),
     Plugin("StorageObjectInUseProtection", mutate=storage_in_use.mutate),
+    Plugin("OwnerReferencesPermissionEnforcement", validate=owner_references.validate, on=False),
     Plugin("PersistentVolumeClaimResize", validate=claim_resize.validate),
     Plugin("RuntimeClass", mutate=runtime_class.mutate, validate=runtime_class.validate),
     Plugin("CertificateApproval", validate=certificates.approval),
     Plugin("CertificateSigning", validate=certificates.signing),
     Plugin("CertificateSubjectRestriction", validate=certificates.subject),
     Plugin("DefaultIngressClass", mutate=default_class.ingress),
+    Plugin("DenyServiceExternalIPs", validate=external_ips.validate, on=False),
     Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
     Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),
     Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 
-OPTIONAL: tuple[Plugin, ...] = ()  # only with --enable-admission-plugins
+DEFAULT = tuple(plugin for plugin in ALL if plugin.on)
 _ELSEWHERE = frozenset({"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"})  # known, and not plugins here
 
 
 def chosen(enabled: Collection[str], disabled: Collection[str]) -> list[Plugin]:
     """The plugins that run, in order. Raises ValueError for a name that is not known, or in both."""
-    known = {plugin.name for plugin in (*DEFAULT, *OPTIONAL)}
+    known = {plugin.name for plugin in ALL}
     for flag, names in (("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)):
         if unknown := sorted(set(names) - known - _ELSEWHERE):
             raise ValueError(f'{flag} plugin "{unknown[0]}" is unknown')
     if both := sorted(set(enabled) & set(disabled)):
         raise ValueError(f"[{' '.join(both)}] in enable-admission-plugins and disable-admission-plugins overlapped")
-    off = {plugin.name for plugin in OPTIONAL} - set(enabled) | set(disabled)
-    return [plugin for plugin in (*OPTIONAL, *DEFAULT) if plugin.name not in off]
+    return [plugin for plugin in ALL if plugin.name not in disabled and (plugin.on or plugin.name in enabled)]
 
 
 class Chain:
@@ -92,6 +104,7 @@ class Chain:
     def attach(self, server: Any) -> None:
         """Plugins find what they need in the call; those that judge rights, the authorizer among the extras."""
         authorizer = server.authorizer
+        server.services.extras["authorize"] = server.authorize
         rbac = authorizer.rbac if isinstance(authorizer, Union) else authorizer
         if isinstance(rbac, Rbac):
             server.services.extras["rbac"] = rbac
