@@ -17,7 +17,7 @@ from steersman.api.discovery import Discovery
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
-from steersman.apiserver import impersonate
+from steersman.apiserver import impersonate, requestor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
@@ -88,6 +88,7 @@ class ApiServer:
         self.registry = registry
         self.storage = Storage(store, clock)
         self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
+        requestor.install(self.services.extras)
         self.authenticators = list(authenticators)
         self.authorizer = authorizer
         self.anonymous = anonymous

@@ -17,6 +17,8 @@ from steersman.cluster.profile import Profile
 from steersman.controllers.run import run_controllers
 from steersman.lib.tasks import Tasks
 
+_AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
+
 
 def main(profile: Profile, ready: Callable[[], None]) -> None:
     """The process's whole life."""
@@ -38,7 +40,8 @@ async def _controllers(profile: Profile) -> None:
     ):
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
         informers = Informers(client, clock=clock, tasks=tasks)
-        config = {**profile.options("controller-manager"), "root-ca": (profile.pki / "ca.crt").read_text()}
+        authority = {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
+        config = {**profile.options("controller-manager"), **authority}
         config["volumes"] = str(profile.volumes) if profile.nodes else ""
         context = Context(client, informers, clock, recorder, process.random(), config)
         await run_controllers(context, config.get("controllers", "*").split(","))

@@ -39,6 +39,11 @@ ALL: Mapping[str, str] = {
     "resourcequota-controller": "resourcequota",
     "disruption-controller": "disruption",
     "clusterrole-aggregation-controller": "clusterroleaggregation",
+    "service-cidr-controller": "servicecidr",
+    "certificatesigningrequest-approving-controller": "certificates.approving",
+    "certificatesigningrequest-signing-controller": "certificates.signing",
+    "certificatesigningrequest-cleaner-controller": "certificates.cleaning",
+    "token-cleaner-controller": "tokencleaner",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 

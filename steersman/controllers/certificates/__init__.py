@@ -1,0 +1,1 @@
+"""CertificateSigningRequests: approved, signed and taken away; `requests` reads what is asked."""

@@ -1,0 +1,57 @@
+"""Signing: approved requests for the built-in signers get their certificate from the cluster's CA.
+
+Owns `status.certificate` and the Failed condition of those. It has the CA from `root-ca` and `root-ca-key` in its
+settings, and signs nothing without them. Source: kubernetes' pkg/controller/certificates/signer.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from steersman.api.resource import Object
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result
+from steersman.controllers.certificates.issue import sign
+from steersman.controllers.certificates.requests import REQUESTS, SIGNERS, condition, parse, refusal
+from steersman.lib.clock import rfc3339
+
+
+def due(request: Object) -> bool:
+    """Whether it is for one of us to sign now."""
+    status = request.get("status") or {}
+    if request["spec"]["signerName"] not in SIGNERS or status.get("certificate"):
+        return False
+    return condition(request, "Approved") is not None and condition(request, "Failed") is None
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Sign one request, or say why it cannot be signed."""
+    request = context.informer(REQUESTS).get(*key)
+    authority = context.config.get("root-ca", ""), context.config.get("root-ca-key", "")
+    if request is None or not due(request) or not all(authority):
+        return DONE
+    spec, status, now = request["spec"], request.get("status") or {}, context.clock.now()
+    try:
+        changed = {**status, "certificate": base64.b64encode(_signed(spec, authority, now)).decode()}
+    except ValueError as error:
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "SignerValidationFailure",
+            "message": str(error),
+            "lastUpdateTime": rfc3339(now),
+            "lastTransitionTime": rfc3339(now),
+        }
+        changed = {**status, "conditions": [*(status.get("conditions") or ()), failed]}
+    await context.client.update(REQUESTS, {**request, "status": changed}, subresource="status")
+    return DONE
+
+
+def _signed(spec: Object, authority: tuple[str, str], now: float) -> bytes:
+    usages = spec.get("usages") or []
+    parsed = parse({"spec": spec})
+    if refused := refusal(parsed, usages, spec["signerName"]):
+        raise ValueError(refused)
+    return sign(parsed, usages, spec.get("expirationSeconds"), authority, now)
+
+
+CONTROLLER = Controller("certificatesigningrequest-signing-controller", reconcile, (For(REQUESTS),))
