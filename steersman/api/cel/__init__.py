@@ -1,0 +1,10 @@
+"""The Common Expression Language as Kubernetes speaks it: parse, check, estimate, evaluate. Pure.
+
+Called by admission (policies, match conditions) and by the validation of custom resources; never does I/O: what an
+expression may ask of others (the authorizer) comes in as a value. Source: cel-spec, and apiserver's pkg/cel.
+"""
+
+from steersman.api.cel.program import Program, compile
+from steersman.api.cel.syntax import CelError, CompileError
+
+__all__ = ["CelError", "CompileError", "Program", "compile"]
