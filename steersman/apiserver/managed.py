@@ -65,7 +65,8 @@ def track(call: Call, obj: Object, old: Object | None) -> None:
     """Set managedFields of an ordinary write, before admission changes it; an apply has set them itself."""
     if call.options.get("merged"):
         return
-    manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), call.info.subresource)
+    through = str(call.options.get("through") or call.info.subresource)  # a scale is an update of the whole object
+    manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), through)
     now = rfc3339(call.services.clock.now())
     ignore, keep = limits(call.kind, call.info.subresource)
     new, before = _as_asked(call, obj), None if old is None else _as_asked(call, old)

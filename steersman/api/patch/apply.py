@@ -64,7 +64,7 @@ def apply(
     if current.get("metadata"):
         current["metadata"] = {key: value for key, value in current["metadata"].items() if key != "managedFields"}
     if live is not None and not managed:
-        managed = _before_first(current, type, me, now)
+        managed = _before_first(current, type, me, now, ignore or {})
     named = check(config, type)
     result, after, conflicts = _apply(current, config, type, named, managed, me, now, ignore or {}, keep)
     if conflicts and not force:
@@ -97,9 +97,10 @@ def _readable(obj: Mapping[str, Any]) -> Managed:
         raise errors.internal(f"failed to decode managed fields: {error}") from None
 
 
-def _before_first(live: Object, type: Type, me: Manager, now: str) -> Managed:
+def _before_first(live: Object, type: Type, me: Manager, now: str, ignore: Set) -> Managed:
     """Everything that was there before anybody was asked belongs to one unnamed manager."""
     fields = fieldset.difference(ownership.compare({}, live, type).added, ownership.STRIPPED)
+    fields = fieldset.without(fields, ignore)
     manager = Manager(BEFORE_FIRST, "Update", me.api_version)
     return {manager.key: Entry(manager, fields, now)} if fields else {}
 

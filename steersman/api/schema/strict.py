@@ -37,6 +37,27 @@ def problems(schemas: Schemas, name: str, body: bytes) -> list[str]:
     return list(found)[:_MOST]
 
 
+def repeated(body: bytes) -> list[str]:
+    """Texts such as `duplicate field "spec.replicas"` for a body that has no schema, such as a patch."""
+    found: dict[str, None] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for key, item in value:
+                where = f"{path}.{key}" if path else key
+                if key in seen:
+                    found[f"duplicate field {_quote(where)}"] = None
+                seen.add(key)
+                walk(item, where)
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                walk(item, f"{path}[{i}]")
+
+    walk(json.loads(body, object_pairs_hook=_Pairs), "")
+    return list(found)[:_MOST]
+
+
 def _walk(schemas: Schemas, value: Any, node: Schema, path: str, found: dict[str, None]) -> None:
     node = schemas.resolve(node)
     if isinstance(value, _Pairs):

@@ -46,6 +46,7 @@ async def scale(server: Any, call: Call) -> Response:
         return obj
 
     call.info.subresource = ""
+    call.options["through"] = "scale"
     made = await update_object(call, item, change, retry=body is None)
     call.info.subresource = "scale"
     return call.document(200, view(made.obj() if isinstance(made, Item) else made))

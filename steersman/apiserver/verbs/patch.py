@@ -14,8 +14,9 @@ from steersman.api.errors import ApiError
 from steersman.api.patch import apply, json, merge, strategic
 from steersman.api.patch.fieldmanager import limits
 from steersman.api.resource import Object
-from steersman.api.schema.body import GroupVersionKind, read
+from steersman.api.schema.body import IGNORE, STRICT, WARN, GroupVersionKind, read
 from steersman.api.schema.decode import YamlError, malformed
+from steersman.api.schema.strict import clean, repeated
 from steersman.apiserver import managed
 from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call
@@ -57,13 +58,26 @@ async def patch(call: Call) -> Response:
     if kind == "apply":
         return await _apply(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
-    _document(call, kind)
+    document = _document(call, kind)
+    validation = call.query.get("fieldValidation") or WARN
+    twice: list[str] = []
+    if (
+        kind != "json"
+        and validation != IGNORE
+        and isinstance(document, dict)
+        and not clean(call.request.body, document)
+    ):
+        twice = repeated(call.request.body)
 
     def change(current: Object) -> Object:
         patched = _patched(call, kind, current, _document(call, kind))
         whole = encode(dict(sorted(patched.items())))
         try:
-            return _typed(call, patched)
+            typed = _typed(call, patched)
+            if twice and validation == STRICT:
+                raise errors.patched_wrong(whole.decode(), f"strict decoding error: {', '.join(twice)}")
+            call.warnings += twice
+            return typed
         except ApiError as error:
             if error.reason != "BadRequest" or error.message.startswith(_NAMES):
                 raise

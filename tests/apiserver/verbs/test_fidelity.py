@@ -237,3 +237,46 @@ async def test_a_claim_on_devices(cluster: ApiCluster) -> None:
     patch = {"status": {"allocation": given, "devices": [device]}}
     status, made, _ = await ask(cluster, "PATCH", f"{path}/c/status", patch, MERGE)
     assert (status, made["status"]["allocation"]) == (200, given)
+
+
+async def test_a_patch_that_says_something_twice(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", DEPLOYMENTS, DEPLOYMENT)
+    body = b'{"spec":{"replicas":2,"replicas":3}}'
+    status, answer, _ = await ask(cluster, "PATCH", f"{DEPLOYMENTS}/d1?fieldValidation=Strict", body, MERGE)
+    assert (status, answer["message"].rpartition(": ")[2]) == (422, 'duplicate field "spec.replicas"')
+    status, _, warnings = await ask(cluster, "PATCH", f"{DEPLOYMENTS}/d1", body, MERGE)
+    assert (status, warnings) == (200, ['299 - "duplicate field \\"spec.replicas\\""'])
+    _, _, warnings = await ask(cluster, "PATCH", f"{DEPLOYMENTS}/d1?fieldValidation=Ignore", body, MERGE)
+    assert warnings == []
+
+
+async def test_who_scaled(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", DEPLOYMENTS, DEPLOYMENT)
+    await ask(cluster, "PATCH", f"{DEPLOYMENTS}/d1/scale", {"spec": {"replicas": 6}}, MERGE)
+    _, obj, _ = await ask(cluster, "GET", f"{DEPLOYMENTS}/d1")
+    (entry,) = [each for each in obj["metadata"]["managedFields"] if each.get("subresource")]
+    assert (entry["subresource"], entry["fieldsV1"]) == ("scale", {"f:spec": {"f:replicas": {}}})
+
+
+async def test_admission_owns_nothing(cluster: ApiCluster) -> None:
+    class Adds:
+        async def mutate(self, call: Any, obj: Any, old: Any) -> None:
+            obj["metadata"].setdefault("annotations", {})["by"] = "admission"
+
+        async def validate(self, call: Any, obj: Any, old: Any) -> None:
+            assert obj["metadata"]["annotations"]["by"] == "admission"
+
+    cluster.server.services.admission = Adds()
+    _, made, _ = await ask(cluster, "POST", PODS, POD)
+    (entry,) = made["metadata"]["managedFields"]
+    assert "f:annotations" not in entry["fieldsV1"].get("f:metadata", {})
+
+
+async def test_what_was_there_before_the_first_apply(cluster: ApiCluster) -> None:
+    await ask(cluster, "POST", PODS, POD)
+    await ask(cluster, "PATCH", f"{PODS}/p", {"metadata": {"managedFields": [{}]}}, MERGE)
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"mine": "1"}}}
+    _, made, _ = await ask(cluster, "PATCH", f"{PODS}/p?fieldManager=m", body, APPLY)
+    entries = {each["manager"]: each["fieldsV1"] for each in made["metadata"]["managedFields"]}
+    assert set(entries) == {"m", "before-first-apply"}
+    assert "f:status" not in entries["before-first-apply"]
