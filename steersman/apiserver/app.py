@@ -18,6 +18,7 @@ from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.apiserver import impersonate, requestor
+from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
@@ -95,6 +96,7 @@ class ApiServer:
         self.paths = list(paths)
         self._discovery = Discovery(registry, address)
         self.ready = False
+        self.audit: Auditor | None = None
 
     async def start(self) -> None:
         """Load every kind; afterwards requests are served."""
@@ -112,6 +114,9 @@ class ApiServer:
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer one request; without a task when nothing has to be waited for."""
+        return self._handle(request) if self.audit is None else self.audit(request, self._handle)
+
+    def _handle(self, request: Request) -> Answer | Awaitable[Answer]:
         try:
             user = self._authenticate(request)
             if isinstance(user, User):
@@ -169,16 +174,22 @@ class ApiServer:
     def _serve(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
         query = Query(request.query)
         info = resolve(request.method, request.path, query)
+        if request.context is not None:
+            request.context.identify(user, info)
         if (target := impersonate.wanted(request)) is not None:
             return self._impersonated(request, query, info, user, target)
         why = self.authorizer(user, info)
         if why is None:
             return self._allowed(request, query, info, user)
         if isinstance(why, str):
-            raise denied(user, info, why)
+            raise self._denied(request, user, info, why)
         return self._authorized_later(why, request, query, info, user)
 
     def _allowed(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
+        if request.context is not None:
+            explain = getattr(self.authorizer, "reason", None)
+            request.context.annotate("authorization.k8s.io/decision", "allow")
+            request.context.annotate("authorization.k8s.io/reason", explain(user, info) if explain is not None else "")
         if not info.is_resource:
             return self._path(request, user)
         return self._resource(request, query, info, user)
@@ -187,9 +198,15 @@ class ApiServer:
         self, waiting: Awaitable[str | None], request: Request, query: Query, info: RequestInfo, user: User
     ) -> Answer:
         if (why := await waiting) is not None:
-            raise denied(user, info, why)
+            raise self._denied(request, user, info, why)
         answer = self._allowed(request, query, info, user)
         return await answer if isinstance(answer, Awaitable) else answer
+
+    def _denied(self, request: Request, user: User, info: RequestInfo, why: str) -> ApiError:
+        if request.context is not None:
+            request.context.annotate("authorization.k8s.io/decision", "forbid")
+            request.context.annotate("authorization.k8s.io/reason", str(why))
+        return denied(user, info, why)
 
     async def authorize(self, user: User, info: RequestInfo) -> str | None:
         """What the authorizer says, waited for."""
@@ -202,8 +219,10 @@ class ApiServer:
         for right in impersonate.rights(request, target):
             if (why := await self.authorize(user, right)) is not None:
                 raise denied(user, right, why)
+        if request.context is not None:
+            request.context.impersonate(target)
         if (why := await self.authorize(target, info)) is not None:
-            raise denied(target, info, why)
+            raise self._denied(request, target, info, why)
         answer = self._allowed(request, query, info, target)
         return await answer if isinstance(answer, Awaitable) else answer
 

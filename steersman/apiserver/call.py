@@ -78,6 +78,11 @@ class Call:
         """Where objects are."""
         return self.services.storage
 
+    def annotate(self, key: str, value: str) -> None:
+        """Add a fact to the request's audit event, where there is one."""
+        if self.request.context is not None:
+            self.request.context.annotate(key, value)
+
     def encoder(self) -> Encoder:
         """How answers are written."""
         return Encoder(

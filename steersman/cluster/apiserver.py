@@ -29,7 +29,7 @@ from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.negotiate import DEFAULT
-from steersman.cluster import admissionconfig, process
+from steersman.cluster import admissionconfig, auditing, process
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -167,6 +167,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
+    server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)
     admission.attach(server)

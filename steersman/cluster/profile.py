@@ -141,6 +141,8 @@ class Profile:
 
 
 _APISERVER = """
+    audit-log-maxage audit-log-maxbackup audit-log-maxsize audit-log-path audit-policy-file
+    audit-webhook-batch-max-size audit-webhook-config-file
     admission-control-config-file
     anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
     authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode

@@ -34,6 +34,7 @@ class Request:
     body: bytes = b""
     peer: Peer = field(default_factory=Peer)
     stream: AsyncIterator[bytes] | None = None  # the body, for handlers that asked to stream it; then `body` is empty
+    context: Any = None  # what the handler keeps with the request
 
     def header(self, name: str) -> str | None:
         """The first value of the header `name` (lower case), or None."""

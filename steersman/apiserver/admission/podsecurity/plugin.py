@@ -158,11 +158,25 @@ def _labels(call: Call) -> Mapping[str, str]:
 
 
 def _pod(call: Call, config: Configuration, meta: Object, spec: Object, *, enforce: bool) -> None:
-    if call.info.namespace in config.namespaces or call.user.name in config.users:
+    for exempt, kind in (
+        (call.info.namespace in config.namespaces, "namespace"),
+        (call.user.name in config.users, "user"),
+    ):
+        if exempt:
+            call.annotate(_LABEL + "exempt", kind)
+            return
+    policy, problems = policy_of(_labels(call), config.defaults)
+    if policy.idle and not problems:
+        if enforce:
+            call.annotate(_LABEL + "enforce-policy", "privileged:latest")
         return
-    policy, _ = policy_of(_labels(call), config.defaults)
-    if policy.idle or (spec.get("runtimeClassName") or "") in config.runtime_classes:
+    if (spec.get("runtimeClassName") or "") in config.runtime_classes:
+        call.annotate(_LABEL + "exempt", "runtimeClass")
         return
+    if enforce:
+        call.annotate(_LABEL + "enforce-policy", str(policy.enforce))
+    if found := policy.audit.violations(meta, spec):
+        call.annotate(_LABEL + "audit-violations", f'would violate PodSecurity "{policy.audit}": {_detail(found)}')
     if enforce and (found := policy.enforce.violations(meta, spec)):
         text = f'violates PodSecurity "{policy.enforce}": {_detail(found)}'
         raise errors.forbidden("", "pods", meta.get("name") or "", text)
