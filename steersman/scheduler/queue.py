@@ -44,6 +44,7 @@ class Queue:
         self._count = 0
         self._moves = 0
         self._wake = asyncio.Event()
+        self._beside: set[str] = set()  # unschedulable pods to which a pod that comes may matter
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -89,6 +90,8 @@ class Queue:
             self._place(waiting)
         else:
             waiting.place = "unschedulable"
+            if waiting.info.affinity.near or waiting.info.spread:
+                self._beside.add(uid)
 
     def retry(self, uid: str) -> None:
         """The pod that was popped could not be bound: try again after its back-off."""
@@ -102,6 +105,19 @@ class Queue:
         self._moves += 1
         for waiting in self._pods.values():
             if waiting.place == "unschedulable":
+                self._place(waiting)
+
+    def pod_came(self, info: PodInfo) -> None:
+        """A pod is on a node now: those that want its like near, or are spread with it, get another try."""
+        if not self._beside:
+            return
+        self._moves += 1
+        for uid in list(self._beside):
+            waiting = self._pods.get(uid)
+            if waiting is None or waiting.place != "unschedulable":
+                self._beside.discard(uid)
+            elif _concerns(waiting.info, info):
+                self._beside.discard(uid)
                 self._place(waiting)
 
     async def pop(self) -> PodInfo:
@@ -139,3 +155,10 @@ class Queue:
             elif soonest is None or due < soonest:
                 soonest = due
         return None if soonest is None else soonest - now
+
+
+def _concerns(waiting: PodInfo, came: PodInfo) -> bool:
+    """Whether a pod that came may let another in. A namespace's labels are not asked: one try too many is harmless."""
+    return any(term.peers.pods.matches(came.labels) for term in waiting.affinity.near) or any(
+        spread.hard and spread.peers.pods.matches(came.labels) for spread in waiting.spread
+    )

@@ -144,7 +144,10 @@ class Scheduler:
             self._queue.remove(uid)
             self._assumed.pop(uid, None)
             self._nominated.pop(uid, None)
-            self.columns.add_pod(podinfo.read(new), node)
+            info = podinfo.read(new)
+            self.columns.add_pod(info, node)
+            if old is None or not old["spec"].get("nodeName") or (old["metadata"].get("labels") or {}) != info.labels:
+                self._queue.pod_came(info)
         elif self._is_mine(new) and uid not in self._assumed and _wants_attempt(old, new):
             self._queue.put(podinfo.read(new))
 

@@ -125,6 +125,25 @@ def test_pods_of_others_and_gated_pods_are_left_alone(spec: Object) -> None:
     virtual(lambda: with_scheduler(body))
 
 
+def test_a_pod_waits_for_the_one_that_it_wants_to_be_near() -> None:
+    async def body(cluster: ApiCluster) -> None:
+        node = a_node("n")
+        node["metadata"]["labels"] = {"zone": "z"}
+        await add_node(cluster, node)
+        term = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}
+        affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        await cluster.client.create(PODS, a_pod("waits", affinity=affinity), "default")
+        pod = await until(cluster, "waits", lambda pod: bool((pod.get("status") or {}).get("conditions")))
+        assert "1 node(s) didn't match pod affinity rules" in pod["status"]["conditions"][0]["message"]
+        await cluster.clock.sleep(30)
+        near = a_pod("near")
+        near["metadata"]["labels"] = {"app": "x"}
+        await cluster.client.create(PODS, near, "default")
+        await until(cluster, "waits", lambda pod: bool(pod["spec"].get("nodeName")))
+
+    virtual(lambda: with_scheduler(body))
+
+
 def test_the_queue_orders_backs_off_and_wakes() -> None:
     async def body() -> None:
         clock = LoopClock()
