@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from steersman.api import errors, fields, labels
 from steersman.api.errors import ApiError, FieldError
-from steersman.api.fields import FieldSelector
+from steersman.api.fields import FieldSelector, Getter
 from steersman.api.labels import Selector
 from steersman.api.resource import Object
 from steersman.apiserver.cache import Item
@@ -40,6 +40,7 @@ class Selection:
     fields: FieldSelector
     namespace: str
     name: str = ""
+    getters: Mapping[str, Getter] = field(default_factory=dict)  # of a view of another kind's objects
 
     @property
     def everything(self) -> bool:
@@ -52,9 +53,13 @@ class Selection:
             return False
         if self.name and item.name != self.name:
             return False
-        if any((item.field(term.field) == term.value) is not term.equal for term in self.fields.terms):
+        if any((self._field(item, term.field) == term.value) is not term.equal for term in self.fields.terms):
             return False
         return self.labels.everything or self.labels.matches(item.labels)
+
+    def _field(self, item: Item, path: str) -> str:
+        getter = self.getters.get(path)
+        return item.field(path) if getter is None else getter(item.obj())
 
 
 def selection(call: Call) -> Selection:
@@ -67,7 +72,8 @@ def selection(call: Call) -> Selection:
         where = fields.select(call.query.get("fieldSelector"), call.kind)
     except ValueError as error:
         raise errors.bad_request(str(error)) from None
-    return Selection(chosen, where, call.info.namespace, call.info.name)  # a name: the watch of one object
+    getters = call.kind.fields if call.kind.stored_as else {}
+    return Selection(chosen, where, call.info.namespace, call.info.name, getters)  # a name: the watch of one object
 
 
 def get(call: Call) -> Response:

@@ -184,7 +184,7 @@ async def test_an_event_of_the_newer_group(cluster: ApiCluster) -> None:
     series = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:05.000000Z"}}
     _, patched, _ = await ask(cluster, "PATCH", f"{EVENTS}/e", series, STRATEGIC)
     assert patched["series"] == series["series"]
-    _, listed, _ = await ask(cluster, "GET", EVENTS)
+    _, listed, _ = await ask(cluster, "GET", f"{EVENTS}?fieldSelector=reportingController%3Dexample.com/c")
     assert "kind" not in listed["items"][0]
     assert "apiVersion" not in listed["items"][0]
 
