@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from steersman.api import jsonpath, structural, table
+from steersman.api import errors, jsonpath, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Behavior, Kind, Subresource, Version
 from steersman.api.registry import behave
@@ -92,6 +92,7 @@ class CustomResources:
         if taken is not None and self._served.get(name) != (kind.group, kind.plural):
             return
         server.registry.add(kind)
+        self._rule(kind, obj)
         await server.storage.open(kind)
         self._served[name] = (kind.group, kind.plural)
         await self._establish(item)
@@ -101,8 +102,32 @@ class CustomResources:
         if where is not None:
             kind = self._server.registry.find(*where)
             self._server.registry.remove(*where)
+            self._rule(kind, None)
             if kind is not None:
                 self._server.storage.close_kind(kind)
+
+    def _rule(self, kind: Kind | None, definition: Object | None) -> None:
+        """Let the rules in the stored version's schema (x-kubernetes-validations) judge every write, or no longer."""
+        hooks = self._server.services.extras
+        where = (kind.group, kind.kind) if kind is not None else ("", "")
+        for when in ("before_create", "before_update"):
+            hooks.setdefault(when, {}).pop(where, None)
+        storage = (
+            next((each for each in definition["spec"]["versions"] if each.get("storage")), {}) if definition else {}
+        )
+        schema = (storage.get("schema") or {}).get("openAPIV3Schema") or {}
+        level, _ = rules.compile_rules(schema)
+        if kind is None or not level:
+            return
+
+        async def judge(call: Any, obj: Object, old: Object | None = None) -> None:
+            if structural.validate(obj, schema):
+                return  # what the schema refuses is told first
+            if found := rules.check_object(level, obj, old):
+                raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
+
+        hooks["before_create"][where] = [judge]
+        hooks["before_update"][where] = [judge]
 
     async def _update(self, item: Item, change: Callable[[Object], Object], subresource: str = "status") -> None:
         call = internal_call(self._server, CUSTOMRESOURCEDEFINITIONS, "update", "", item.name)

@@ -4,7 +4,7 @@ Called by admission (policies, match conditions) and by the validation of custom
 expression may ask of others (the authorizer) comes in as a value. Source: cel-spec, and apiserver's pkg/cel.
 """
 
-from steersman.api.cel.program import Program, compile
+from steersman.api.cel.program import PER_CALL_LIMIT, Program, compile
 from steersman.api.cel.syntax import CelError, CompileError
 
-__all__ = ["CelError", "CompileError", "Program", "compile"]
+__all__ = ["PER_CALL_LIMIT", "CelError", "CompileError", "Program", "compile"]

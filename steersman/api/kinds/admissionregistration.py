@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api import labels, names
+from steersman.api import labels, names, policies
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Default, Validate
 from steersman.api.kinds import strategy
@@ -93,6 +93,7 @@ def _webhook(path: str, hook: Mapping[str, Any], *, mutating: bool) -> Complaint
         out.append(invalid(f"{path}.admissionReviewVersions", versions, text))
     for key in ("namespaceSelector", "objectSelector"):
         out += labels.validate(hook.get(key), f"{path}.{key}")
+    out += policies.check_conditions(f"{path}.matchConditions", hook.get("matchConditions") or ())
     return out + _client(f"{path}.clientConfig", hook.get("clientConfig") or {})
 
 
@@ -180,11 +181,12 @@ def _webhook_kind(kind: str, *, mutating: bool) -> Behavior:
     )
 
 
-def _policy_kind(kind: str, counted: str, status: Object | None) -> Behavior:
+def _policy_kind(kind: str, counted: str, status: Object | None, validate: Validate | None = None) -> Behavior:
     return Behavior(
         GROUP,
         kind,
         default=_default_policy,
+        validate=validate,
         prepare_create=strategy.begin(status, generations=True),
         columns=(NAME, length(counted, "spec", counted.lower()), Column("ParamKind", _parameter_kind), AGE),
     )
@@ -203,7 +205,7 @@ def _binding_kind(kind: str) -> Behavior:
 BEHAVIORS = (
     _webhook_kind("MutatingWebhookConfiguration", mutating=True),
     _webhook_kind("ValidatingWebhookConfiguration", mutating=False),
-    _policy_kind("ValidatingAdmissionPolicy", "Validations", {}),
+    _policy_kind("ValidatingAdmissionPolicy", "Validations", {}, policies.check_policy),
     _policy_kind("MutatingAdmissionPolicy", "Mutations", None),
     _binding_kind("ValidatingAdmissionPolicyBinding"),
     _binding_kind("MutatingAdmissionPolicyBinding"),

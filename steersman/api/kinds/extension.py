@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api import names
+from steersman.api import names, rules
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
@@ -75,7 +75,7 @@ def _validate_definition(definition: Object) -> Complaints:
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         out.append(not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced")))
     out += _versions(spec.get("versions") or ())
-    out += _names("spec.names", found)
+    out += _names("spec.names", found) + rules.check_definition(definition)
     kind = dig(spec, "conversion", "strategy") or ""
     if kind not in ("None", "Webhook"):
         out.append(not_supported("spec.conversion.strategy", kind, ("None", "Webhook")))

@@ -30,6 +30,7 @@ from steersman.apiserver.admission import (
     storage_in_use,
     taint_nodes,
     tolerations,
+    validating_policy,
     webhooks,
 )
 from steersman.apiserver.admission.podsecurity import plugin as pod_security
@@ -75,12 +76,13 @@ ALL: tuple[Plugin, ...] = (
     Plugin("DenyServiceExternalIPs", validate=external_ips.validate, on=False),
     Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
+    Plugin("ValidatingAdmissionPolicy", validate=validating_policy.validate),
     Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),
     Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 
 DEFAULT = tuple(plugin for plugin in ALL if plugin.on)
-_ELSEWHERE = frozenset({"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"})  # known, and not plugins here
+_ELSEWHERE = frozenset({"MutatingAdmissionPolicy"})  # known, and not plugins here
 
 
 def chosen(enabled: Collection[str], disabled: Collection[str]) -> list[Plugin]:

@@ -1,8 +1,7 @@
 """Admission webhooks: other programs that change or refuse what is written.
 
 Owns which webhooks a request concerns, the AdmissionReview each gets, and what its answer means. Called by the
-admission chain. Match conditions (CEL) are not evaluated: a webhook that has any is called for all that its rules
-match. Source: apiserver's pkg/admission/plugin/webhook.
+admission chain. Source: apiserver's pkg/admission/plugin/webhook.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import ssl
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from steersman.api import errors, labels
+from steersman.api import errors, labels, policies
 from steersman.api.errors import ApiError
 from steersman.api.patch import json
 from steersman.api.resource import Object
@@ -57,10 +57,39 @@ def _hooks(call: Call, plural: str) -> Iterator[Hook]:
 
 
 def _concerns(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> bool:
-    return any(_rule_matches(call, rule) for rule in hook.spec.get("rules") or ()) and _selected(call, hook, obj, old)
+    if not any(rule_matches(call, rule) for rule in hook.spec.get("rules") or ()):
+        return False
+    return selected(call, hook.spec, obj, old) and _meets_conditions(call, hook, obj, old)
 
 
-def _rule_matches(call: Call, rule: Object) -> bool:
+def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> bool:
+    """Whether the match conditions hold. Raises ApiError when one has no value and the webhook may not be missed."""
+    wanted = hook.spec.get("matchConditions")
+    if not wanted:
+        return True
+    run = policies.Run(values(call, obj, old), (), policies.CONDITIONS_BUDGET)
+    holds, failures = policies.conditions(wanted, run)
+    if failures and hook.spec.get("failurePolicy") != "Ignore":
+        said = failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]"
+        raise errors.forbidden(call.kind.group, call.kind.plural, call.info.name, said)
+    return holds
+
+
+def values(call: Call, obj: Object | None, old: Object | None) -> dict[str, Any]:
+    """What an expression of admission may name."""
+    request = review(call, None, None)["request"]
+    is_namespace = (call.kind.group, call.kind.plural) == ("", "namespaces")
+    return {
+        "object": obj,
+        "oldObject": old,
+        "request": {key: value for key, value in request.items() if key not in ("object", "oldObject")},
+        "namespaceObject": namespace(call) if call.info.namespace and not is_namespace else None,
+    }
+
+
+def rule_matches(call: Call, rule: Object) -> bool:
+    """Whether a rule names the request's operation and resource."""
+
     def has(key: str, value: str) -> bool:
         return "*" in rule.get(key, ()) or value in rule.get(key, ())
 
@@ -81,21 +110,23 @@ def _rule_matches(call: Call, rule: Object) -> bool:
     )
 
 
-def _selected(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> bool:
-    selector = hook.spec.get("namespaceSelector")
+def selected(call: Call, given: Object, obj: Object | None, old: Object | None) -> bool:
+    """Whether the selectors of a webhook, or of a policy, take the request in."""
+    selector = given.get("namespaceSelector")
     is_namespace = (call.kind.group, call.kind.plural) == ("", "namespaces")
     if selector and (call.info.namespace or is_namespace):
-        found = (obj or old) if is_namespace else _namespace(call)
+        found = (obj or old) if is_namespace else namespace(call)
         if not labels.from_object(selector).matches(((found or {}).get("metadata") or {}).get("labels")):
             return False
-    wanted = hook.spec.get("objectSelector")
+    wanted = given.get("objectSelector")
     if not wanted:
         return True
     chosen = labels.from_object(wanted)
     return any(chosen.matches((each.get("metadata") or {}).get("labels")) for each in (obj, old) if each is not None)
 
 
-def _namespace(call: Call) -> Object | None:
+def namespace(call: Call) -> Object | None:
+    """The namespace that the request is in."""
     kind = call.services.registry.find("", "namespaces")
     item = call.storage.find(kind, "", call.info.namespace) if kind is not None else None
     return item.obj() if item is not None else None
@@ -147,9 +178,9 @@ async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None) -
     if call.dry_run and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
         text = f'admission webhook "{hook.name}" does not support dry run'
         raise errors.bad_request(text)
-    review = _review(call, obj, old)
+    asked = review(call, obj, old)
     try:
-        response = await _post(call, hook, review)
+        response = await _post(call, hook, asked)
     except _CallFailed as error:
         if hook.spec.get("failurePolicy") == "Ignore":
             return None
@@ -168,7 +199,8 @@ def _refused(hook: Hook, status: Object) -> ApiError:
     return ApiError(code if code >= 400 else 403, str(status.get("reason") or "Forbidden"), text, status.get("details"))
 
 
-def _review(call: Call, obj: Object | None, old: Object | None) -> Object:
+def review(call: Call, obj: Object | None, old: Object | None) -> Object:
+    """The AdmissionReview that asks about a request."""
     info, kind = call.info, call.kind
     group_kind = {"group": kind.group, "version": call.version, "kind": kind.kind}
     resource = {"group": kind.group, "version": call.version, "resource": kind.plural}

@@ -1,0 +1,203 @@
+"""The expressions of admission: what they may name, whether they compile, what they give.
+
+Owns compilation (kept, since the same expressions are written once and run often) and the complaints about an
+expression that does not compile. Called by the kinds that hold expressions and by admission. Pure. `authorizer` is
+not there yet. Source: apiserver's pkg/admission/plugin/cel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from steersman.api import cel
+from steersman.api.cel.syntax import CostError
+from steersman.api.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of
+from steersman.api.errors import FieldError
+from steersman.api.resource import Object
+from steersman.api.validation import duplicate, invalid, required, too_many
+
+BUDGET = 10_000_000  # of one policy's expressions: apiserver's RuntimeCELCostBudget
+CONDITIONS_BUDGET = BUDGET // 4
+
+_KIND = object_of("kubernetes.GroupVersionKind", dict.fromkeys(("group", "version", "kind"), STRING).get)
+_RESOURCE = object_of("kubernetes.GroupVersionResource", dict.fromkeys(("group", "version", "resource"), STRING).get)
+_USER_FIELDS: Mapping[str, Type] = {
+    "username": STRING,
+    "uid": STRING,
+    "groups": list_of(STRING),
+    "extra": map_of(STRING, list_of(STRING)),
+}
+_REQUEST_FIELDS: Mapping[str, Type] = {
+    **dict.fromkeys(("kind", "requestKind"), _KIND),
+    **dict.fromkeys(("resource", "requestResource"), _RESOURCE),
+    **dict.fromkeys(("subResource", "requestSubResource", "name", "namespace", "operation"), STRING),
+    "userInfo": object_of("kubernetes.UserInfo", _USER_FIELDS.get),
+    "dryRun": BOOL,
+    "options": DYN,
+}
+_META_FIELDS: Mapping[str, Type] = {
+    **dict.fromkeys(("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink"), STRING),
+    **dict.fromkeys(("labels", "annotations"), map_of(STRING, STRING)),
+    **dict.fromkeys(("generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"), DYN),
+    "finalizers": list_of(STRING),
+}
+_NAMESPACE_FIELDS: Mapping[str, Type] = {
+    "metadata": object_of("kubernetes.NamespaceMetadata", _META_FIELDS.get),
+    "spec": object_of("kubernetes.NamespaceSpec", {"finalizers": list_of(STRING)}.get),
+    "status": object_of("kubernetes.NamespaceStatus", {"phase": STRING, "conditions": DYN}.get),
+}
+_BASE: Mapping[str, Type] = {
+    "object": DYN,
+    "oldObject": DYN,
+    "request": object_of("kubernetes.AdmissionRequest", _REQUEST_FIELDS.get),
+    "namespaceObject": object_of("kubernetes.Namespace", _NAMESPACE_FIELDS.get),
+}
+
+
+Variables = tuple[tuple[str, str], ...]
+"""The names and expressions of `spec.variables`, in order."""
+
+
+@lru_cache(maxsize=4096)
+def program(source: str, results: tuple[str, ...], *, params: bool, variables: Variables = ()) -> cel.Program:
+    """A compiled expression. Raises CompileError, or ValueError when it gives none of `results`."""
+    known = dict(_BASE)
+    if params:
+        known["params"] = DYN
+    types: dict[str, Type] = {}
+    for at, (name, expression) in enumerate(variables):
+        try:
+            types[name] = program(expression, (), params=params, variables=variables[:at]).type
+        except cel.CompileError:
+            types[name] = DYN
+    known["variables"] = object_of("kubernetes.variables", types.get)
+    made = cel.compile(source, known)
+    if results and made.type.name not in (*results, "dyn"):
+        wanted = results[0] if len(results) == 1 else f"one of [{' '.join(results)}]"
+        raise ValueError(f"must evaluate to {wanted}")
+    return made
+
+
+class Lazy(dict[str, Any]):
+    """`variables`: each is computed when it is first asked for."""
+
+    def __init__(self, run: Run, programs: Variables) -> None:
+        super().__init__()
+        self._run = run
+        self._programs = dict(programs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._programs
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self._programs:
+            raise KeyError(name)
+        self[name] = value = self._run.value(self._programs[name], ())
+        return value
+
+
+class Run:
+    """One evaluation of one policy: its values, its variables, and the budget that all its expressions share."""
+
+    def __init__(self, values: Mapping[str, Any], variables: Variables = (), budget: int = BUDGET) -> None:
+        self._params = "params" in values
+        self._variables = variables
+        self._values = {**values, "variables": Lazy(self, variables)}
+        self.left = budget
+
+    def value(self, source: str, results: tuple[str, ...]) -> Any:
+        """What an expression gives. Raises CelError with the text that a denial shows."""
+        try:
+            made = program(source, results, params=self._params, variables=self._variables)
+            found, cost = made.evaluate(self._values, limit=min(cel.PER_CALL_LIMIT, self.left))
+        except (cel.CompileError, ValueError) as error:
+            raise cel.CelError(f"compilation error: {compile_text(error)}") from error
+        except CostError as error:
+            text = "validation failed due to running out of cost budget, no further validation expressions will be run"
+            raise CostError(text) from error
+        except cel.CelError as error:
+            shown = " ".join(source.split())
+            raise cel.CelError(f"expression '{shown}' resulted in error: {error}") from error
+        self.left -= cost
+        return found
+
+
+def conditions(given: Sequence[Object], run: Run) -> tuple[bool, list[str]]:
+    """Whether match conditions all hold, and what could not be evaluated. One that is false settles it."""
+    failures: list[str] = []
+    for each in given:
+        try:
+            if run.value(each["expression"], ("bool",)) is not True:
+                return False, []
+        except cel.CelError as error:
+            failures.append(str(error))
+    return not failures, failures
+
+
+def compile_text(error: Exception) -> str:
+    """How a complaint about an expression begins."""
+    return f"compilation failed: {error}" if isinstance(error, cel.CompileError) else str(error)
+
+
+def check(
+    path: str, source: str, results: tuple[str, ...], *, params: bool = False, variables: Variables = ()
+) -> list[FieldError]:
+    """Complaints about one expression of an object that is written."""
+    if not source.strip():
+        return [required(path)]
+    try:
+        program(source, results, params=params, variables=variables)
+    except (cel.CompileError, ValueError) as error:
+        return [invalid(path, source, compile_text(error))]
+    return []
+
+
+def check_conditions(path: str, given: Sequence[Object], *, params: bool = False) -> list[FieldError]:
+    """Complaints about match conditions."""
+    found: list[FieldError] = []
+    seen: set[str] = set()
+    if len(given) > 64:
+        found.append(too_many(path, len(given), 64))
+    for at, each in enumerate(given):
+        found += check(f"{path}[{at}].expression", each.get("expression") or "", ("bool",), params=params)
+        name = each.get("name") or ""
+        if not name:
+            found.append(required(f"{path}[{at}].name"))
+        elif name in seen:
+            found.append(duplicate(f"{path}[{at}].name", name))
+        seen.add(name)
+    return found
+
+
+def variables_of(spec: Object) -> Variables:
+    """`spec.variables` as a key."""
+    return tuple((each.get("name") or "", each.get("expression") or "") for each in spec.get("variables") or ())
+
+
+def check_policy(policy: Object) -> list[FieldError]:
+    """Complaints about a ValidatingAdmissionPolicy's expressions."""
+    spec = policy.get("spec") or {}
+    params, known = bool(spec.get("paramKind")), variables_of(spec)
+    found = check_conditions("spec.matchConditions", spec.get("matchConditions") or (), params=params)
+    if not spec.get("validations") and not spec.get("auditAnnotations"):
+        text = "validations or auditAnnotations must contain at least one item"
+        found += [required("spec.validations", text), required("spec.auditAnnotations", text)]
+    if not (spec.get("matchConstraints") or {}).get("resourceRules"):
+        found.append(
+            required("spec.matchConstraints.resourceRules" if spec.get("matchConstraints") else "spec.matchConstraints")
+        )
+    for at, (_, source) in enumerate(known):
+        found += check(f"spec.variables[{at}].expression", source, (), params=params, variables=known[:at])
+    for at, each in enumerate(spec.get("validations") or ()):
+        here = f"spec.validations[{at}]"
+        found += check(f"{here}.expression", each.get("expression") or "", ("bool",), params=params, variables=known)
+        if each.get("messageExpression"):
+            found += check(
+                f"{here}.messageExpression", each["messageExpression"], ("string",), params=params, variables=known
+            )
+    for at, each in enumerate(spec.get("auditAnnotations") or ()):
+        here = f"spec.auditAnnotations[{at}].valueExpression"
+        found += check(here, each.get("valueExpression") or "", ("string", "null_type"), params=params, variables=known)
+    return found

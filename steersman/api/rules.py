@@ -1,0 +1,270 @@
+"""`x-kubernetes-validations`: rules in CEL on every level of a custom resource's schema.
+
+Owns what is wrong with the rules of a definition, and what they say about an object. Called for definitions that are
+written and for custom objects. Pure. Source: KEP-2876, KEP-4008 (ratcheting), apiextensions-apiserver's
+pkg/apiserver/schema/cel and its validation of definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from steersman.api import cel
+from steersman.api.cel import schemas
+from steersman.api.cel.syntax import CostError
+from steersman.api.cel.types import Type, optional_of
+from steersman.api.cel.values import NONE, Optional
+from steersman.api.errors import FieldError
+from steersman.api.validation import duplicate, forbidden, invalid, required
+
+RULES = "x-kubernetes-validations"
+_RULE_LIMIT, _TOTAL_LIMIT, _BUDGET = 10_000_000, 100_000_000, 10_000_000
+_HINT = (
+    "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength "
+    "where arrays, maps, and strings are declared)"
+)
+
+
+@dataclass(slots=True)
+class Rule:
+    """One rule that compiled."""
+
+    given: Mapping[str, Any]
+    program: cel.Program
+    message: cel.Program | None
+    transition: bool
+
+    @property
+    def optional(self) -> bool:
+        """Whether oldSelf is an optional, so that the rule runs where there is no old value too."""
+        return bool(self.given.get("optionalOldSelf"))
+
+
+@dataclass(slots=True)
+class Level:
+    """The rules on one place of a schema and below it."""
+
+    schema: Mapping[str, Any]
+    rules: list[Rule] = field(default_factory=list)
+    properties: dict[str, Level] = field(default_factory=dict)
+    items: Level | None = None
+    extra: Level | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.rules or self.properties or self.items or self.extra)
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self.total = 0
+
+    def level(self, schema: Mapping[str, Any], path: str, times: int, *, root: bool = False) -> Level:
+        """Compile a schema's rules; `times` is how often its values may be in one object."""
+        made = Level(schema)
+        for at, rule in enumerate(schema.get(RULES) or ()):
+            if (ready := self._rule(rule, schema, f"{path}.{RULES}[{at}]", times, root=root)) is not None:
+                made.rules.append(ready)
+        for name, each in (schema.get("properties") or {}).items():
+            if below := self.level(each, f"{path}.properties[{name}]", times):
+                made.properties[name] = below
+        for key in ("items", "additionalProperties"):
+            inner = schema.get(key)
+            if isinstance(inner, dict):
+                below = self.level(inner, f"{path}.{key}", times * schemas.most_items(schema))
+                if below and key == "items":
+                    made.items = below
+                elif below:
+                    made.extra = below
+        return made
+
+    def _rule(
+        self, rule: Mapping[str, Any], schema: Mapping[str, Any], path: str, times: int, *, root: bool
+    ) -> Rule | None:
+        source = rule.get("rule") or ""
+        if not source.strip():
+            self.errors.append(required(f"{path}.rule", "rule is not specified"))
+            return None
+        kind = schemas.type_of(schema, root=root)
+        known: dict[str, Type] = {"self": kind}
+        old = optional_of(kind) if rule.get("optionalOldSelf") else kind
+        transition = False
+        try:
+            try:
+                program = cel.compile(source, known)
+            except cel.CompileError:
+                program = cel.compile(source, {**known, "oldSelf": old})
+                transition = True
+        except cel.CompileError as error:
+            self.errors.append(invalid(f"{path}.rule", dict(rule), f"compilation failed: {error}"))
+            return None
+        if program.type.name not in ("bool", "dyn"):
+            self.errors.append(invalid(f"{path}.rule", dict(rule), "cel expression must evaluate to a bool"))
+            return None
+        if "optionalOldSelf" in rule and not transition:
+            text = "may not be set if oldSelf is not used in rule"
+            self.errors.append(invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text))
+        self._cost(program, f"{path}.rule", times, "estimated rule cost")
+        return Rule(rule, program, self._message(rule, {**known, "oldSelf": old}, path, times), transition)
+
+    def _message(self, rule: Mapping[str, Any], known: Mapping[str, Type], path: str, times: int) -> cel.Program | None:
+        source = rule.get("messageExpression")
+        if source is None:
+            return None
+        here = f"{path}.messageExpression"
+        try:
+            program = cel.compile(source, known)
+        except cel.CompileError as error:
+            text = f"messageExpression compilation failed: {error}"
+            self.errors.append(invalid(here, dict(rule), text))
+            return None
+        if program.type.name not in ("string", "dyn"):
+            self.errors.append(invalid(here, dict(rule), "messageExpression must evaluate to a string"))
+            return None
+        self._cost(program, here, times, "estimated messageExpression cost")
+        return program
+
+    def _cost(self, program: cel.Program, path: str, times: int, what: str) -> None:
+        cost = program.estimate() * times
+        self.total += cost
+        if cost > _RULE_LIMIT:
+            self.errors.append(forbidden(path, _over(what, cost, _RULE_LIMIT)))
+
+
+def _over(what: str, cost: int, limit: int) -> str:
+    factor = cost / limit
+    shown = "more than 100x" if factor > 100 else f"{factor:.1f}x" if factor >= 1.1 else f"{factor:f}x"
+    return f"{what} exceeds budget by factor of {shown} {_HINT}"
+
+
+def compile_rules(schema: Mapping[str, Any], path: str = "") -> tuple[Level, list[FieldError]]:
+    """The rules of a schema, and what is wrong with them; `path` is where the schema is."""
+    found = _Compiler()
+    level = found.level(schema, path, 1, root=True)
+    if found.total > _TOTAL_LIMIT:
+        what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+        found.errors.append(forbidden(path, _over(what, found.total, _TOTAL_LIMIT)))
+    return level, found.errors
+
+
+def check_definition(definition: Mapping[str, Any]) -> list[FieldError]:
+    """Complaints about the rules of every version of a CustomResourceDefinition."""
+    found: list[FieldError] = []
+    for at, version in enumerate((definition.get("spec") or {}).get("versions") or ()):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if isinstance(schema, dict):
+            found += compile_rules(schema, f"spec.versions[{at}].schema.openAPIV3Schema")[1]
+    return found
+
+
+_ABSENT = object()
+
+
+class _Run:
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self.left = _BUDGET
+
+    def level(self, level: Level, value: Any, old: Any, path: str) -> None:
+        """Run the rules of one value, then of those in it. `old` is _ABSENT where there is none to compare with."""
+        if value is None:
+            return
+        if level.rules:
+            self._rules(level, value, old, path)
+        if isinstance(value, dict):
+            before = old if isinstance(old, dict) else {}
+            for key, each in value.items():
+                below = level.properties.get(key) or level.extra
+                if below is not None and not (key == "metadata" and not path):
+                    here = f"{path}[{key}]" if level.extra is below else f"{path}.{key}" if path else key
+                    self.level(below, each, before.get(key, _ABSENT), here)
+        elif isinstance(value, list) and level.items is not None:
+            for at, each in enumerate(value):
+                self.level(level.items, each, _same_item(level.schema, each, old), f"{path}[{at}]")
+
+    def _rules(self, level: Level, value: Any, old: Any, path: str) -> None:
+        schema = level.schema
+        try:
+            known = {"self": schemas.value_of(value, schema)}
+            before = schemas.value_of(old, schema) if old is not _ABSENT and old is not None else _ABSENT
+        except cel.CelError as error:
+            self.errors.append(invalid(path, schema.get("type"), str(error)))
+            return
+        for rule in level.rules:
+            if rule.transition and before is _ABSENT and not rule.optional:
+                continue
+            if not rule.transition and old is not _ABSENT and value == old:
+                continue  # ratcheting: what was stored may stay
+            variables = dict(known)
+            if rule.optional:
+                variables["oldSelf"] = NONE if before is _ABSENT else Optional(True, before)
+            elif before is not _ABSENT:
+                variables["oldSelf"] = before
+            if self.left <= 0:
+                return
+            self._rule(rule, variables, schema, path)
+
+    def _rule(self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:
+        shown, kind = " ".join(rule.program.source.split()), schema.get("type")
+        try:
+            holds, cost = rule.program.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, self.left))
+        except CostError as error:
+            self.left = 0
+            text = (
+                f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}"
+            )
+            self.errors.append(invalid(path, kind, text))
+            return
+        except cel.CelError as error:
+            overload = str(error).startswith("no such overload")
+            text = "call arguments did not match a supported operator, function or macro signature for rule"
+            detail = f"'{error}': {text}: {shown}" if overload else f"{error} evaluating rule: {shown}"
+            self.errors.append(invalid(path, kind, detail))
+            return
+        self.left -= cost
+        if holds is not True:
+            self._violated(rule, variables, kind, path, shown)
+
+    def _violated(self, rule: Rule, variables: Mapping[str, Any], kind: Any, path: str, shown: str) -> None:
+        detail = (rule.given.get("message") or "").strip() or f"failed rule: {shown}"
+        if rule.message is not None:
+            try:
+                said, cost = rule.message.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, max(self.left, 0)))
+                self.left -= cost
+                if isinstance(said, str) and said.strip() and "\n" not in said.strip() and len(said) <= 5 * 1024:
+                    detail = said.strip()
+            except cel.CelError:
+                pass
+        where = path + (rule.given.get("fieldPath") or "")
+        where = where.removeprefix(".") if not path else where
+        self.errors.append(_complaint(rule.given.get("reason"), where, kind, detail))
+
+
+def _complaint(reason: str | None, path: str, kind: Any, detail: str) -> FieldError:
+    if reason == "FieldValueForbidden":
+        return forbidden(path, detail)
+    if reason == "FieldValueRequired":
+        return required(path, detail)
+    if reason == "FieldValueDuplicate":
+        return duplicate(path, kind)
+    return invalid(path or "<nil>", kind, detail)
+
+
+def _same_item(schema: Mapping[str, Any], item: Any, old: Any) -> Any:
+    """The item of the old list that has the same keys; only a list of type map can tell."""
+    keys = schema.get("x-kubernetes-list-map-keys") or ()
+    if not isinstance(old, list) or schema.get("x-kubernetes-list-type") != "map" or not isinstance(item, dict):
+        return _ABSENT
+    wanted = [item.get(key) for key in keys]
+    return next((each for each in old if isinstance(each, dict) and [each.get(key) for key in keys] == wanted), _ABSENT)
+
+
+def check_object(level: Level, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[FieldError]:
+    """What the rules say about an object that is created, or updated from `old`."""
+    if not level:
+        return []
+    run = _Run()
+    run.level(level, obj, _ABSENT if old is None else old, "")
+    return run.errors
