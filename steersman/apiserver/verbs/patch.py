@@ -140,7 +140,7 @@ def _typed(call: Call, obj: Object) -> Object:
 
 async def _apply(call: Call) -> Response:
     """Server-side apply: the fields a manager wants, merged with everybody else's (KEP-555)."""
-    wanted = _configuration(call.request.body)
+    wanted = _configuration(call)
     if not isinstance(wanted, dict):
         text = f"json: cannot unmarshal {_shape(wanted)} into Go value of type map[string]interface {{}}"
         raise errors.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
@@ -165,17 +165,22 @@ async def _apply(call: Call) -> Response:
     return answer(call, 200, await update_object(call, item, lambda live: _merged(call, live, applied), retry=True))
 
 
-def _configuration(body: bytes) -> object:
+def _configuration(call: Call) -> object:
     """An applied document. Most clients write their YAML as JSON, which is read a hundred times as fast."""
+    body, twice = call.request.body, list[str]()
     if body[:1] == b"{":
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(body)
     from steersman.api.schema.yaml import load
 
     try:
-        return load(body)
+        found = load(body, twice)
     except YamlError as error:
         raise errors.bad_request(f"error decoding YAML: {error}") from None
+    validation = call.query.get("fieldValidation") or WARN
+    if twice and validation == STRICT:
+        raise errors.bad_request(f"error strict decoding YAML: error converting YAML to JSON: {twice[0]}")
+    return found
 
 
 def _merged(call: Call, live: Object | None, config: Object) -> Object:

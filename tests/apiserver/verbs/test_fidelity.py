@@ -280,3 +280,16 @@ async def test_what_was_there_before_the_first_apply(cluster: ApiCluster) -> Non
     entries = {each["manager"]: each["fieldsV1"] for each in made["metadata"]["managedFields"]}
     assert set(entries) == {"m", "before-first-apply"}
     assert "f:status" not in entries["before-first-apply"]
+
+
+async def test_an_applied_document_that_says_something_twice(cluster: ApiCluster) -> None:
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  a: b\n  a: c\n"
+    path = "/api/v1/namespaces/default/configmaps/c?fieldManager=m"
+    status, answer, _ = await ask(cluster, "PATCH", f"{path}&fieldValidation=Strict", body, APPLY)
+    assert status == 400
+    assert answer["message"].startswith(
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal err"
+    )
+    assert 'key "a" already set in map' in answer["message"]
+    status, made, _ = await ask(cluster, "PATCH", path, body, APPLY)
+    assert (status, made["data"]) == (201, {"a": "c"})
