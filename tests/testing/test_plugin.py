@@ -13,8 +13,7 @@ import pytest
 from steersman.api.errors import ApiError
 from steersman.testing.client import condition
 
-def config(name, **data):
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+from steersman.testing.objects import config_map as config, deployment
 
 def test_objects_come_and_go(cluster, namespace):
     api = cluster.client
@@ -28,11 +27,9 @@ def test_objects_come_and_go(cluster, namespace):
 
 def test_controllers_are_real(cluster, namespace):
     api = cluster.client
-    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    spec = {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": pod}
-    api.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec}, namespace)
+    api.create(deployment("d", replicas=2), namespace)
     api.wait("deploy", "d", lambda d: d.get("status", {}).get("replicas") == 2, namespace)
-    assert len(api.list("pods", namespace, labels="a=b")) == 2
+    assert len(api.list("pods", namespace, labels="app=d")) == 2
     api.delete("deployments.apps", "d", namespace, propagation="Foreground")
     api.wait_gone("deployments", "d", namespace)
     assert api.list("pods", namespace) == []
