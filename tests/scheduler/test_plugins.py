@@ -13,7 +13,7 @@ from steersman.api.resource import Object
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import fit_error, run_filters
-from steersman.scheduler.plugins import DEFAULT
+from steersman.scheduler.plugins import DEFAULT, node_resources
 from steersman.scheduler.plugins.node_ports import conflict
 from steersman.scheduler.plugins.taint_toleration import matches
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
@@ -205,3 +205,17 @@ def test_host_ports_on_one_address_only_clash_there() -> None:
     assert conflict(HostPort("TCP", "0.0.0.0", 80), HostPort("TCP", "10.0.0.1", 80))
     assert not conflict(HostPort("TCP", "10.0.0.2", 80), HostPort("TCP", "10.0.0.1", 80))
     assert not conflict(HostPort("UDP", "0.0.0.0", 80), HostPort("TCP", "0.0.0.0", 80))
+
+
+@given(st.integers(1, 2**45), st.integers(0, 2**45), st.integers(1, 256000), st.integers(0, 300000))
+def test_free_shares_are_those_of_whole_numbers(memory: int, used: int, cpu: int, busy: int) -> None:
+    columns = Columns()
+    made = node("n", EMPTY)
+    made["status"]["allocatable"] = {"cpu": f"{cpu}m", "memory": str(memory), "pods": "3"}
+    columns.set_node(made)
+    wanted = pod({**PLAIN, "cpu": f"{busy}m"})
+    wanted["spec"]["containers"][0]["resources"]["requests"]["memory"] = str(used)
+    scores = node_resources.least_allocated(columns, podinfo.read(wanted), columns.live)
+    assert scores is not None
+    shares = [max(have - taken, 0) * 100 // have for have, taken in ((cpu, busy), (memory, used))]
+    assert scores[0] == sum(shares) // 2

@@ -54,15 +54,13 @@ def _near(columns: Columns, pod: PodInfo) -> Mask:
 
 def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
     """Preferences of this pod and of those that are there already, scaled from the worst node to the best."""
-    total, asked = np.zeros(len(feasible), np.float64), False
-    for term, weight in pod.affinity.preferred:
-        total += weight * columns.in_domain(term.key, columns.peers.counts(term.peers))
-        asked = True
-    for key, weight, carriers in columns.peers.wished(pod):
-        total += weight * columns.in_domain(key, carriers)
-        asked = True
-    if not asked:
+    wishes = [(term.key, weight, columns.peers.counts(term.peers)) for term, weight in pod.affinity.preferred]
+    wishes += columns.peers.wished(pod)
+    if not wishes:
         return None
+    total = np.zeros(len(feasible), np.float64)
+    for key, weight, counts in wishes:
+        total += weight * columns.in_domain(key, counts)
     least, most = total[feasible].min(), total[feasible].max()
     if most == least:
         return np.zeros(len(feasible), np.float64)
