@@ -39,6 +39,7 @@ ALL: Mapping[str, str] = {
     "resourcequota-controller": "resourcequota",
     "disruption-controller": "disruption",
     "clusterrole-aggregation-controller": "clusterroleaggregation",
+    "horizontal-pod-autoscaler-controller": "hpa",
     "service-cidr-controller": "servicecidr",
     "certificatesigningrequest-approving-controller": "certificates.approving",
     "certificatesigningrequest-signing-controller": "certificates.signing",

@@ -82,6 +82,7 @@ class World:
             podIP=f"10.244.0.{number}",
             podIPs=[{"ip": f"10.244.0.{number}"}],
             hostIP="192.0.2.1",
+            startTime=rfc3339(self.clock.now()),
             conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(self.clock.now())}],
         )
 
