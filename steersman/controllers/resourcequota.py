@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PODS, SERVICES, Object, Resource
-from steersman.client.controller import DONE, Context, Controller, For, Key, Result, key_of
+from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
 from steersman.client.discovery import discover
 from steersman.client.informer import Informer
 from steersman.client.quota import concerns, total, usage
@@ -90,4 +90,17 @@ async def _follow(context: Context, group: str, plural: str) -> Informer | None:
     return followed[group, plural]
 
 
-CONTROLLER = Controller("resourcequota-controller", reconcile, (For(RESOURCEQUOTAS),), feed=feed)
+def _to_count(context: Context, quota: Object) -> tuple[Key, ...]:
+    """A quota that is new here, or whose limits have changed; not one that admission has just charged.
+
+    The object that it was charged for is not written yet: to count now would give the charge back.
+    """
+    known: set[str] = context.memory.setdefault("counted", set())
+    uid, status = quota["metadata"]["uid"], quota.get("status") or {}
+    if uid in known and (status.get("hard") or {}) == (quota["spec"].get("hard") or {}):
+        return ()
+    known.add(uid)
+    return (key_of(quota),)
+
+
+CONTROLLER = Controller("resourcequota-controller", reconcile, (Watch(RESOURCEQUOTAS, _to_count),), feed=feed)

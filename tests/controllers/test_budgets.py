@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from steersman.api.resource import (
 from steersman.client.quota import concerns, total, usage
 from steersman.controllers.clusterroleaggregation import rules_of
 from steersman.controllers.disruption import allowed
-from steersman.controllers.resourcequota import RESOURCEQUOTAS, collections_of
+from steersman.controllers.resourcequota import CONTROLLER, RESOURCEQUOTAS, collections_of
 from steersman.lib.clock import rfc3339
 
 from .conftest import World
@@ -216,6 +217,17 @@ def test_which_collections_a_quota_needs() -> None:
         ("", "services"),
         ("", "persistentvolumeclaims"),
     }
+
+
+def test_a_charge_alone_is_no_reason_to_count() -> None:
+    """Admission charges before the object is written: counting then would give the charge back."""
+    (watch,) = CONTROLLER.watches
+    memory: Any = SimpleNamespace(memory={})
+    made: Object = {"metadata": {"name": "q", "namespace": "n", "uid": "u"}, "spec": {"hard": {"pods": "2"}}}
+    charged = {**made, "status": {"hard": {"pods": "2"}, "used": {"pods": "1"}}}
+    changed = {**charged, "spec": {"hard": {"pods": "3"}}}
+    assert [len(list(watch.keys(memory, each))) for each in (made, charged, made, changed, charged)] == [1, 0, 1, 1, 0]
+    assert list(watch.keys(SimpleNamespace(memory={}), charged)), "once for every controller that starts"  # type: ignore[arg-type]
 
 
 async def test_a_quota_counts_what_comes_and_goes(world: World) -> None:
