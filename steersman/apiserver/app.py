@@ -17,7 +17,7 @@ from steersman.api.discovery import Discovery
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
-from steersman.apiserver import impersonate, requestor
+from steersman.apiserver import conversion, impersonate, requestor
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.encode import in_medium
@@ -264,7 +264,8 @@ class ApiServer:
             or named > bool(info.name)
         ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
-        answer: Answer | Awaitable[Answer] = verb(call)
+        served_elsewhere = conversion.remote(kind) and info.verb != "watch"
+        answer: Answer | Awaitable[Answer] = conversion.served(verb, call) if served_elsewhere else verb(call)
         if isinstance(answer, Awaitable):
             return _warned(answer, call)
         if isinstance(answer, Stream) and websocket.wanted(request):
@@ -290,7 +291,8 @@ class ApiServer:
             return answer
         if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
             raise errors.method_not_allowed(kind.group, f"{kind.plural}/{info.subresource}", info.verb)
-        plain: Answer | Awaitable[Answer] = _VERBS[info.verb](call)
+        verb = _VERBS[info.verb]
+        plain: Answer | Awaitable[Answer] = conversion.served(verb, call) if conversion.remote(kind) else verb(call)
         return plain
 
     def _format(self, request: Request, kind: Kind) -> Format:

@@ -106,20 +106,30 @@ class ItemKind:
 
     __slots__ = ("kind", "prefix", "storage_api_version")
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, api_version: str = "") -> None:
         self.kind = kind
-        self.storage_api_version = stored_api_version(kind)
+        self.storage_api_version = api_version or stored_api_version(kind)
         self.prefix = prefix_of(kind.kind, self.storage_api_version)
 
     def item(self, key: str, value: bytes, revision: int) -> Item:
-        """The item for stored bytes; an older storage version is converted."""
+        """The item for stored bytes; an older storage version is converted, unless that takes a webhook."""
         if not value.startswith(self.prefix):
+            if self.kind.custom and self.kind.convert is not None and (older := self._older(value)) is not None:
+                return older.item(key, value, revision)
             value = self._converted(value)
         start = len(self.prefix) + len(_OPEN)
         tail = b'%b%d",%b' % (_RV, revision, value[start:])
         parts = key.split("/")
         namespace = parts[3] if self.kind.namespaced else ""
         return Item(self, namespace, parts[-1], tail, revision)
+
+    def _older(self, value: bytes) -> ItemKind | None:
+        """What items share that are stored in another version of the kind."""
+        for version in self.kind.versions:
+            api_version = self.kind.api_version(version.name)
+            if value.startswith(prefix_of(self.kind.kind, api_version)):
+                return ItemKind(self.kind, api_version)
+        return None
 
     def _converted(self, value: bytes) -> bytes:
         obj = decode(value)

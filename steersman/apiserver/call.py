@@ -72,6 +72,7 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     options: Object = field(default_factory=dict)
     dry_run: bool = False
+    written: tuple[int, Any] | None = None  # status and object of an answer to a write that has happened
 
     @property
     def storage(self) -> Storage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from steersman.api import errors, jsonpath, rules, structural, table
@@ -19,6 +20,7 @@ from steersman.api.registry import behave
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.bootstrap import internal_call
 from steersman.apiserver.cache import Item
+from steersman.apiserver.conversion import Converter
 from steersman.apiserver.verbs.delete import delete_item
 from steersman.apiserver.verbs.write import update_object
 from steersman.lib.clock import rfc3339
@@ -88,6 +90,9 @@ class CustomResources:
             await self._finish(item, obj)
             return
         kind = kind_of(obj)
+        if (obj["spec"].get("conversion") or {}).get("strategy") == "Webhook":
+            webhook = obj["spec"]["conversion"].get("webhook") or {}
+            kind = replace(kind, convert=Converter(server.services, kind, webhook))
         taken = server.registry.find(kind.group, kind.plural)
         if taken is not None and self._served.get(name) != (kind.group, kind.plural):
             return
@@ -185,7 +190,9 @@ class CustomResources:
     async def _delete_all(self, kind: Kind) -> None:
         storage = self._server.storage
         for _, item in list(storage.cache(kind).items(storage.prefix(kind))):
-            call = internal_call(self._server, kind.resource(), "delete", item.namespace, item.name)
+            call = internal_call(
+                self._server, kind.resource(kind.storage_version.name), "delete", item.namespace, item.name
+            )
             try:
                 await delete_item(call, item, {})
             except ApiError as error:

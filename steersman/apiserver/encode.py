@@ -14,6 +14,9 @@ from steersman.api.kind import Kind
 from steersman.api.resource import Object
 from steersman.apiserver.cache import Item, encode, prefix_of, stored_api_version
 from steersman.apiserver.negotiate import JSON, META_GROUP, PROTOBUF, Format
+from steersman.apiserver.unconverted import Unconverted
+
+Objects = list[Object]
 
 
 class Encoder:
@@ -33,7 +36,7 @@ class Encoder:
     @property
     def raw(self) -> bool:
         """Whether an item's bytes are the answer as they are."""
-        return self._stored and self._format.plain
+        return self._stored and self._format.plain and not (self._kind.custom and self._kind.convert is not None)
 
     def object(self, item: Item) -> bytes:
         """One object."""
@@ -45,7 +48,7 @@ class Encoder:
 
     def convert(self, obj: Object) -> Object:
         """The object in the served version."""
-        if self._stored:
+        if self._stored and (not self._kind.custom or obj["apiVersion"] == self._api_version):
             return obj
         if self._kind.convert is not None:
             obj = self._kind.convert(obj, self._api_version)
@@ -82,7 +85,7 @@ class Encoder:
                 body = (b"," + self._prefix).join([item.tail for item in items])
                 return [head, self._prefix if items else b"", body, b"]}\n"]
             return [head, b"{" if items else b"", b",{".join([item.tail for item in items]), b"]}\n"]
-        objects = [self.convert(item.obj()) for item in items]
+        objects = self._all(items)
         if self._format.transform == "Table":
             return encode(self._table(objects, meta))
         if self._format.transform:
@@ -94,6 +97,29 @@ class Encoder:
                 obj.pop("kind", None)
                 obj.pop("apiVersion", None)
         return self._whole({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": objects})
+
+    def _all(self, items: Sequence[Item]) -> Objects:
+        """Every object in the served version. Raises Unconverted once, for all that are missing."""
+        objects: Objects = []
+        missing: Unconverted | None = None
+        for item in items:
+            try:
+                objects.append(self.convert(item.obj()))
+            except Unconverted as need:
+                if missing is None:
+                    missing = need
+                else:
+                    missing.objects += need.objects
+        if missing is not None:
+            raise missing
+        return objects
+
+    async def prepare(self, items: Sequence[Item]) -> None:
+        """Fetch what is needed to encode these. Raises ApiError."""
+        try:
+            self._all(items)
+        except Unconverted as need:
+            await need.converter.fetch(need.objects, need.wanted)
 
     def event(self, type: str, item: Item, *, first: bool = False) -> bytes:
         """One watch event, unframed. `first`: the first of its watch."""

@@ -16,6 +16,7 @@ from steersman.api.patch.fieldmanager import limits
 from steersman.api.patch.types import Type, Types
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
+from steersman.apiserver.conversion import remote
 from steersman.lib.clock import rfc3339
 
 _MANAGER_MOST = 128
@@ -66,10 +67,10 @@ def track(call: Call, obj: Object, old: Object | None) -> None:
     if call.options.get("merged"):
         return
     through = str(call.options.get("through") or call.info.subresource)  # a scale is an update of the whole object
-    manager = ownership.Manager(manager_of(call), "Update", call.kind.api_version(call.version), through)
     now = rfc3339(call.services.clock.now())
     ignore, keep = limits(call.kind, call.info.subresource)
     new, before = _as_asked(call, obj), None if old is None else _as_asked(call, old)
+    manager = ownership.Manager(manager_of(call), "Update", new["apiVersion"], through)
     ownership.update(before, new, type_of(call), manager, now, ignore=ignore, keep=keep)
     if new is not obj:
         obj["metadata"].pop("managedFields", None)
@@ -78,9 +79,12 @@ def track(call: Call, obj: Object, old: Object | None) -> None:
 
 
 def _as_asked(call: Call, obj: Object) -> Object:
-    """The object in the request's version, whose names the fields have; a copy where that is not the stored one."""
+    """The object in the request's version, whose names the fields have; a copy where that is not the stored one.
+
+    What only a webhook can convert stays in the stored version: it is not asked about objects that may never be.
+    """
     wanted = call.kind.api_version(call.version)
-    if call.kind.convert is None or obj.get("apiVersion") == wanted:
+    if call.kind.convert is None or remote(call.kind) or obj.get("apiVersion") == wanted:
         return obj
     copied: Object = msgspec.json.decode(msgspec.json.encode(obj))
     converted = call.kind.convert(copied, wanted)

@@ -10,12 +10,10 @@ import asyncio
 import base64
 import binascii
 import json as jsonlib
-import ssl
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from steersman.api import errors, labels, policies
 from steersman.api.errors import ApiError
@@ -23,7 +21,7 @@ from steersman.api.patch import json
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.reviews import user_info
-from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.apiserver.webhookpost import CallFailed, post
 
 GROUP = "admissionregistration.k8s.io"
 _DEFAULT_TIMEOUT = 10
@@ -227,25 +225,13 @@ def review(call: Call, obj: Object | None, old: Object | None) -> Object:
 
 async def _post(call: Call, hook: Hook, review: Object) -> Object:
     timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
-    address, path, shown = _address(call, hook)
-    target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
-    client = HttpClient(address, connect_timeout=timeout, answer_timeout=None)
     try:
-        async with asyncio.timeout(timeout):
-            headers = [("content-type", "application/json"), ("accept", "application/json")]
-            answer = await client.request("POST", target, headers, jsonlib.dumps(review).encode())
-            body = await answer.read()
-    except TimeoutError:
-        raise _CallFailed(
-            f'failed to call webhook: Post "{shown}?timeout={timeout}s": context deadline exceeded'
-        ) from None
-    except (OSError, ssl.SSLError) as error:
-        raise _CallFailed(f'failed to call webhook: Post "{shown}?timeout={timeout}s": {error}') from error
-    finally:
-        await client.close()
-    if answer.status != 200:
+        status, body = await post(call.services, hook.spec["clientConfig"], timeout, review)
+    except CallFailed as error:
+        raise _CallFailed(f"failed to call webhook: {error}") from error
+    if status != 200:
         raise _CallFailed("failed to call webhook: the server could not find the requested resource"
-                          if answer.status == 404 else f"the server answered {answer.status}")  # fmt: skip
+                          if status == 404 else f"the server answered {status}")  # fmt: skip
     return _response(body, review["request"]["uid"])
 
 
@@ -258,27 +244,3 @@ def _response(body: bytes, uid: str) -> Object:
         raise _CallFailed(f"received invalid webhook response: {error}") from error
     found: Object = response
     return found
-
-
-def _address(call: Call, hook: Hook) -> tuple[Address, str, str]:
-    """Where to send it, the path, and the URL as errors show it. Raises _CallFailed."""
-    config = hook.spec["clientConfig"]
-    bundle = config.get("caBundle")
-    try:
-        tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
-    except (ValueError, ssl.SSLError) as error:
-        raise _CallFailed(f"the caBundle cannot be used: {error}") from error
-    if url := config.get("url"):
-        parts = urlsplit(url)
-        path = parts.path or "/"
-        return Address(parts.hostname or "", parts.port or 443, tls), path, url
-    service = config["service"]
-    port, path = service.get("port") or 443, service.get("path") or "/"
-    name = f"{service['name']}.{service['namespace']}.svc"
-    kind = call.services.registry.find("", "services")
-    item = call.storage.find(kind, service["namespace"], service["name"]) if kind is not None else None
-    if item is None:
-        raise _CallFailed(f'failed to call webhook: service "{service["name"]}" not found')
-    spec = item.obj()["spec"]
-    host = spec.get("externalName") if spec.get("type") == "ExternalName" else spec.get("clusterIP")
-    return Address(host or "", port, tls, server_name=name), path, f"https://{name}:{port}{path}"

@@ -24,6 +24,7 @@ async def create(call: Call) -> Response:
 
 def answer(call: Call, status: int, made: Item | dict[str, object]) -> Response:
     """The object as stored, or as it would be."""
+    call.written = status, made
     if isinstance(made, Item):
         return call.respond(status, call.encoder().object(made))
     from steersman.apiserver.encode import in_medium

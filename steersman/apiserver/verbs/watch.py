@@ -8,14 +8,15 @@ Source: apiserver's watch cache; KEP-956 (bookmarks), KEP-3157 (sendInitialEvent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from steersman.api import errors
-from steersman.api.errors import FieldError
+from steersman.api.errors import ApiError, FieldError
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported
 from steersman.apiserver.cache import Change, Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
 from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
 from steersman.lib.http.messages import Stream, Writer
@@ -78,6 +79,8 @@ class _Session:
         self._first = True
         self._held: list[Change] | None = []
         self._over = asyncio.Event()
+        self._waits = remote(call.kind)  # events are told when the webhook has converted them
+        self._news = asyncio.Event()
         self._writer: Writer = None  # type: ignore[assignment]
         self._send: Callable[[bytes], None] = None  # type: ignore[assignment]
 
@@ -86,14 +89,18 @@ class _Session:
         self._writer = writer
         framed = isinstance(writer, ChunkWriter) and writer.chunked
         self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
-        writer.on_close(self._over.set)
+        writer.on_close(self._close)
         stop = self._cache.watch(self._live)
         try:
             if not await self._begin(after):
                 return
-            await self._wait()
+            await (self._wait_converting() if self._waits else self._wait())
         finally:
             stop()
+
+    def _close(self) -> None:
+        self._over.set()
+        self._news.set()
 
     def _unframed(self, framed: bytes) -> None:
         """For writers that frame themselves: take our own frame off."""
@@ -106,17 +113,21 @@ class _Session:
             self._on_change(change)
         else:
             self._held.append(change)
+            self._news.set()
 
     async def _begin(self, after: int | None) -> bool:
         """The state, or what happened since `after`; False when that is no longer known."""
         try:
             if after is None:
-                for _, item in self._cache.items(self._call.storage.prefix(self._call.kind, self._chosen.namespace)):
+                if self._waits:
+                    await self._encoder.prepare([item for _, item in self._state()])
+                for _, item in self._state():
                     if self._chosen.matches(item):
                         self._emit("ADDED", item, None)
                 if self._announces:
                     self._bookmark({_INITIAL_END: "true"})
-                self._held = None
+                if not self._waits:
+                    self._held = None
                 return True
             past = self._cache.since(after)
             if past is None:
@@ -126,15 +137,50 @@ class _Session:
                 self._send(frame(self._encoder.event_of("ERROR", gone.status())))
                 return False
             told = past[-1].revision if past else after
+            if self._waits:
+                self._held = [*past, *(each for each in self._held or () if each.revision > told)]
+                self._news.set()
+                return True
             for change in past:
                 self._on_change(change)
             held, self._held = self._held or (), None
             for change in held:
                 if change.revision > told:
                     self._on_change(change)
+        except ApiError as error:
+            self._send(frame(self._encoder.event_of("ERROR", error.status())))
+            return False
         except ConnectionError:
             return False
         return True
+
+    def _state(self) -> Iterator[tuple[str, Item]]:
+        return self._cache.items(self._call.storage.prefix(self._call.kind, self._chosen.namespace))
+
+    async def _wait_converting(self) -> None:
+        """As `_wait`, for events that take a webhook: in order, as many at a time as have come."""
+        clock = self._call.services.clock
+        end = clock.monotonic() + self._seconds
+        try:
+            while not self._over.is_set() and (left := end - clock.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(min(left, BOOKMARK_EVERY)):
+                        await self._news.wait()
+                except TimeoutError:
+                    if self._bookmarks:
+                        self._bookmark({})
+                    continue
+                self._news.clear()
+                batch, self._held = self._held or [], []
+                shown = [change.new if change.new is not None else self._last_seen(change) for change in batch]
+                left_behind = [self._last_seen(change) for change in batch if change.new is not None and change.old]
+                await self._encoder.prepare([*shown, *(left_behind if not self._everything else ())])
+                for change in batch:
+                    self._on_change(change)
+        except ApiError as error:
+            self._send(frame(self._encoder.event_of("ERROR", error.status())))
+        except ConnectionError:
+            return
 
     async def _wait(self) -> None:
         clock = self._call.services.clock

@@ -1,0 +1,62 @@
+"""Calls to the webhooks that objects of the API name: by URL or by Service, with their caBundle.
+
+Owns the address of a clientConfig and one POST to it. Called by admission webhooks and by conversion. It follows no
+redirect. Source: apiserver's pkg/util/webhook (ClientManager).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from urllib.parse import urlsplit
+
+from steersman.api.resource import Object
+from steersman.apiserver.call import Services
+from steersman.lib.http.client import Address, HttpClient, client_tls
+
+
+class CallFailed(Exception):
+    """The webhook cannot be reached or did not answer in time."""
+
+
+async def post(services: Services, config: Object, timeout: float, body: Object) -> tuple[int, bytes]:
+    """The answer's status and body. Raises CallFailed."""
+    address, path, shown = _address(services, config)
+    target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
+    client = HttpClient(address, connect_timeout=timeout, answer_timeout=None)
+    try:
+        async with asyncio.timeout(timeout):
+            headers = [("content-type", "application/json"), ("accept", "application/json")]
+            answer = await client.request("POST", target, headers, json.dumps(body).encode())
+            return answer.status, await answer.read()
+    except TimeoutError:
+        raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
+    except (OSError, ssl.SSLError) as error:
+        raise CallFailed(f'Post "{shown}?timeout={timeout}s": {error}') from error
+    finally:
+        await client.close()
+
+
+def _address(services: Services, config: Object) -> tuple[Address, str, str]:
+    """Where to send it, the path, and the URL as errors show it. Raises CallFailed."""
+    bundle = config.get("caBundle")
+    try:
+        tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
+    except (ValueError, ssl.SSLError) as error:
+        raise CallFailed(f"the caBundle cannot be used: {error}") from error
+    if url := config.get("url"):
+        parts = urlsplit(url)
+        path = parts.path or "/"
+        return Address(parts.hostname or "", parts.port or 443, tls), path, url
+    service = config["service"]
+    port, path = service.get("port") or 443, service.get("path") or "/"
+    name = f"{service['name']}.{service['namespace']}.svc"
+    kind = services.registry.find("", "services")
+    item = services.storage.find(kind, service["namespace"], service["name"]) if kind is not None else None
+    if item is None:
+        raise CallFailed(f'service "{service["name"]}" not found')
+    spec = item.obj()["spec"]
+    host = spec.get("externalName") if spec.get("type") == "ExternalName" else spec.get("clusterIP")
+    return Address(host or "", port, tls, server_name=name), path, f"https://{name}:{port}{path}"

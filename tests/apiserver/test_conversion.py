@@ -1,0 +1,198 @@
+"""Conversion webhooks: a real HTTPS server converts, and misbehaves, for a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object, Resource
+from steersman.cluster import certs
+from steersman.cluster.plane import ControlPlane
+from steersman.lib.clock import SystemClock
+from steersman.lib.http.messages import Answer, Request, Response
+from steersman.lib.http.server import Server, server_tls
+
+V1 = Resource("sea.example.com", "v1", "ports", "Port")
+V2 = Resource("sea.example.com", "v2", "ports", "Port")
+
+
+class Webhook:
+    """Splits `hostPort` of v1 into `host` and `port` of v2, and joins them again; `twist` spoils its answers."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.twist = ""
+
+    def answer(self, request: Request) -> Answer:
+        self.calls += 1
+        review = json.loads(request.body)
+        asked = review["request"]
+        made = [self._converted(obj, asked["desiredAPIVersion"]) for obj in asked["objects"]]
+        response: Object = {"uid": asked["uid"], "convertedObjects": made, "result": {"status": "Success"}}
+        match self.twist:
+            case "failure":
+                response["result"] = {"status": "Failure", "message": "no wind"}
+            case "fewer":
+                response["convertedObjects"] = []
+            case "version":
+                made[0]["apiVersion"] = "sea.example.com/v9"
+            case "name":
+                made[0]["metadata"]["name"] = "other"
+            case "uid of the review":
+                response["uid"] = "other"
+            case "garbage":
+                return Response(200, [], b"\x00garbage")
+            case "500":
+                return Response(500, [], b"")
+        return Response(200, [], json.dumps({**review, "response": response}).encode())
+
+    def _converted(self, obj: Object, wanted: str) -> Object:
+        made: Object = {**obj, "apiVersion": wanted, "metadata": {**obj["metadata"], "annotations": {"by": "webhook"}}}
+        if wanted.endswith("v2") and "hostPort" in obj:
+            del made["hostPort"]
+            made["host"], made["port"] = obj["hostPort"].split(":")
+        elif wanted.endswith("v1") and "host" in obj:
+            made["hostPort"] = f"{made.pop('host')}:{made.pop('port')}"
+        made["metadata"]["finalizers"] = ["a webhook must not add this"]
+        return made
+
+
+def definition(url: str, bundle: bytes, storage: str) -> Object:
+    def version(name: str, *fields: str) -> Object:
+        properties = {field: {"type": "string"} for field in fields}
+        schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
+        return {"name": name, "served": True, "storage": name == storage, "schema": schema}
+
+    client = {"url": url, "caBundle": base64.b64encode(bundle).decode()}
+    webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+    spec = {
+        "group": "sea.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "ports", "singular": "port", "kind": "Port", "listKind": "PortList"},
+        "versions": [version("v1", "hostPort"), version("v2", "host", "port")],
+        "conversion": {"strategy": "Webhook", "webhook": webhook},
+    }
+    return {"metadata": {"name": "ports.sea.example.com"}, "spec": spec}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[tuple[Any, Webhook]]:
+    webhook, pki = Webhook(), tmp_path / "webhook"
+    certs.ensure(pki, certs.identities([], ["127.0.0.1"], "cluster.local"), SystemClock().now())
+    tls = server_tls(pki / "apiserver.crt", pki / "apiserver.key", [])
+    async with (
+        Server(webhook.answer, SystemClock(), tls=tls) as server,
+        ControlPlane(tmp_path, controllers=(), listen=None) as plane,
+    ):
+        url = f"https://127.0.0.1:{await server.listen('127.0.0.1', 0)}/convert"
+        made = definition(url, (pki / "ca.crt").read_bytes(), "v1")
+        await plane.client.create(CUSTOMRESOURCEDEFINITIONS, made)
+        async with asyncio.timeout(10):
+            while True:  # served a moment after it is defined
+                try:
+                    await plane.client.list(V2, "default")
+                    break
+                except ApiError as error:
+                    assert error.code == 404
+                    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        yield plane.client, webhook
+
+
+def shown(obj: Object) -> Object:
+    return {key: obj[key] for key in ("apiVersion", "hostPort", "host", "port") if key in obj}
+
+
+async def test_every_verb_in_the_version_that_is_not_stored(world: tuple[Any, Webhook]) -> None:
+    client, _ = world
+    made = await client.create(V2, {"metadata": {"name": "a"}, "host": "h", "port": "1"}, "default")
+    assert shown(made) == {"apiVersion": "sea.example.com/v2", "host": "h", "port": "1"}
+    assert "finalizers" not in made["metadata"]
+    assert shown(await client.get(V1, "a", "default")) == {"apiVersion": "sea.example.com/v1", "hostPort": "h:1"}
+    assert shown(await client.get(V2, "a", "default")) == shown(made)
+    fresh = await client.get(V2, "a", "default")
+    fresh["port"] = "2"
+    assert shown(await client.update(V2, fresh))["port"] == "2"
+    assert shown(await client.patch(V2, "a", "default", {"host": "g"}))["host"] == "g"
+    await client.create(V1, {"metadata": {"name": "b"}, "hostPort": "i:3"}, "default")
+    assert [shown(each)["port"] for each in (await client.list(V2, "default")).items] == ["2", "3"]
+    assert shown(await client.get(V1, "a", "default"))["hostPort"] == "g:2"
+    await client.delete(V2, "a", "default")
+    assert [each["metadata"]["name"] for each in (await client.list(V1, "default")).items] == ["b"]
+
+
+async def test_what_is_stored_needs_no_webhook(world: tuple[Any, Webhook]) -> None:
+    client, webhook = world
+    before = webhook.calls
+    await client.create(V1, {"metadata": {"name": "a"}, "hostPort": "h:1"}, "default")
+    await client.get(V1, "a", "default")
+    await client.list(V1, "default")
+    assert webhook.calls == before
+
+
+async def test_a_watch_is_told_in_its_version(world: tuple[Any, Webhook]) -> None:
+    client, _ = world
+    await client.create(V1, {"metadata": {"name": "a"}, "hostPort": "h:1"}, "default")
+    version = (await client.list(V2, "default")).resource_version
+    seen = []
+    async with asyncio.timeout(10), aclosing(client.watch(V2, "default", resource_version=version)) as events:
+        await client.patch(V1, "a", "default", {"hostPort": "h:2"})
+        await client.delete(V1, "a", "default")
+        async for event in events:
+            seen.append((event.type, event.object["apiVersion"], event.object["port"]))
+            if event.type == "DELETED":
+                break
+    assert seen == [("MODIFIED", "sea.example.com/v2", "2"), ("DELETED", "sea.example.com/v2", "2")]
+    await client.create(V1, {"metadata": {"name": "b"}, "hostPort": "h:3"}, "default")
+    async with asyncio.timeout(10), aclosing(client.watch(V2, "default", resource_version="0")) as events:
+        first = await anext(events)
+        assert (first.type, first.object["port"]) == ("ADDED", "3")
+
+
+async def test_a_list_of_both_storage_versions(world: tuple[Any, Webhook]) -> None:
+    client, _ = world
+    await client.create(V1, {"metadata": {"name": "a"}, "hostPort": "h:1"}, "default")
+    crd = await client.get(CUSTOMRESOURCEDEFINITIONS, "ports.sea.example.com")
+    for version in crd["spec"]["versions"]:
+        version["storage"] = version["name"] == "v2"
+    await client.update(CUSTOMRESOURCEDEFINITIONS, crd)
+    async with asyncio.timeout(10):
+        while (await client.get(CUSTOMRESOURCEDEFINITIONS, crd["metadata"]["name"]))["status"]["storedVersions"] == [
+            "v1"
+        ]:
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+    await client.create(V1, {"metadata": {"name": "b"}, "hostPort": "h:2"}, "default")
+    assert [shown(each)["hostPort"] for each in (await client.list(V1, "default")).items] == ["h:1", "h:2"]
+    assert [shown(each)["port"] for each in (await client.list(V2, "default")).items] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("twist", "complaint"),
+    [
+        ("failure", "failed: no wind"),
+        ("fewer", "returned 0 objects, expected 1"),
+        ("version", "invalid groupVersion (expected sea.example.com/v2, received sea.example.com/v9)"),
+        ("name", "metadata.name should not be changed (expected a, received other)"),
+        ("uid of the review", "failed: invalid response: expected response.uid"),
+        ("garbage", "failed: invalid response"),
+        ("500", "failed: an error on the server (status 500)"),
+    ],
+)
+async def test_a_webhook_that_misbehaves_is_named(world: tuple[Any, Webhook], twist: str, complaint: str) -> None:
+    client, webhook = world
+    await client.create(V1, {"metadata": {"name": "a"}, "hostPort": "h:1"}, "default")
+    webhook.twist = twist
+    with pytest.raises(ApiError) as refused:
+        await client.get(V2, "a", "default")
+    assert refused.value.code == 500
+    assert refused.value.message.startswith("conversion webhook for sea.example.com/v1, Kind=Port ")
+    assert complaint in refused.value.message
+    webhook.twist = ""
+    assert shown(await client.get(V2, "a", "default"))["port"] == "1"
