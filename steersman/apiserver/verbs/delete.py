@@ -66,7 +66,14 @@ def _read_options(call: Call, wanted: GroupVersionKind, media: str) -> Object:
             return protobuf.decode(call.request.body, "v1", "DeleteOptions")[1]
         except protobuf.ProtobufError as error:
             raise errors.bad_request(str(error)) from None
-    return read(call.services.decoders, wanted, call.request.body, media, "Ignore").obj
+    try:
+        return read(call.services.decoders, wanted, call.request.body, media, "Ignore").obj
+    except ApiError:
+        # the options belong to every group: a client of one group may write them in that group's version
+        own = GroupVersionKind(call.kind.group, call.version, "DeleteOptions")
+        if own == wanted:
+            raise
+        return read(call.services.decoders, own, call.request.body, media, "Ignore").obj
 
 
 async def delete(call: Call) -> Response:

@@ -114,3 +114,11 @@ async def test_a_collection_by_label(cluster: ApiCluster) -> None:
     assert [item["metadata"]["name"] for item in msgspec.json.decode(answer)["items"]] == ["a", "c"]
     left = await cluster.client.list(REPLICASETS)
     assert [item["metadata"]["name"] for item in left.items] == ["b", "d"]
+
+
+@pytest.mark.parametrize(("version", "code"), [("apps/v1", 200), ("v1", 200), ("batch/v1", 400)])
+async def test_options_may_be_in_the_version_of_the_group(cluster: ApiCluster, version: str, code: int) -> None:
+    await make(cluster, REPLICASETS, SET)
+    options = {"apiVersion": version, "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    response, _ = await delete(cluster, REPLICASETS, body=options)
+    assert response.status == code
