@@ -9,13 +9,16 @@ from typing import Any
 
 from steersman.api import errors, labels, pods
 from steersman.api.errors import ApiError
-from steersman.api.resource import Object
+from steersman.api.resource import PODS, Object
+from steersman.apiserver.bootstrap import internal_call
+from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.delete import delete_item
 from steersman.apiserver.verbs.write import body_of, options, update_object
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
+_TARGET = "DisruptionTarget"
 _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
@@ -29,10 +32,38 @@ async def eviction(server: Any, call: Call) -> Response:
     pod, wanted = item.obj(), body.get("deleteOptions") or {}
     if body.get("metadata", {}).get("name", call.info.name) != call.info.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
+    if wanted.get("dryRun"):
+        call.dry_run = True
     if _counts(pod):
         await _spend_budget(server, call, pod)
+        if not call.dry_run:
+            item = await _mark(server, call, item)
     await delete_item(call, item, wanted)
     return call.document(201, _SUCCESS)
+
+
+async def _mark(server: Any, call: Call, item: Item) -> Item:
+    """Say in the pod's status why it goes: Jobs' failure policies ask for it (KEP-3329)."""
+    condition = {
+        "type": _TARGET,
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": rfc3339(call.services.clock.now()),
+    }
+
+    def change(pod: Object) -> Object:
+        status = pod.setdefault("status", {})
+        others = [each for each in status.get("conditions") or () if each["type"] != _TARGET]
+        if generation := pod["metadata"].get("generation"):
+            condition["observedGeneration"] = generation
+        status["conditions"] = [*others, condition]
+        return pod
+
+    own = internal_call(server, PODS, "update", call.info.namespace, call.info.name)
+    own.info.subresource = "status"
+    marked = await update_object(own, item, change, retry=True)
+    return marked if isinstance(marked, Item) else item
 
 
 def _counts(pod: Object) -> bool:
