@@ -240,11 +240,13 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
     def validate(obj: Object) -> list[FieldError]:
         return structural.validate(obj, schema)
 
-    fields = {
-        path.removeprefix("."): _field(path)
-        for path in (each["jsonPath"] for each in version.get("selectableFields") or ())
-    }
+    fields = {path: _field(f".{path}") for each in kind.versions for path in each.fields}
     return Behavior(kind.group, kind.kind, default=default, validate=validate, fields=fields)
+
+
+def _selectable(version: Object) -> tuple[str, ...]:
+    """The fields of a version that selectors may name (KEP-4358)."""
+    return tuple(each["jsonPath"].removeprefix(".") for each in version.get("selectableFields") or ())
 
 
 def _field(path: str) -> Callable[[Object], str]:
@@ -280,4 +282,5 @@ def _version(version: Object) -> Version:
         deprecation=deprecation,
         columns=table.custom_columns(version.get("additionalPrinterColumns")),
         subresources=_subresources(version),
+        fields=_selectable(version),
     )

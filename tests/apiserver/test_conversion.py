@@ -69,7 +69,14 @@ def definition(url: str, bundle: bytes, storage: str) -> Object:
     def version(name: str, *fields: str) -> Object:
         properties = {field: {"type": "string"} for field in fields}
         schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
-        return {"name": name, "served": True, "storage": name == storage, "schema": schema}
+        selectable = [{"jsonPath": f".{field}"} for field in fields]
+        return {
+            "name": name,
+            "served": True,
+            "storage": name == storage,
+            "schema": schema,
+            "selectableFields": selectable,
+        }
 
     client = {"url": url, "caBundle": base64.b64encode(bundle).decode()}
     webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
@@ -171,6 +178,36 @@ async def test_a_list_of_both_storage_versions(world: tuple[Any, Webhook]) -> No
     await client.create(V1, {"metadata": {"name": "b"}, "hostPort": "h:2"}, "default")
     assert [shown(each)["hostPort"] for each in (await client.list(V1, "default")).items] == ["h:1", "h:2"]
     assert [shown(each)["port"] for each in (await client.list(V2, "default")).items] == ["1", "2"]
+
+
+async def test_fields_are_selected_as_the_version_has_them(world: tuple[Any, Webhook]) -> None:
+    client, _ = world
+    for name, place in (("a", "h:1"), ("b", "i:1"), ("c", "i:2")):
+        await client.create(V1, {"metadata": {"name": name}, "hostPort": place}, "default")
+
+    async def names(resource: Resource, fields: str) -> list[str]:
+        return [each["metadata"]["name"] for each in (await client.list(resource, "default", fields=fields)).items]
+
+    assert await names(V2, "host=i") == ["b", "c"]
+    assert await names(V2, "host=i,port!=2") == ["b"]
+    assert await names(V1, "hostPort=i:2") == ["c"]
+    for resource, fields in ((V1, "host=i"), (V2, "hostPort=i:2")):
+        with pytest.raises(ApiError, match="field label not supported"):
+            await names(resource, fields)
+    version = (await client.list(V2, "default")).resource_version
+    seen = []
+    async with (
+        asyncio.timeout(10),
+        aclosing(client.watch(V2, "default", resource_version=version, fields="host=h")) as events,
+    ):
+        await client.patch(V1, "b", "default", {"hostPort": "h:9"})
+        await client.patch(V1, "c", "default", {"hostPort": "i:9"})
+        await client.patch(V1, "a", "default", {"hostPort": "i:9"})
+        async for event in events:
+            seen.append((event.type, event.object["metadata"]["name"]))
+            if len(seen) == 2:
+                break
+    assert seen == [("ADDED", "b"), ("DELETED", "a")]
 
 
 @pytest.mark.parametrize(

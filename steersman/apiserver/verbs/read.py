@@ -9,17 +9,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from steersman.api import errors, fields, labels
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.fields import FieldSelector, Getter
+from steersman.api.kind import Kind
 from steersman.api.labels import Selector
 from steersman.api.resource import Object
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.conversion import remote
 from steersman.lib.http.messages import Response
 from steersman.store.interface import Compacted
 
@@ -68,12 +70,28 @@ def selection(call: Call) -> Selection:
         chosen = labels.parse(call.query.get("labelSelector"))
     except ValueError as error:
         raise errors.bad_request(str(error)) from None
+    wanted = call.query.get("fieldSelector")
+    kind = _in_version(call) if wanted and call.kind.custom else call.kind
     try:
-        where = fields.select(call.query.get("fieldSelector"), call.kind)
+        where = fields.select(wanted, kind)
     except ValueError as error:
         raise errors.bad_request(str(error)) from None
-    getters = call.kind.fields if call.kind.stored_as else {}
+    getters = kind.fields if kind.stored_as or kind is not call.kind else {}
     return Selection(chosen, where, call.info.namespace, call.info.name, getters)  # a name: the watch of one object
+
+
+def _in_version(call: Call) -> Kind:
+    """A custom kind with the fields that the request's version offers, read from objects in that version."""
+    kind, version = call.kind, call.kind.version(call.version)
+    names = () if version is None else version.fields
+    if kind.convert is None or call.version == kind.storage_version.name:
+        return replace(kind, fields={name: kind.fields[name] for name in names})
+    convert = call.encoder().convert
+
+    def converted(getter: Getter) -> Getter:
+        return lambda obj: getter(convert(obj))
+
+    return replace(kind, fields={name: converted(kind.fields[name]) for name in names})
 
 
 def get(call: Call) -> Response:
@@ -129,6 +147,8 @@ async def list_(call: Call) -> Response:
         check_not_future(call, wanted)
         if match == "Exact" or (limit and not match and wanted):
             return await _snapshot(call, chosen, limit, prefix, wanted, "")
+    if chosen.fields.terms and remote(kind):
+        await call.encoder().prepare([item for _, item in storage.cache(kind).items(prefix)])
     found, last, more = _take((pair for pair in storage.cache(kind).items(prefix)), chosen, limit)
     remaining = None
     if more and chosen.everything:

@@ -173,7 +173,9 @@ class _Session:
                 self._news.clear()
                 batch, self._held = self._held or [], []
                 shown = [change.new if change.new is not None else self._last_seen(change) for change in batch]
-                left_behind = [self._last_seen(change) for change in batch if change.new is not None and change.old]
+                left_behind = [
+                    item for change in batch if change.old is not None for item in (change.old, self._last_seen(change))
+                ]
                 await self._encoder.prepare([*shown, *(left_behind if not self._everything else ())])
                 for change in batch:
                     self._on_change(change)
