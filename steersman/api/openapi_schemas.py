@@ -16,10 +16,7 @@ from steersman.api.schema import Schema, Schemas
 
 V2, V3 = "#/definitions/", "#/components/schemas/"
 _NOT_IN_V2 = ("nullable", "oneOf", "anyOf", "allOf", "not", "default")
-_TYPE_META = {
-    "apiVersion": {"type": "string", "description": "The version of this representation of an object."},
-    "kind": {"type": "string", "description": "The REST resource this object represents."},
-}
+_DESCRIBED = "io.k8s.api.core.v1.ConfigMap"  # its fields of every object have the words that custom ones get too
 
 
 def closure(schemas: Schemas, names: Iterable[str]) -> list[str]:
@@ -75,13 +72,17 @@ def custom(schemas: Schemas, kind: Kind, version: str, prefix: str) -> dict[str,
     """The definitions of a custom kind and of its list, by name."""
     found = kind.version(version)
     given = found.schema if found is not None and isinstance(found.schema, Mapping) else {}
-    schema = dict(given) if prefix == V3 else _for_v2(given)
+    schema: dict[str, Any] = dict(given) if prefix == V3 else _for_v2(given)
     schema.setdefault("type", "object")
-    metadata = {"$ref": f"{prefix}{META}.ObjectMeta"}
-    if "properties" in schema or not schema.get("x-kubernetes-preserve-unknown-fields"):
+    words = schemas.descriptions(_DESCRIBED)
+    type_meta = {name: {"type": "string", "description": words.get(name, "")} for name in ("apiVersion", "kind")}
+    if prefix == V2 and schema.get("x-kubernetes-preserve-unknown-fields"):
+        schema = {"type": "object"}  # older kubectls refuse unknown fields wherever there are known ones
+    else:
+        metadata = {"$ref": f"{prefix}{META}.ObjectMeta"}
         own = {key: value for key, value in schema.get("properties", {}).items() if key != "metadata"}
-        shown = {"allOf": [metadata], "description": "Standard object's metadata."} if prefix == V3 else metadata
-        schema["properties"] = {**own, **_TYPE_META, "metadata": shown}
+        shown = {"allOf": [metadata], "description": words.get("metadata", "")} if prefix == V3 else metadata
+        schema["properties"] = {**own, **type_meta, "metadata": shown}
     identity = {"group": kind.group, "version": version, "kind": kind.kind}
     schema["x-kubernetes-group-version-kind"] = [identity]
     name = definition_name(schemas, kind, version)
@@ -90,7 +91,7 @@ def custom(schemas: Schemas, kind: Kind, version: str, prefix: str) -> dict[str,
         "type": "object",
         "description": f"{kind.list_kind} is a list of {kind.kind}",
         "required": ["items"],
-        "properties": {**_TYPE_META, "metadata": {"$ref": f"{prefix}{META}.ListMeta"}, "items": items},
+        "properties": {**type_meta, "metadata": {"$ref": f"{prefix}{META}.ListMeta"}, "items": items},
         "x-kubernetes-group-version-kind": [{**identity, "kind": kind.list_kind or f"{kind.kind}List"}],
     }
     return {name: schema, definition_name(schemas, kind, version, of_list=True): listing}

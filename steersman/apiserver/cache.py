@@ -150,6 +150,14 @@ class Change:
         self.new = new
 
 
+def _as_read(item: Item, key: str) -> Item:
+    """A custom object as its schema, which may be younger than it, has it: pruned and with defaults."""
+    obj = item.obj()
+    if obj["apiVersion"] == stored_api_version(item.kind.kind):
+        item.kind.kind.default(obj)
+    return item.kind.item(key, to_value(obj), item.revision)
+
+
 Watcher = Callable[[Change], None]
 
 
@@ -159,6 +167,8 @@ class Cache:
     def __init__(self, kind: Kind, entries: Sequence[Entry], revision: int) -> None:
         self.kind = ItemKind(kind)
         self._items = {entry.key: self.kind.item(entry.key, entry.value, entry.revision) for entry in entries}
+        if kind.custom:
+            self._items = {key: _as_read(item, key) for key, item in self._items.items()}
         self._keys = sorted(self._items)
         self._changes: deque[Change] = deque()
         self._watchers: dict[int, Watcher] = {}
@@ -171,13 +181,11 @@ class Cache:
     def set_kind(self, kind: Kind) -> None:
         """The kind's definition changed (custom resources): objects are read anew when their version did."""
         fresh = ItemKind(kind)
-        if fresh.prefix == self.kind.prefix:
+        if fresh.prefix == self.kind.prefix and kind.versions == self.kind.kind.versions:
             self.kind.kind = kind
             return
         for key, item in self._items.items():
-            obj = item.obj()
-            revision = item.revision
-            self._items[key] = fresh.item(key, to_value(obj), revision)
+            self._items[key] = _as_read(fresh.item(key, to_value(item.obj()), item.revision), key)
         self.kind = fresh
 
     def get(self, key: str) -> Item | None:

@@ -233,3 +233,27 @@ async def test_a_webhook_that_misbehaves_is_named(world: tuple[Any, Webhook], tw
     assert complaint in refused.value.message
     webhook.twist = ""
     assert shown(await client.get(V2, "a", "default"))["port"] == "1"
+
+
+async def test_a_younger_default_is_seen_in_older_objects(tmp_path: Path) -> None:
+    kinds = Resource("sea.example.com", "v1", "sails", "Sail")
+    schema: Object = {"type": "object", "properties": {"colour": {"type": "string"}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "sails", "singular": "sail", "kind": "Sail", "listKind": "SailList"}
+    spec = {"group": "sea.example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    async with ControlPlane(tmp_path, controllers=(), listen=None) as plane:
+        client = plane.client
+        await client.create(CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": "sails.sea.example.com"}, "spec": spec})
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await client.create(kinds, {"metadata": {"name": "main"}}, "default")
+                    break
+                except ApiError as error:
+                    assert error.code == 404
+                    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+            crd = await client.get(CUSTOMRESOURCEDEFINITIONS, "sails.sea.example.com")
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["colour"]["default"] = "white"
+            await client.update(CUSTOMRESOURCEDEFINITIONS, crd)
+            while (await client.get(kinds, "main", "default")).get("colour") != "white":
+                await asyncio.get_running_loop().run_in_executor(None, lambda: None)

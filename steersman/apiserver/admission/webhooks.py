@@ -25,6 +25,7 @@ from steersman.apiserver.webhookpost import CallFailed, post
 
 GROUP = "admissionregistration.k8s.io"
 _DEFAULT_TIMEOUT = 10
+_CONNECTS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
 _MOST = 100_000_000
 
 
@@ -201,6 +202,9 @@ def review(call: Call, obj: Object | None, old: Object | None) -> Object:
     """The AdmissionReview that asks about a request."""
     info, kind = call.info, call.kind
     group_kind = {"group": kind.group, "version": call.version, "kind": kind.kind}
+    if obj is None and (connecting := connect_options(call)) is not None:
+        obj = connecting
+        group_kind["kind"] = connecting["kind"]
     resource = {"group": kind.group, "version": call.version, "resource": kind.plural}
     name = info.name or ((obj or {}).get("metadata") or {}).get("name", "")
     request: Object = {
@@ -221,6 +225,23 @@ def review(call: Call, obj: Object | None, old: Object | None) -> Object:
     if info.subresource:
         request["subResource"] = request["requestSubResource"] = info.subresource
     return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+
+
+def connect_options(call: Call) -> Object | None:
+    """What is asked of a pod by exec, attach and portforward, as an object; None for everything else."""
+    name = _CONNECTS.get(call.info.subresource) if call.operation == "CONNECT" and call.kind.plural == "pods" else None
+    if name is None:
+        return None
+    found: Object = {"kind": name, "apiVersion": "v1"}
+    if call.info.subresource == "portforward":
+        ports = [int(port) for text in call.query.all("ports") for port in text.split(",") if port.isdecimal()]
+        return found | ({"ports": ports} if ports else {})
+    found |= {flag: True for flag in ("stdin", "stdout", "stderr", "tty") if call.query.flag(flag)}
+    if container := call.query.get("container"):
+        found["container"] = container
+    if command := call.query.all("command"):
+        found["command"] = command
+    return found
 
 
 async def _post(call: Call, hook: Hook, review: Object) -> Object:
