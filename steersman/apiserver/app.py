@@ -264,8 +264,7 @@ class ApiServer:
             or named > bool(info.name)
         ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
-        served_elsewhere = conversion.remote(kind) and info.verb != "watch"
-        answer: Answer | Awaitable[Answer] = conversion.served(verb, call) if served_elsewhere else verb(call)
+        answer = _performed(verb, call)
         if isinstance(answer, Awaitable):
             return _warned(answer, call)
         if isinstance(answer, Stream) and websocket.wanted(request):
@@ -291,9 +290,7 @@ class ApiServer:
             return answer
         if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
             raise errors.method_not_allowed(kind.group, f"{kind.plural}/{info.subresource}", info.verb)
-        verb = _VERBS[info.verb]
-        plain: Answer | Awaitable[Answer] = conversion.served(verb, call) if conversion.remote(kind) else verb(call)
-        return plain
+        return _performed(_VERBS[info.verb], call)
 
     def _format(self, request: Request, kind: Kind) -> Format:
         accept = request.header("accept")
@@ -305,6 +302,14 @@ class ApiServer:
     def call_for(self, call: Call, **changes: Any) -> Call:
         """A copy of a call with other facts: for subresources that act as another verb."""
         return replace(call, **changes)
+
+
+def _performed(verb: Any, call: Call) -> Answer | Awaitable[Answer]:
+    """The verb's answer; where objects are converted by a webhook, it may take several goes."""
+    if conversion.remote(call.kind) and call.info.verb != "watch":
+        return conversion.served(verb, call, create.answer)
+    answer: Answer | Awaitable[Answer] = verb(call)
+    return answer
 
 
 async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -132,10 +132,8 @@ def remote(kind: Kind) -> bool:
     return isinstance(kind.convert, Converter)
 
 
-async def served(verb: Any, call: Call) -> Any:
-    """Run a verb, fetching what it lacks; what it has written already is only answered again, not written again."""
-    from steersman.apiserver.verbs.create import answer
-
+async def served(verb: Any, call: Call, answer: Callable[..., Any]) -> Any:
+    """Run a verb, fetching what it lacks; what it has written already goes to `answer`, it is not written again."""
     for _ in range(_ROUNDS):
         try:
             found = answer(call, *call.written) if call.written is not None else verb(call)
