@@ -36,6 +36,7 @@ ALL: Mapping[str, str] = {
     "hostpath-provisioner-controller": "hostpathprovisioner",
     "persistentvolumeclaim-protection-controller": "pvcprotection",
     "persistentvolume-protection-controller": "pvprotection",
+    "volumeattributesclass-protection-controller": "vacprotection",
     "resourcequota-controller": "resourcequota",
     "disruption-controller": "disruption",
     "clusterrole-aggregation-controller": "clusterroleaggregation",

@@ -14,6 +14,7 @@ from steersman.api.resource import (
     Object,
 )
 from steersman.controllers.pvcprotection import claims_of
+from steersman.controllers.vacprotection import CLASSES
 
 from .conftest import World
 from .objects import pod
@@ -46,6 +47,24 @@ async def test_a_claim_waits_for_its_pods(world: World) -> None:
     await world.client.delete(PODS, "user", "default", grace_seconds=0)
     await world.settle()
     assert await world.names(PERSISTENTVOLUMECLAIMS) == []
+
+
+async def test_a_class_of_attributes_waits_for_those_that_name_it(world: World) -> None:
+    world.start("volumeattributesclass-protection-controller")
+    finalizers = ["kubernetes.io/vac-protection"]  # as admission puts it on
+    for name in ("gold", "free"):
+        meta = {"name": name, "finalizers": finalizers}
+        await world.client.create(CLASSES, {"metadata": meta, "driverName": "d", "parameters": {"iops": "1"}})
+    spec = {**CLAIM["spec"], "volumeAttributesClassName": "gold"}
+    await world.client.create(PERSISTENTVOLUMECLAIMS, {**CLAIM, "spec": spec}, "default")
+    await world.settle()
+    for name in ("gold", "free"):
+        await world.client.delete(CLASSES, name)
+    await world.settle()
+    assert await world.names(CLASSES) == ["gold"]
+    await world.client.delete(PERSISTENTVOLUMECLAIMS, "data", "default")
+    await world.settle()
+    assert await world.names(CLASSES) == []
 
 
 async def test_a_volume_waits_for_its_claim(world: World) -> None:
