@@ -54,22 +54,21 @@ def outsider() -> Iterator[None]:
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 
-    ip("netns", "add", "steer-outside")
-    try:
-        ip("link", "add", "outside0", "type", "veth", "peer", "name", "eth0", "netns", "steer-outside")
-        ip("address", "add", f"{UPLINK}/24", "dev", "outside0")
-        ip("link", "set", "outside0", "up")
-        ip("-n", "steer-outside", "address", "add", f"{OUTSIDE}/24", "dev", "eth0")
-        ip("-n", "steer-outside", "link", "set", "eth0", "up")
-        command = ["ip", "netns", "exec", "steer-outside", sys.executable, "-c", _ECHO]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            server.stdout.readline()
+    # A namespace of the process alone: a named one would leave iproute2's own mount, which `traces` would see.
+    command = ["unshare", "--net", sys.executable, "-c", _ECHO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None and server.stdout.readline() == "up\n"
+            ip("link", "add", "outside0", "type", "veth", "peer", "name", "eth0", "netns", str(server.pid))
+            ip("address", "add", f"{UPLINK}/24", "dev", "outside0")
+            ip("link", "set", "outside0", "up")
+            inside = ["nsenter", f"--net=/proc/{server.pid}/ns/net", "ip"]
+            subprocess.run([*inside, "address", "add", f"{OUTSIDE}/24", "dev", "eth0"], check=True)
+            subprocess.run([*inside, "link", "set", "eth0", "up"], check=True)
             yield
+        finally:
+            subprocess.run(["ip", "link", "delete", "outside0"], check=False)
             server.terminate()
-    finally:
-        subprocess.run(["ip", "link", "delete", "outside0"], check=False)
-        ip("netns", "delete", "steer-outside")
 
 
 class Two:
@@ -200,7 +199,7 @@ def test_a_claim_is_the_same_directory_on_both_nodes(two: Two) -> None:
     two.kubectl("create", "-f", "-", given=json.dumps(reader))
     two.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s")
     said = two.kubectl("logs", "reader").splitlines()
-    assert (said[0], said[-1]) == ("hello", "refused")
+    assert {"hello", "refused"} <= set(said)  # what the shell says of the refusal comes by a stream of its own
     volume = json.loads(two.get("pv", "-o", "json"))["items"][0]
     two.kubectl("delete", "pod", "writer", "reader", "--now")
     two.kubectl("delete", "pvc", "data")
