@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from steersman.api import protobuf
 from steersman.api.errors import ApiError
 from steersman.api.labels import Selector
 from steersman.api.resource import CONTROLLERREVISIONS, Object, Resource
@@ -33,8 +35,20 @@ class History:
 
 
 def snapshot(owner: Object) -> Object:
-    """What a revision keeps: a patch that puts the template back."""
-    return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    """What a revision keeps: a patch that puts the template back, in the form that Go's encoder gives it.
+
+    Clients compare its bytes with those of the owner that they have (kubectl's undo does), so empty fields are left
+    out as typed objects leave them out, and keys are sorted.
+    """
+    body = {"apiVersion": "v1", "kind": "PodTemplate", "template": owner["spec"]["template"]}
+    _, typed = protobuf.decode(protobuf.encode(body))
+    return _sorted({"spec": {"template": {**typed["template"], "$patch": "replace"}}})
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def restored(owner: Object, revision: Object) -> Object:

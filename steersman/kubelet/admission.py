@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steersman.api.resource import Object
+from steersman.client import nodefit
 from steersman.kubelet import podspec, resources
 
 
@@ -21,15 +22,13 @@ class Refusal:
     message: str
 
 
-def admit(
-    pod: Object, others: Sequence[Object], allocatable: Mapping[str, str], node_labels: Mapping[str, str]
-) -> Refusal | None:
-    """None when the pod fits beside `others`, the active pods of this node."""
-    wanted_labels = pod["spec"].get("nodeSelector") or {}
-    if any(node_labels.get(key) != value for key, value in wanted_labels.items()):
-        return Refusal(
-            "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
-        )
+UNSUITED = Refusal("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+
+
+def admit(pod: Object, others: Sequence[Object], allocatable: Mapping[str, str], node: Object) -> Refusal | None:
+    """None when the pod fits beside `others`, the active pods of this `node`."""
+    if not nodefit.matches(pod["spec"], node):
+        return UNSUITED
     if set(_host_ports(pod)) & {port for each in others for port in _host_ports(each)}:
         return Refusal(
             "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import PODS, SERVICES, Object
+from steersman.api.resource import NODES, PODS, SERVICES, Object
 from steersman.engine.interface import ContainerEvent, Images, Runtime, RuntimeFailure
 from steersman.kubelet import admission, cadvisor, labels, lookup, podspec, resolvconf, resources, sandboxconfig, stats
 from steersman.kubelet.ending import Ending
@@ -169,11 +169,28 @@ class Kubelet:
         worker = PodWorker(self._node, pod)
         self._workers[worker.uid] = worker
         if not podspec.finished(pod) and not podspec.deleting(pod) and not worker.observed().sandboxes:
-            others = [each.pod for each in self._workers.values() if each is not worker and each.active]
-            refusal = admission.admit(pod, others, self._node.allocatable, self._labels())
+            refusal = self._refusal(worker, node_object(self.settings, {}))
+            if refusal == admission.UNSUITED:
+                self._tasks.spawn(self._look_again(worker), f"pod {podspec.full_name(pod)}")
+                return
             if refusal is not None:
                 worker.reject(refusal.reason, refusal.message)
         self._tasks.spawn(self._work(worker), f"pod {podspec.full_name(pod)}")
+
+    def _refusal(self, worker: PodWorker, node: Object) -> admission.Refusal | None:
+        others = [each.pod for each in self._workers.values() if each is not worker and each.active]
+        return admission.admit(worker.pod, others, self._node.allocatable, node)
+
+    async def _look_again(self, worker: PodWorker) -> None:
+        """By the labels that this node gave itself the pod is wrong here; others may have added some since."""
+        try:
+            node = await self._client.get(NODES, self.node_name)
+        except (ApiError, OSError, TimeoutError) as error:
+            log.warning("cannot read node %s: %s", self.node_name, error)
+            node = node_object(self.settings, {})
+        if (refusal := self._refusal(worker, node)) is not None:
+            worker.reject(refusal.reason, refusal.message)
+        await self._work(worker)
 
     def _others(self, uid: str) -> list[Object]:
         return [each.pod for each in self._workers.values() if each.uid != uid and each.active]
@@ -182,9 +199,6 @@ class Kubelet:
         """Something left the node, or became smaller: a resize that waits may fit now."""
         for worker in self._workers.values():
             worker.room_changed()
-
-    def _labels(self) -> dict[str, str]:
-        return dict(node_object(self.settings, {})["metadata"]["labels"])
 
     async def _work(self, worker: PodWorker) -> None:
         """Let a worker run to its end; a mistake in it must not leave the pod without one."""

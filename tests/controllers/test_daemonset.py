@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from steersman.api.resource import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
+from steersman.client.history import restored, snapshot
 from steersman.client.nodefit import matches, node_of, pinned
 from steersman.controllers.daemonset import Where, by_node, plan_nodes, plan_update, suits
 
@@ -194,3 +196,24 @@ async def test_failed_pods_are_replaced_ever_more_slowly(world: World) -> None:
                 await world.set_status(PODS, pod, phase="Failed")
     assert 5 <= len(made) <= 9, "after 1, 2, 4, 8 ... seconds"
     assert "FailedDaemonPod" in [reason for reason, _ in await world.events()]
+
+
+def test_a_revision_holds_what_a_typed_encoder_gives() -> None:
+    container = {
+        "name": "c",
+        "image": "a",
+        "args": [],
+        "tty": False,
+        "resources": {},
+        "env": [{"name": "A", "value": ""}],
+    }
+    made = template(nodeSelector={}, containers=[container], terminationGracePeriodSeconds=0)
+    owner = {"spec": {"template": {**made, "metadata": {"annotations": {}, "labels": {"z": "1", "a": "2"}}}}}
+    data = snapshot(owner)
+    written = (
+        '{"spec": {"template": {"$patch": "replace", "metadata": {"labels": {"a": "2", "z": "1"}}, "spec": {'
+        '"containers": [{"env": [{"name": "A"}], "image": "a", "name": "c", "resources": {}}], '
+        '"terminationGracePeriodSeconds": 0}}}}'
+    )
+    assert json.dumps(data) == written
+    assert snapshot(restored(owner, {"data": data})) == data

@@ -319,10 +319,16 @@ def test_broken_pull_secrets_are_left_out(broken: str) -> None:
     assert pulling.credentials_for("x/y", [{"data": {".dockerconfigjson": broken}}]) == []
 
 
+NODE: dict[str, Any] = {"metadata": {"name": "node-1", "labels": {"disk": "hdd"}}}
+ELSEWHERE = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-2"]}]}
+PINNED = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [ELSEWHERE]}}}
+
+
 @pytest.mark.parametrize(
     ("others", "spec", "reason"),
     [
         ([], {"nodeSelector": {"disk": "ssd"}}, "NodeAffinity"),
+        ([], {"affinity": PINNED}, "NodeAffinity"),
         ([pod("x", container(resources={"requests": {"cpu": "3"}}))], {}, "OutOfcpu"),
         ([pod(f"x{number}") for number in range(5)], {}, "OutOfpods"),
         ([pod("x", container(ports=[{"containerPort": 1, "hostPort": 80}]))], {}, "NodePorts"),
@@ -330,6 +336,6 @@ def test_broken_pull_secrets_are_left_out(broken: str) -> None:
 )
 def test_pods_that_do_not_fit(others: list[Any], spec: dict[str, Any], reason: str) -> None:
     asked = container(resources={"requests": {"cpu": "2"}}, ports=[{"containerPort": 2, "hostPort": 80}])
-    found = admission.admit(pod("web", asked, **spec), others, {"cpu": "4", "pods": "5"}, {})
+    found = admission.admit(pod("web", asked, **spec), others, {"cpu": "4", "pods": "5"}, NODE)
     assert found is not None and found.reason == reason
-    assert admission.admit(pod("web", asked), [], {"cpu": "4", "pods": "5"}, {}) is None
+    assert admission.admit(pod("web", asked), [], {"cpu": "4", "pods": "5"}, NODE) is None

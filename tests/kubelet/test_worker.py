@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
+from steersman.api.resource import CONFIGMAPS, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
 from steersman.engine.interface import Device, ExecResult, PullFailed
 from steersman.kubelet.steps import RUNTIMECLASSES
 from steersman.lib.clock import parse_rfc3339
@@ -642,3 +642,14 @@ async def test_a_runtime_class_names_a_handler_that_must_be_there(world: World, 
             assert world.runtime.sandboxes() == []
         else:
             await world.until_phase("web", "Running")
+
+
+@virtual
+async def test_a_pod_is_taken_for_a_label_that_somebody_gave_the_node(world: World) -> None:
+    async with world.kubelet():
+        world.api.put(NODES, {"metadata": {"name": "node-1", "labels": {"color": "blue"}}, "spec": {}})
+        world.api.put(PODS, pod("blue", nodeSelector={"color": "blue"}))
+        world.api.put(PODS, pod("green", nodeSelector={"color": "green"}))
+        await world.until_phase("blue", "Running")
+        refused = await world.until_phase("green", "Failed")
+    assert refused["status"]["reason"] == "NodeAffinity"

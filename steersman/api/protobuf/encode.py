@@ -20,6 +20,7 @@ from steersman.api.protobuf.table import Field, Message, Table
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _UNITS = {"h": 3600e9, "m": 60e9, "s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
+_ESCAPED = tuple((each.encode(), f"\\u{ord(each):04x}".encode()) for each in "<>&\u2028\u2029")  # legal in strings only
 
 
 def varint(value: int) -> bytes:
@@ -97,7 +98,7 @@ class Encoder:
                 return varint(1 << 3) + varint(0) + varint(2 << 3) + varint(value) + delimited(3, b"")
             return varint(1 << 3) + varint(1) + varint(2 << 3) + varint(0) + delimited(3, value.encode())
         if kind == "R":
-            return delimited(1, msgspec.json.encode(value))
+            return delimited(1, _as_go(value))
         if kind in "TU":
             return _time(value) if value else b""
         if kind == "D":
@@ -115,6 +116,14 @@ class Encoder:
             )
         inner = self._message(value, schema)
         return varint(1 << 3) + varint(1) + delimited(2, inner) if kind == "B" else delimited(1, inner)
+
+
+def _as_go(value: Any) -> bytes:
+    """JSON as Go's encoder escapes it: clients compare a ControllerRevision's bytes with their own."""
+    raw = msgspec.json.encode(value)
+    for plain, escaped in _ESCAPED:
+        raw = raw.replace(plain, escaped)
+    return raw
 
 
 def _time(value: str) -> bytes:

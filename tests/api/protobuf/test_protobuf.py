@@ -290,3 +290,10 @@ def test_a_request_body_may_be_protobuf() -> None:
         read(decoders, GroupVersionKind("", "v1", "Pod"), CONFIG_MAP, PROTOBUF, STRICT)
     with pytest.raises(ApiError, match="unrecognized"):
         read(decoders, wanted, b'{"kind":"ConfigMap"}', PROTOBUF, STRICT)
+
+
+def test_raw_json_is_escaped_as_go_does() -> None:
+    body = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "a"}, "revision": 1}
+    encoded = protobuf.encode({**body, "data": {"command": "a < b && c > d \u2028"}})
+    assert rb'{"command":"a \u003c b \u0026\u0026 c \u003e d \u2028"}' in encoded
+    assert protobuf.decode(encoded)[1]["data"] == {"command": "a < b && c > d \u2028"}
