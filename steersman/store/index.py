@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 
 from steersman.store.interface import Compacted, Event, FutureRevision, Sink
 
@@ -68,33 +70,40 @@ class Index:
         if revision < self.oldest:
             raise Compacted(self.oldest)
 
-    def span(self, prefix: str, after: str) -> tuple[int, int]:
-        """The slice of live keys with `prefix` that sort after `after`; see `key_at`."""
+    def page(
+        self, prefix: str, after: str = "", limit: int = 0, revision: int = 0
+    ) -> tuple[list[tuple[str, int]], int]:
+        """Keys under `prefix` that sort after `after`, with their revisions, as of `revision` (0: now): at most `limit`
+        of them (0: all), and how many are left. Costs what the page holds and what has changed since `revision`.
+
+        Raises Compacted, FutureRevision.
+        """
         first = bisect_left(self._keys, prefix)
         if after:
             first = max(first, bisect_right(self._keys, after))
-        last = bisect_left(self._keys, prefix + _AFTER_ALL) if prefix else len(self._keys)
-        return first, max(first, last)
+        last = max(first, bisect_left(self._keys, prefix + _AFTER_ALL) if prefix else len(self._keys))
+        undone: dict[str, int] = {}
+        if revision:
+            self.check(revision)
+            for write in self.since(revision, prefix):
+                if write.key > after:
+                    undone.setdefault(write.key, write.previous)
+        count = last - first + sum((at > 0) - (key in self._live) for key, at in undone.items())
+        keys, live = self._keys, self._live
+        same = ((keys[i], live[keys[i]]) for i in range(first, last) if keys[i] not in undone)
+        back = sorted((key, at) for key, at in undone.items() if at)
+        chosen = list(islice(merge(same, back) if back else same, limit or None))
+        return chosen, count - len(chosen)
 
-    def keys_at(self, first: int, last: int) -> Sequence[str]:
-        """Live keys by position."""
-        return self._keys[first:last]
+    def at(self, key: str, revision: int) -> int:
+        """The last write of `key` up to `revision`, 0 when it was absent then. Raises Compacted, FutureRevision."""
+        self.check(revision)
+        return next((write.previous for write in self.since(revision, key) if write.key == key), self.live(key))
 
     def since(self, after: int, prefix: str) -> Iterator[Write]:
         """Writes newer than `after` under `prefix`, oldest first."""
         first = bisect_right(self._log, after, key=lambda write: write.revision)
         return (write for write in self._log[first:] if write.key.startswith(prefix))
-
-    def as_of(self, revision: int, prefix: str, after: str = "") -> list[tuple[str, int]]:
-        """Keys and revisions under `prefix`, sorting after `after`, as they were at `revision`."""
-        first, last = self.span(prefix, after)
-        state = {key: self._live[key] for key in self._keys[first:last]}
-        undone: set[str] = set()
-        for write in self.since(revision, prefix):
-            if write.key > after and write.key not in undone:
-                undone.add(write.key)
-                state[write.key] = write.previous
-        return sorted((key, at) for key, at in state.items() if at)
 
     def compact(self, revision: int) -> list[int]:
         """Forget the writes up to `revision`; returns the revisions whose values nobody can ask for any more.

@@ -51,25 +51,14 @@ class MemoryStore:
     async def get(self, key: str, *, revision: int = 0) -> Entry | None:
         """The entry now, or as of `revision`."""
         self._open()
-        if not revision:
-            return self._entry(key, self._index.live(key))
-        self._index.check(revision)
-        return next((self._entry(k, at) for k, at in self._index.as_of(revision, key) if k == key), None)
+        return self._entry(key, self._index.at(key, revision) if revision else self._index.live(key))
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Page:
         """Entries in key order."""
         self._open()
-        if revision:
-            self._index.check(revision)
-            state = self._index.as_of(revision, prefix, after)
-            count, chosen = len(state), state[:limit] if limit else state
-        else:
-            first, last = self._index.span(prefix, after)
-            count = last - first
-            keys = self._index.keys_at(first, min(last, first + limit) if limit else last)
-            chosen = [(key, self._index.live(key)) for key in keys]
+        chosen, remaining = self._index.page(prefix, after, limit, revision)
         entries = [Entry(key, self._values[at], at) for key, at in chosen]
-        return Page(entries, revision or self._index.revision, count - len(entries))
+        return Page(entries, revision or self._index.revision, remaining)
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a new key."""
