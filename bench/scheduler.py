@@ -16,7 +16,7 @@ from typing import Any
 from steersman.api.resource import Object
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.plugins import DEFAULT
+from steersman.scheduler.profiles import DEFAULT
 from steersman.scheduler.scheduler import decide
 
 _PODS = 1000

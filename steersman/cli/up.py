@@ -94,6 +94,10 @@ def release(text: str) -> str:
 
 
 def _preconditions(profile: Profile) -> None:
+    if profile.options("scheduler"):
+        from steersman.cluster import scheduling
+
+        scheduling.check(profile)
     if profile.nodes and os.geteuid() != 0:
         raise ProfileError(
             "a node needs root, for namespaces, cgroups and nftables; run it as root, or with --nodes 0 for a "

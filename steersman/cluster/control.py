@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from steersman.api.resource import NODES
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
-from steersman.client.informer import Informers
-from steersman.cluster import process
+from steersman.client.informer import Informer, Informers
+from steersman.cluster import process, scheduling
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import run_controllers
 from steersman.lib.tasks import Tasks
@@ -48,15 +49,21 @@ async def _controllers(profile: Profile) -> None:
 
 
 async def _scheduler(profile: Profile) -> None:
-    if not profile.nodes:
-        return  # it starts with the first node; a control plane alone has nowhere to put a pod
     async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+        informers = Informers(client, clock=clock, tasks=tasks)
+        await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
         loop = asyncio.get_running_loop()
         module = await loop.run_in_executor(None, _load_scheduler)
-        name = profile.options("scheduler").get("scheduler-name", module.DEFAULT_NAME)
-        recorder = EventRecorder(client, clock, tasks, component=name)
-        informers = Informers(client, clock=clock, tasks=tasks)
-        await module.Scheduler(client, informers, recorder, clock, process.random(), name=name).run()
+        configuration = scheduling.configuration(profile)
+        recorder = EventRecorder(client, clock, tasks, component=module.DEFAULT_NAME)
+        await module.Scheduler(client, informers, recorder, clock, process.random(), configuration).run()
+
+
+async def _first(informer: Informer) -> None:
+    """Wait for the first object."""
+    there = asyncio.Event()
+    informer.add_handler(lambda old, new: there.set())
+    await there.wait()
 
 
 def _load_scheduler() -> Any:

@@ -157,7 +157,7 @@ _APISERVER = """
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
     "controller-manager": frozenset({"controllers", "node-monitor-grace-period", "terminated-pod-gc-threshold"}),
-    "scheduler": frozenset({"scheduler-name"}),
+    "scheduler": frozenset({"config", "scheduler-name"}),
     "kubelet": frozenset({"max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
 }

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
+from steersman.scheduler.owners import Owners
 from steersman.scheduler.peers import PodIndex
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
 
@@ -57,6 +58,7 @@ class Columns:
         self.ports: dict[HostPort, dict[int, int]] = {}  # row -> how many pods use it
         self.pods: list[dict[str, PodInfo]] = []  # by row, then by uid
         self.peers = PodIndex(_FIRST_ROWS)
+        self.owners = Owners()
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
         self._where: dict[str, str] = {}  # pod uid -> node name

@@ -53,6 +53,7 @@ class PodIndex:
         self._groups: dict[_Signature, _Group] = {}
         self._counters: dict[tuple[tuple[Peers, ...], bool], _Counter] = {}
         self._far: dict[Term, Ints] = {}
+        self._near: dict[Term, Ints] = {}
         self._wished: dict[tuple[Term, int], Ints] = {}
 
     def grow(self, rows: int) -> None:
@@ -60,7 +61,7 @@ class PodIndex:
         more = rows - self._rows
         for counter in self._counters.values():
             counter.counts = np.concatenate([counter.counts, np.zeros(more, np.int64)])
-        for table in (self._far, self._wished):
+        for table in (self._far, self._near, self._wished):
             for key, column in table.items():
                 table[key] = np.concatenate([column, np.zeros(more, np.int64)])  # type: ignore[index]
         self._rows = rows
@@ -112,7 +113,7 @@ class PodIndex:
         for term in affinity.far:
             self._add(self._far, term, row, sign)
         for term in affinity.near:
-            self._add(self._wished, (term, 1), row, sign)  # hardPodAffinityWeight, by default 1
+            self._add(self._near, term, row, sign)
         for wish in affinity.preferred:
             self._add(self._wished, wish, row, sign)
 
@@ -151,8 +152,14 @@ class PodIndex:
             if self.means(term.peers, pod.namespace, pod.labels):
                 yield term, column
 
-    def wished(self, pod: PodInfo) -> Iterator[tuple[str, int, Ints]]:
-        """Terms of pods on nodes that mean `pod`: topology key, weight, and how many pods of each row have them."""
+    def wished(self, pod: PodInfo, hard: int = 1) -> Iterator[tuple[str, int, Ints]]:
+        """Terms of pods on nodes that mean `pod`: topology key, weight, and how many pods of each row have them.
+
+        `hard` is what their required affinity weighs; 0 leaves it out.
+        """
+        for term, column in self._near.items() if hard else ():
+            if self.means(term.peers, pod.namespace, pod.labels):
+                yield term.key, hard, column
         for (term, weight), column in self._wished.items():
             if self.means(term.peers, pod.namespace, pod.labels):
                 yield term.key, weight, column

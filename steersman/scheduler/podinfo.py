@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from steersman.api import labels, pods
 from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
+from steersman.scheduler.configuration import DEFAULT_SCHEDULER
 
 DEFAULT_CPU = 100  # millicores: what a container without requests counts for when nodes are scored
 DEFAULT_MEMORY = 200 * 1024 * 1024
@@ -101,6 +102,7 @@ class PodInfo:
     deleting: bool
     affinity: PodAffinity
     spread: Sequence[Spread]
+    scheduler: str
     pod: Object
 
     @property
@@ -137,6 +139,7 @@ def read(pod: Object) -> PodInfo:
         deleting="deletionTimestamp" in meta,
         affinity=_pod_affinity(wishes, meta["namespace"], own_labels),
         spread=[_spread(each, meta["namespace"], own_labels) for each in spec.get("topologySpreadConstraints") or ()],
+        scheduler=spec.get("schedulerName") or DEFAULT_SCHEDULER,
         pod=pod,
     )
 

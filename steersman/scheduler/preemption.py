@@ -21,8 +21,15 @@ from steersman.scheduler.columns import Columns, Mask
 from steersman.scheduler.framework import Plugin, Verdict, run_filters
 from steersman.scheduler.podinfo import PodInfo
 
-_LEAST_CANDIDATES, _CANDIDATE_SHARE = 100, 0.1  # minCandidateNodesAbsolute, minCandidateNodesPercentage
 _FIT = "NodeResourcesFit"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """How many nodes are compared: minCandidateNodesAbsolute, or that share of all nodes where it is more."""
+
+    least: int = 100
+    share: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +84,14 @@ def choose(
     verdict: Verdict,
     budgets: Sequence[Budget],
     random: Random,
+    candidates: Candidates = Candidates(),
 ) -> Victims | None:
     """The cheapest candidate among as many nodes as the original looks at; None when nothing helps."""
     rows = np.flatnonzero(verdict.resolvable() & columns.live)
     if not len(rows):
         return None
     simple = _room_is_all(columns, pod, plugins)
-    wanted = max(_LEAST_CANDIDATES, int(len(columns) * _CANDIDATE_SHARE))
+    wanted = max(candidates.least, int(len(columns) * candidates.share))
     found: list[Victims] = []
     offset = random.randrange(len(rows))
     for row in (int(each) for each in np.roll(rows, -offset)):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from steersman.lib.clock import Clock
 from steersman.scheduler.podinfo import PodInfo
 
-BACKOFF_FIRST, BACKOFF_MOST = 1.0, 10.0  # seconds, as podInitialBackoffSeconds and podMaxBackoffSeconds
 UNSCHEDULABLE_MOST = 300.0  # seconds after which a pod is tried again whatever happened
 
 
@@ -37,8 +36,10 @@ class _Ticket:
 class Queue:
     """One scheduler's pending pods, by uid."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, backoff_first: float = 1.0, backoff_most: float = 10.0) -> None:
+        """Back-offs in seconds, as podInitialBackoffSeconds and podMaxBackoffSeconds."""
         self._clock = clock
+        self._backoff_first, self._backoff_most = backoff_first, backoff_most
         self._pods: dict[str, _Waiting] = {}
         self._active: list[_Ticket] = []
         self._count = 0
@@ -85,7 +86,7 @@ class Queue:
         waiting = self._pods.get(uid)
         if waiting is None or waiting.place != "popped":
             return
-        waiting.due = self._clock.monotonic() + min(BACKOFF_FIRST * 2 ** (waiting.attempts - 1), BACKOFF_MOST)
+        waiting.due = self._clock.monotonic() + self._backoff(waiting)
         if waiting.moved != self._moves:
             self._place(waiting)
         else:
@@ -93,11 +94,14 @@ class Queue:
             if waiting.info.affinity.near or waiting.info.spread:
                 self._beside.add(uid)
 
+    def _backoff(self, waiting: _Waiting) -> float:
+        return min(self._backoff_first * 2.0 ** min(waiting.attempts - 1, 60), self._backoff_most)
+
     def retry(self, uid: str) -> None:
         """The pod that was popped could not be bound: try again after its back-off."""
         waiting = self._pods.get(uid)
         if waiting is not None and waiting.place == "popped":
-            waiting.due = self._clock.monotonic() + min(BACKOFF_FIRST * 2 ** (waiting.attempts - 1), BACKOFF_MOST)
+            waiting.due = self._clock.monotonic() + self._backoff(waiting)
             self._place(waiting)
 
     def move_all(self) -> None:

@@ -8,29 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, Object
+from steersman.api.resource import (
+    NAMESPACES,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+    Object,
+    Resource,
+)
 from steersman.client.client import Client
 from steersman.client.events import EventRecorder
-from steersman.client.informer import Informers
+from steersman.client.informer import Handler, Informers
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.tasks import Tasks
 from steersman.scheduler import podinfo, preemption
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Plugin, Verdict, fit_error, run_filters, run_scores
-from steersman.scheduler.plugins import DEFAULT
+from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration
+from steersman.scheduler.framework import Verdict, fit_error, run_filters, run_scores
 from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.profiles import Profile, make_all
 from steersman.scheduler.queue import Queue
 
 log = logging.getLogger(__name__)
 
-DEFAULT_NAME = "default-scheduler"
+DEFAULT_NAME = DEFAULT_SCHEDULER
+_CONTROLLERS = (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS)
 _BINDINGS = 64  # in flight at once
 _CONDITION = "PodScheduled"
 
@@ -44,9 +56,9 @@ class Decision:
     verdict: Verdict | None = None
 
 
-def decide(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], random: Random) -> Decision:
+def decide(columns: Columns, pod: PodInfo, profile: Profile, random: Random) -> Decision:
     """The best feasible node, ties broken at random; no node and the reasons when there is none."""
-    verdict = run_filters(plugins, columns, pod)
+    verdict = run_filters(profile.filters, columns, pod)
     feasible = verdict.feasible
     count = int(np.count_nonzero(feasible))
     if count == 0:
@@ -56,7 +68,7 @@ def decide(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], random: Ra
         return Decision(pod.nominated)
     if count == 1:
         return Decision(columns.names[int(np.argmax(feasible))])
-    scores = run_scores(plugins, columns, pod, feasible)
+    scores = run_scores(profile.scores, columns, pod, feasible)
     best = np.flatnonzero(scores == scores.max())
     return Decision(columns.names[int(best[random.randrange(len(best))])])
 
@@ -75,7 +87,7 @@ def no_victims(columns: Columns, verdict: Verdict) -> str:
 
 
 class Scheduler:
-    """One profile's scheduler. `run` works until it is cancelled."""
+    """One scheduler of any number of profiles, each for the pods that name it. `run` works until it is cancelled."""
 
     def __init__(
         self,
@@ -84,18 +96,17 @@ class Scheduler:
         recorder: EventRecorder,
         clock: Clock,
         random: Random,
-        *,
-        name: str = DEFAULT_NAME,
-        plugins: Sequence[Plugin] = DEFAULT,
+        configuration: Configuration | None = None,
     ) -> None:
+        """Raises ConfigurationError where the configuration's plugins do not go together."""
+        configuration = configuration or Configuration()
         self._client = client
-        self._recorder = recorder
         self._clock = clock
         self._random = random
-        self._name = name
-        self._plugins = plugins
+        self._profiles = make_all(configuration)
+        self._recorders = {name: recorder.named(name) for name in self._profiles}
         self.columns = Columns()
-        self._queue = Queue(clock)
+        self._queue = Queue(clock, configuration.initial_backoff, configuration.max_backoff)
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._assumed: dict[str, str] = {}  # uid -> node, until the binding is seen or has failed
         self._nominated: dict[str, tuple[str, PodInfo]] = {}  # uid -> node where room is being made for it
@@ -103,13 +114,19 @@ class Scheduler:
         self._pods = informers.informer(PODS)
         self._namespaces = informers.informer(NAMESPACES)
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
+        self._services = informers.informer(SERVICES)
+        self._controllers = [(each, informers.informer(each)) for each in _CONTROLLERS]
 
     async def run(self) -> None:
         """Schedule until cancelled."""
         self._namespaces.add_handler(self._namespace_changed)
+        self._services.add_handler(self._service_changed)
+        for resource, controllers in self._controllers:
+            controllers.add_handler(self._controller_changed(resource))
         self._nodes.add_handler(self._node_changed)
         self._pods.add_handler(self._pod_changed)
-        for informer in (self._namespaces, self._nodes, self._pods, self._budgets):
+        owners = [controllers for _, controllers in self._controllers]
+        for informer in (self._namespaces, self._services, *owners, self._nodes, self._pods, self._budgets):
             await informer.synced()
         async with Tasks() as tasks:
             while True:
@@ -122,6 +139,17 @@ class Scheduler:
             self.columns.peers.set_namespace(new["metadata"]["name"], new["metadata"].get("labels") or {})
         elif old is not None:
             self.columns.peers.set_namespace(old["metadata"]["name"], None)
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        meta = (new or old or {})["metadata"]
+        self.columns.owners.set_service(meta["namespace"], meta["name"], None if new is None else new.get("spec") or {})
+
+    def _controller_changed(self, resource: Resource) -> Handler:
+        def changed(old: Object | None, new: Object | None) -> None:
+            meta, spec = (new or old or {})["metadata"], None if new is None else new.get("spec") or {}
+            self.columns.owners.set_controller(resource.kind, meta["namespace"], meta["name"], spec)
+
+        return changed
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -149,10 +177,15 @@ class Scheduler:
             if old is None or not old["spec"].get("nodeName") or (old["metadata"].get("labels") or {}) != info.labels:
                 self._queue.pod_came(info)
         elif self._is_mine(new) and uid not in self._assumed and _wants_attempt(old, new):
-            self._queue.put(podinfo.read(new))
+            self._queue.put(self._read(new))
 
     def _is_mine(self, pod: Object) -> bool:
-        return (pod["spec"].get("schedulerName") or DEFAULT_NAME) == self._name
+        return (pod["spec"].get("schedulerName") or DEFAULT_NAME) in self._profiles
+
+    def _read(self, pod: Object) -> PodInfo:
+        """A pending pod's facts; scheduling gates only where its profile heeds them."""
+        info = podinfo.read(pod)
+        return info if self._profiles[info.scheduler].gates else replace(info, gates=())
 
     def _forget(self, uid: str, *, freed: bool) -> None:
         self._queue.remove(uid)
@@ -195,7 +228,7 @@ class Scheduler:
         for info, node in ahead:
             self.columns.add_pod(info, node)
         try:
-            return decide(self.columns, pod, self._plugins, self._random)
+            return decide(self.columns, pod, self._profiles[pod.scheduler], self._random)
         finally:
             for info, _ in ahead:
                 self.columns.remove_pod(info.uid)
@@ -203,11 +236,16 @@ class Scheduler:
     def _preempt(self, pod: PodInfo, decision: Decision) -> tuple[preemption.Victims | None, str]:
         """Whose place the pod takes, or why nobody's, in the original's words."""
         assert decision.verdict is not None
+        profile = self._profiles[pod.scheduler]
+        if profile.candidates is None:
+            return None, ""
         nominated = self._nominated.get(pod.uid, ("", pod))[0] or pod.nominated
         if why := preemption.ineligible(pod, nominated, self.columns):
             return None, f"preemption: {why}"
         budgets = [preemption.read_budget(each) for each in self._budgets.list()]
-        victims = preemption.choose(self.columns, pod, self._plugins, decision.verdict, budgets, self._random)
+        victims = preemption.choose(
+            self.columns, pod, profile.filters, decision.verdict, budgets, self._random, profile.candidates
+        )
         if victims is None:
             self._nominated.pop(pod.uid, None)
             return None, no_victims(self.columns, decision.verdict)
@@ -226,7 +264,7 @@ class Scheduler:
                 "type": "DisruptionTarget",
                 "status": "True",
                 "reason": "PreemptionByScheduler",
-                "message": f"{self._name}: preempting to accommodate a higher priority pod",
+                "message": f"{pod.scheduler}: preempting to accommodate a higher priority pod",
                 "lastTransitionTime": rfc3339(self._clock.now()),
             }
             if generation := victim.pod["metadata"].get("generation"):
@@ -243,7 +281,7 @@ class Scheduler:
                 log.warning("cannot preempt %s: %s", victim.key, error)
                 self._nominated.pop(pod.uid, None)
                 return
-            self._recorder.event(
+            self._recorders[pod.scheduler].event(
                 victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {victims.node}"
             )
 
@@ -260,7 +298,9 @@ class Scheduler:
             self._unbind(pod, node, error)
         else:
             self._queue.remove(pod.uid)
-            self._recorder.event(pod.pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+            self._recorders[pod.scheduler].event(
+                pod.pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}"
+            )
         finally:
             self._bindings.release()
 
@@ -273,14 +313,14 @@ class Scheduler:
             self._queue.remove(pod.uid)
             return
         log.warning("cannot bind %s to %s: %s", pod.key, node, error)
-        self._recorder.event(
+        self._recorders[pod.scheduler].event(
             pod.pod, "Warning", "FailedScheduling", f'binding rejected: running Bind plugin "DefaultBinder": {error}'
         )
         self._queue.retry(pod.uid)
 
     async def _report(self, pod: PodInfo, message: str, nominated: str) -> None:
         """Say why not: an event, the condition where it changed, and where room is being made."""
-        self._recorder.event(pod.pod, "Warning", "FailedScheduling", message)
+        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
         now = rfc3339(self._clock.now())
         known = (pod.pod.get("status") or {}).get("conditions") or []
         found = next((c for c in known if c.get("type") == _CONDITION), {})

@@ -14,8 +14,9 @@ from steersman.api.resource import Object
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import run_filters
-from steersman.scheduler.plugins import DEFAULT, inter_pod_affinity, pod_topology_spread
+from steersman.scheduler.plugins import inter_pod_affinity, pod_topology_spread
 from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.profiles import DEFAULT
 
 ZONE, HOST = "zone", "kubernetes.io/hostname"
 SPACES = {"a": {"team": "x"}, "b": {"team": "y"}}
@@ -232,7 +233,7 @@ def test_neighbours_agree_with_the_scalar_versions(
         columns.add_pod(one, node["metadata"]["name"])
         placed.append((node, facts, one))
         if number == 1:  # the counters exist from here on and are kept in step
-            run_filters(DEFAULT, columns, info)
+            run_filters(DEFAULT.filters, columns, info)
     for _, _, one in placed[gone:]:
         columns.remove_pod(one.uid)
     placed = placed[:gone]

@@ -220,7 +220,7 @@ def test_preferences_of_both_sides_count() -> None:
 
 
 def test_reasons_are_the_originals() -> None:
-    from steersman.scheduler.plugins import DEFAULT
+    from steersman.scheduler.profiles import DEFAULT
 
     far = [{"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}]
     columns = build(["a"], [(_plain(1, labels={"app": "x"}, far=far), 0)])
@@ -230,4 +230,4 @@ def test_reasons_are_the_originals() -> None:
         (_plain(3, far=far), "node(s) didn't match pod anti-affinity rules"),
         (_plain(4, labels={"app": "x"}), "node(s) didn't satisfy existing pods anti-affinity rules"),
     ):  # fmt: skip
-        assert run_filters(DEFAULT, columns, new).histogram() == {reason: 1}
+        assert run_filters(DEFAULT.filters, columns, new).histogram() == {reason: 1}

@@ -13,10 +13,11 @@ from steersman.api.resource import Object
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import fit_error, run_filters
-from steersman.scheduler.plugins import DEFAULT, node_resources
+from steersman.scheduler.plugins import node_resources
 from steersman.scheduler.plugins.node_ports import conflict
 from steersman.scheduler.plugins.taint_toleration import matches
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
+from steersman.scheduler.profiles import DEFAULT
 from steersman.scheduler.scheduler import decide, no_victims
 
 KEYS, VALUES = ["zone", "disk"], ["a", "b", "3"]
@@ -143,7 +144,7 @@ def test_masks_agree_with_the_naive_scheduler(
         here[name].append(info)
     info = podinfo.read(pod(wanted))
     expected = {f"n{at}" for at, facts in enumerate(cluster) if naive(facts, wanted, info, here[f"n{at}"])}
-    feasible = run_filters(DEFAULT, columns, info).feasible
+    feasible = run_filters(DEFAULT.filters, columns, info).feasible
     assert {columns.names[row] for row in np.flatnonzero(feasible)} == expected
     decision = decide(columns, info, DEFAULT, Random(0))
     assert (
@@ -215,7 +216,7 @@ def test_free_shares_are_those_of_whole_numbers(memory: int, used: int, cpu: int
     columns.set_node(made)
     wanted = pod({**PLAIN, "cpu": f"{busy}m"})
     wanted["spec"]["containers"][0]["resources"]["requests"]["memory"] = str(used)
-    scores = node_resources.least_allocated(columns, podinfo.read(wanted), columns.live)
+    scores = node_resources.weighted(columns, podinfo.read(wanted))
     assert scores is not None
     shares = [max(have - taken, 0) * 100 // have for have, taken in ((cpu, busy), (memory, used))]
     assert scores[0] == sum(shares) // 2

@@ -10,8 +10,8 @@ from steersman.api.resource import EVENTS, PODDISRUPTIONBUDGETS, PODS, PRIORITYC
 from steersman.scheduler import podinfo, preemption
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import run_filters
-from steersman.scheduler.plugins import DEFAULT
 from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.profiles import DEFAULT
 from steersman.testing.cluster import ApiCluster
 from tests.scheduler.test_scheduler import a_node, a_pod, add_node, until, virtual, with_scheduler
 
@@ -38,9 +38,9 @@ def chosen(
         for one in there:
             columns.add_pod(one, name)
     before = {name: sorted(columns.pods[row]) for name, row in columns.rows.items()}
-    verdict = run_filters(DEFAULT, columns, new)
+    verdict = run_filters(DEFAULT.filters, columns, new)
     read = [preemption.read_budget(each) for each in budgets or []]
-    found = preemption.choose(columns, new, DEFAULT, verdict, read, Random(1))
+    found = preemption.choose(columns, new, DEFAULT.filters, verdict, read, Random(1))
     assert {name: sorted(columns.pods[row]) for name, row in columns.rows.items()} == before
     return None if found is None else (found.node, [one.name for one in found.pods], found.violations)
 

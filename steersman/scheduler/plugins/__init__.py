@@ -1,9 +1,14 @@
-"""The scheduler's rules: one file per plugin, one line each in `DEFAULT`, in the order they are asked.
+"""The scheduler's rules: one file per plugin, one entry each in `KNOWN`, in the order they are asked.
 
-Names, order and weights are those of the original's default profile.
+Names, order, extension points and weights are those of the original's default profile. A plugin without a maker is part
+of the queue or the loop here, or does not come into play (the table of docs/compatibility.md says which).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from steersman.scheduler.framework import Plugin
 from steersman.scheduler.plugins import (
@@ -19,15 +24,45 @@ from steersman.scheduler.plugins import (
     taint_toleration,
 )
 
-DEFAULT: tuple[Plugin, ...] = (
-    Plugin("NodeUnschedulable", filter=node_unschedulable.filter),
-    Plugin("NodeName", filter=node_name.filter),
-    Plugin("TaintToleration", filter=taint_toleration.filter, score=taint_toleration.score, weight=3),
-    Plugin("NodeAffinity", filter=node_affinity.filter, score=node_affinity.score, weight=2),
-    Plugin("NodePorts", filter=node_ports.filter),
-    Plugin("NodeResourcesFit", filter=node_resources.filter, score=node_resources.least_allocated),
-    Plugin("PodTopologySpread", filter=pod_topology_spread.filter, score=pod_topology_spread.score, weight=2),
-    Plugin("InterPodAffinity", filter=inter_pod_affinity.filter, score=inter_pod_affinity.score, weight=2),
-    Plugin("NodeResourcesBalancedAllocation", score=balanced_allocation.score),
-    Plugin("ImageLocality", score=image_locality.score),
-)
+Args = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A plugin that can be asked for: where it extends the scheduler, and how it is made from its arguments."""
+
+    points: frozenset[str]
+    make: Callable[[Args], Plugin] | None = None
+    weight: int = 0  # in the default profile; 0 where it scores nothing there
+    default: bool = True
+
+
+def _known(
+    points: str, make: Callable[[Args], Plugin] | None = None, *, weight: int = 0, default: bool = True
+) -> Known:
+    return Known(frozenset(points.split()), make, weight, default)
+
+
+_FILTER, _BOTH = "preFilter filter", "preFilter filter preScore score"
+
+KNOWN: Mapping[str, Known] = {
+    "SchedulingGates": _known("preEnqueue"),
+    "PrioritySort": _known("queueSort"),
+    "NodeUnschedulable": _known("filter", node_unschedulable.make),
+    "NodeName": _known("filter", node_name.make),
+    "TaintToleration": _known("filter preScore score", taint_toleration.make, weight=3),
+    "NodeAffinity": _known(_BOTH, node_affinity.make, weight=2),
+    "NodePorts": _known(_FILTER, node_ports.make),
+    "NodeResourcesFit": _known(_BOTH, node_resources.make, weight=1),
+    "VolumeRestrictions": _known(_FILTER),
+    "NodeVolumeLimits": _known(_FILTER),
+    "VolumeBinding": _known(f"{_BOTH} reserve preBind"),
+    "VolumeZone": _known(_FILTER),
+    "PodTopologySpread": _known(_BOTH, pod_topology_spread.make, weight=2),
+    "InterPodAffinity": _known(_BOTH, inter_pod_affinity.make, weight=2),
+    "DynamicResources": _known("preEnqueue preFilter filter postFilter score reserve preBind", weight=2),
+    "DefaultPreemption": _known("preEnqueue postFilter"),
+    "NodeResourcesBalancedAllocation": _known("preScore score", balanced_allocation.make, weight=1),
+    "ImageLocality": _known("score", image_locality.make, weight=1),
+    "DefaultBinder": _known("bind"),
+}

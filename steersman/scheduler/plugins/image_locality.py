@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Scores
+from steersman.scheduler.framework import Plugin, Scores
 from steersman.scheduler.podinfo import PodInfo
 
 _LEAST, _MOST = 23 * 1024 * 1024, 1000 * 1024 * 1024  # bytes a container: below is not worth it, above is enough
@@ -28,3 +31,8 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
 def _named(image: str) -> str:
     """An image's name as nodes report it: with a tag."""
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """It has no arguments."""
+    return Plugin("ImageLocality", score=score)

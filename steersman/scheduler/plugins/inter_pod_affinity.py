@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Rejection, Scores
+from steersman.scheduler.framework import Plugin, Rejection, Scores
 from steersman.scheduler.podinfo import PodInfo
 
 _NEAR = "node(s) didn't match pod affinity rules"
@@ -52,10 +53,23 @@ def _near(columns: Columns, pod: PodInfo) -> Mask:
     return labelled if itself else suits
 
 
-def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
-    """Preferences of this pod and of those that are there already, scaled from the worst node to the best."""
+def make(args: Mapping[str, Any]) -> Plugin:
+    """With what a required affinity of a pod that is there weighs, and whether others' wishes count at all."""
+    hard, own_only = args["hardPodAffinityWeight"], args["ignorePreferredTermsOfExistingPods"]
+
+    def judged(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
+        return None if own_only and not pod.affinity.preferred else score(columns, pod, feasible, hard)
+
+    return Plugin("InterPodAffinity", filter=filter, score=judged)
+
+
+def score(columns: Columns, pod: PodInfo, feasible: Mask, hard: int = 1) -> Scores | None:
+    """Preferences of this pod and of those that are there already, scaled from the worst node to the best.
+
+    `hard`: what a required affinity of those that are there weighs.
+    """
     wishes = [(term.key, weight, columns.peers.counts(term.peers)) for term, weight in pod.affinity.preferred]
-    wishes += columns.peers.wished(pod)
+    wishes += columns.peers.wished(pod, hard)
     if not wishes:
         return None
     total = np.zeros(len(feasible), np.float64)

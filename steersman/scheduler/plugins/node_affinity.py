@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from steersman.scheduler.columns import ABSENT, Columns, Mask
-from steersman.scheduler.framework import Rejection, Scores, normalized
+from steersman.scheduler.framework import Plugin, Rejection, Scores, normalized
 from steersman.scheduler.podinfo import PodInfo
 
+_ENFORCED = "node(s) didn't match scheduler-enforced node affinity"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _REASON = "node(s) didn't match Pod's node affinity/selector"
 
 
@@ -69,11 +72,34 @@ def matching(columns: Columns, pod: PodInfo) -> Mask | None:
     for key, value in pod.node_selector.items():
         mask &= expression(columns, {"key": key, "operator": "In", "values": [value]})
     if pod.required_terms is not None:
-        any_term = np.zeros(len(mask), np.bool_)
-        for selector in pod.required_terms:
-            any_term |= term(columns, selector)
-        mask &= any_term
+        mask &= any_of(columns, pod.required_terms)
     return mask
+
+
+def any_of(columns: Columns, terms: Sequence[Mapping[str, Any]]) -> Mask:
+    """Nodes that one of the terms of a NodeSelector means."""
+    mask = np.zeros(len(columns.live), np.bool_)
+    for selector in terms:
+        mask |= term(columns, selector)
+    return mask
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """With the affinity that the profile adds to every pod's."""
+    added = args.get("addedAffinity") or {}
+    required, preferred = added.get(_REQUIRED), added.get(_PREFERRED) or ()
+    if required is None and not preferred:
+        return Plugin("NodeAffinity", filter=filter, score=score)
+
+    def enforced(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+        if required is None:
+            return filter(columns, pod)
+        mask = any_of(columns, required.get("nodeSelectorTerms") or ())
+        return [Rejection(~mask, _ENFORCED, resolvable=False), *filter(columns, pod)]
+
+    return Plugin(
+        "NodeAffinity", filter=enforced, score=lambda columns, pod, feasible: score(columns, pod, feasible, preferred)
+    )
 
 
 def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
@@ -82,12 +108,12 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
     return () if mask is None else (Rejection(~mask, _REASON, resolvable=False),)
 
 
-def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
-    """The sum of the weights of the preferred terms that match."""
-    if not pod.preferred_terms:
+def score(columns: Columns, pod: PodInfo, feasible: Mask, added: Sequence[Mapping[str, Any]] = ()) -> Scores | None:
+    """The sum of the weights of the preferred terms that match, the pod's and those added by the profile."""
+    if not pod.preferred_terms and not added:
         return None
     total = np.zeros(len(feasible), np.float64)
-    for preference in pod.preferred_terms:
+    for preference in (*pod.preferred_terms, *added):
         selector = preference.get("preference") or {}
         empty = not selector.get("matchExpressions") and not selector.get("matchFields")
         total += preference["weight"] * (1 if empty else term(columns, selector))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Rejection
+from steersman.scheduler.framework import Plugin, Rejection
 from steersman.scheduler.podinfo import PodInfo
 
 
@@ -16,3 +17,8 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
     names = columns.names_column()
     other = names.codes != names.values.get(pod.node_name, len(names.values))
     return (Rejection(other, "node(s) didn't match the requested node name", resolvable=False),)
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """It has no arguments."""
+    return Plugin("NodeName", filter=filter)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Rejection
+from steersman.scheduler.framework import Plugin, Rejection
 from steersman.scheduler.podinfo import HostPort, PodInfo
 
 _ANY = "0.0.0.0"
@@ -28,3 +29,8 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
         if any(conflict(used, wanted) for wanted in pod.ports):
             taken[list(rows)] = True
     return (Rejection(taken, _REASON),)
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """It has no arguments."""
+    return Plugin("NodePorts", filter=filter)

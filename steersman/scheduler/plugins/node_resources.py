@@ -1,21 +1,68 @@
-"""NodeResourcesFit: requests must fit what is left; emptier nodes are better (LeastAllocated)."""
+"""NodeResourcesFit: requests must fit what is left; how full a node should be is the scoring strategy's to say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Rejection, Scores
+from steersman.scheduler.columns import Columns, Ints, Mask
+from steersman.scheduler.configuration import extended
+from steersman.scheduler.configuration.args import MOST_SCORE
+from steersman.scheduler.framework import Plugin, Rejection, Scores
 from steersman.scheduler.podinfo import PodInfo
 
+_DEFAULT = (("cpu", 1), ("memory", 1))
+_NATIVE = ("cpu", "memory", "ephemeral-storage", "pods")
+Share = Callable[[Ints, Ints], Scores]
+"""A resource's score on each node, of what would be used and what there is."""
 
-def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """With its scoring strategy, and without the resources that it is told to ignore."""
+    resources, groups = (
+        frozenset(args.get("ignoredResources") or ()),
+        frozenset(args.get("ignoredResourceGroups") or ()),
+    )
+    strategy = args["scoringStrategy"]
+    weights = tuple((each["name"], each["weight"]) for each in strategy["resources"])
+    score: Callable[[Columns, PodInfo, Mask], Scores | None]
+    if strategy["type"] == "RequestedToCapacityRatio":
+        curve = _curve(strategy["requestedToCapacityRatio"]["shape"])
+
+        def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
+            return by_ratio(columns, pod, weights, curve)
+
+    else:
+        share = _free if strategy["type"] == "LeastAllocated" else _used
+
+        def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
+            return weighted(columns, pod, weights, share)
+
+    def fits(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+        return filter(columns, pod, lambda name: ignored(name, resources, groups))
+
+    return Plugin("NodeResourcesFit", filter=fits if resources or groups else filter, score=score)
+
+
+def ignored(resource: str, resources: frozenset[str], groups: frozenset[str]) -> bool:
+    """Whether the arguments say not to look at an extended resource."""
+    return extended(resource) and (resource in resources or resource.partition("/")[0] in groups)
+
+
+def is_scalar(resource: str) -> bool:
+    """Whether nodes are not expected to have it: a resource counts in scores only for pods that ask for it."""
+    return resource not in _NATIVE
+
+
+def filter(columns: Columns, pod: PodInfo, skip: Callable[[str], bool] | None = None) -> Sequence[Rejection]:
     """Refuse nodes with too little of something that is asked for."""
     found = []
     for resource, wanted in pod.requests.items():
-        if not wanted:
+        if not wanted or (skip is not None and skip(resource)):
             continue
         allocatable = columns.resource(columns.allocatable, resource)
         short = wanted > allocatable - columns.resource(columns.requested, resource)
@@ -28,13 +75,63 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
     return found
 
 
-def least_allocated(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
-    """The mean over cpu and memory of the share that stays free, 0 to 100."""
-    total = np.zeros(len(feasible), np.float64)
-    for resource in ("cpu", "memory"):
-        allocatable = columns.resource(columns.allocatable, resource)
-        free = allocatable - columns.resource(columns.nonzero, resource) - pod.nonzero[resource]
-        np.maximum(free, 0, out=free)
-        # Dividing doubles is several times cheaper than integers, and exact below 2**45: 32 TiB.
-        total += np.floor(free * 100.0 / np.maximum(allocatable, 1))
-    return np.floor(total / 2)
+def _requested(columns: Columns, pod: PodInfo, resource: str) -> Ints:
+    """What each node would have given away; cpu and memory of containers that ask for none count with a default."""
+    if resource in ("cpu", "memory"):
+        return columns.resource(columns.nonzero, resource) + pod.nonzero[resource]
+    return columns.resource(columns.requested, resource) + pod.requests.get(resource, 0)
+
+
+def _free(used: Ints, capacity: Ints) -> Scores:
+    # Dividing doubles is several times cheaper than integers, and exact below 2**45: 32 TiB.
+    return np.floor(np.maximum(capacity - used, 0) * 100.0 / np.maximum(capacity, 1))
+
+
+def _used(used: Ints, capacity: Ints) -> Scores:
+    return np.floor(np.minimum(used, capacity) * 100.0 / np.maximum(capacity, 1))
+
+
+def _counted(pod: PodInfo, weights: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+    return [each for each in weights if not is_scalar(each[0]) or pod.requests.get(each[0])]
+
+
+def weighted(
+    columns: Columns, pod: PodInfo, weights: Sequence[tuple[str, int]] = _DEFAULT, share: Share = _free
+) -> Scores:
+    """LeastAllocated or MostAllocated: the weighted mean of the shares that are free or used, 0 to 100."""
+    total, heaviness = np.zeros(len(columns.live), np.float64), np.zeros(len(columns.live), np.float64)
+    for resource, weight in _counted(pod, weights):
+        capacity = columns.resource(columns.allocatable, resource)
+        there = capacity > 0
+        total += weight * share(_requested(columns, pod, resource), capacity) * there
+        heaviness += weight * there
+    return np.floor(total / np.maximum(heaviness, 1))
+
+
+def by_ratio(
+    columns: Columns, pod: PodInfo, weights: Sequence[tuple[str, int]], curve: npt.NDArray[np.float64]
+) -> Scores:
+    """RequestedToCapacityRatio: the curve's value at the percentage used; resources that score 0 do not count."""
+    total, heaviness = np.zeros(len(columns.live), np.float64), np.zeros(len(columns.live), np.float64)
+    for resource, weight in _counted(pod, weights):
+        capacity, used = columns.resource(columns.allocatable, resource), _requested(columns, pod, resource)
+        percent = np.where(used > capacity, 100, np.floor(used * 100.0 / np.maximum(capacity, 1))).astype(np.int64)
+        score = np.where(capacity > 0, curve[percent], 0.0)
+        total += weight * score
+        heaviness += weight * (score > 0)
+    return np.floor(total / np.maximum(heaviness, 1) + 0.5)
+
+
+def _curve(shape: Sequence[Mapping[str, int]]) -> npt.NDArray[np.float64]:
+    """The score at each whole percentage, linear between the points, in integers that round towards zero."""
+    points = [(each.get("utilization", 0), each.get("score", 0) * (100 // MOST_SCORE)) for each in shape]
+    return np.array([_at(percent, points) for percent in range(101)], np.float64)
+
+
+def _at(percent: int, points: Sequence[tuple[int, int]]) -> int:
+    if percent <= points[0][0]:
+        return points[0][1]
+    for (low, first), (high, last) in pairwise(points):
+        if percent <= high:
+            return first + int((last - first) * (percent - low) / (high - low))
+    return points[-1][1]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Rejection
+from steersman.scheduler.framework import Plugin, Rejection
 from steersman.scheduler.plugins.taint_toleration import tolerates
 from steersman.scheduler.podinfo import PodInfo, Taint
 
@@ -17,3 +18,8 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
     if not columns.unschedulable.any() or tolerates(pod, _TAINT):
         return ()
     return (Rejection(columns.unschedulable, "node(s) were unschedulable", resolvable=False),)
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """It has no arguments."""
+    return Plugin("NodeUnschedulable", filter=filter)

@@ -1,19 +1,69 @@
-"""PodTopologySpread: pods of a kind are spread over the domains of a node label (KEP-895, KEP-3022, KEP-3094)."""
+"""PodTopologySpread: pods of a kind are spread over the domains of a node label (KEP-895, KEP-3022, KEP-3094).
+
+Pods without constraints get those of the profile (KEP-1258), for the pods that belong together with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Rejection, Scores
+from steersman.api.labels import NOTHING
+from steersman.scheduler.columns import ABSENT, Columns, Mask
+from steersman.scheduler.framework import Plugin, Rejection, Scores
 from steersman.scheduler.plugins import node_affinity, taint_toleration
-from steersman.scheduler.podinfo import PodInfo, Spread
+from steersman.scheduler.podinfo import Peers, PodInfo, Spread
 
 _SKEW = "node(s) didn't match pod topology spread constraints"
 _LABEL = f"{_SKEW} (missing required label)"
-_HOSTNAME = "kubernetes.io/hostname"
+_HOSTNAME, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+_SYSTEM = ({"topologyKey": _HOSTNAME, "maxSkew": 3}, {"topologyKey": _ZONE, "maxSkew": 5})
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What pods without constraints get. `system`: a node that lacks one of the labels is judged by the other."""
+
+    constraints: Sequence[Mapping[str, Any]] = _SYSTEM
+    system: bool = True
+
+    def of(self, columns: Columns, pod: PodInfo, *, hard: bool) -> Sequence[Spread]:
+        """The pod's own hard or soft constraints, or the profile's for it."""
+        if pod.spread:
+            return [each for each in pod.spread if each.hard == hard]
+        chosen = [each for each in self.constraints if (each.get("whenUnsatisfiable") == "DoNotSchedule") == hard]
+        selector = columns.owners.selector(pod) if chosen else None
+        if selector is None or selector.everything:
+            return ()
+        peers = Peers(frozenset([pod.namespace]), NOTHING, selector)
+        return [_made(each, hard, peers) for each in chosen]
+
+
+def _made(given: Mapping[str, Any], hard: bool, peers: Peers) -> Spread:
+    return Spread(
+        key=given["topologyKey"],
+        max_skew=given["maxSkew"],
+        hard=hard,
+        min_domains=given.get("minDomains") or 1,
+        honors_affinity=given.get("nodeAffinityPolicy", "Honor") == "Honor",
+        honors_taints=given.get("nodeTaintsPolicy", "Ignore") == "Honor",
+        peers=peers,
+    )
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """With the constraints for pods that have none."""
+    if args["defaultingType"] == "System":
+        return Plugin("PodTopologySpread", filter=filter, score=score)
+    defaults = Defaults(tuple(args.get("defaultConstraints") or ()), system=False)
+    return Plugin(
+        "PodTopologySpread",
+        filter=lambda columns, pod: filter(columns, pod, defaults),
+        score=lambda columns, pod, feasible: score(columns, pod, feasible, defaults),
+    )
 
 
 def _labelled(columns: Columns, constraints: Sequence[Spread]) -> Mask:
@@ -43,9 +93,12 @@ def _sums(columns: Columns, constraint: Spread, counted: Mask) -> tuple[np.ndarr
     return np.bincount(codes, weights=pods, minlength=size), np.bincount(codes, minlength=size) > 0
 
 
-def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
+_USUAL = Defaults()
+
+
+def filter(columns: Columns, pod: PodInfo, defaults: Defaults = _USUAL) -> Sequence[Rejection]:
     """Refuse nodes where this pod would make the skew too large."""
-    hard = [constraint for constraint in pod.spread if constraint.hard]
+    hard = defaults.of(columns, pod, hard=True)
     if not hard:
         return ()
     labelled = _labelled(columns, hard)
@@ -61,26 +114,29 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
     return Rejection(~labelled, _LABEL, resolvable=False), Rejection(refused, _SKEW)
 
 
-def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
+def score(columns: Columns, pod: PodInfo, feasible: Mask, defaults: Defaults = _USUAL) -> Scores | None:
     """Fewer pods of the kind in a node's domains are better; rare domains weigh less than many."""
-    soft = [constraint for constraint in pod.spread if not constraint.hard]
+    soft = defaults.of(columns, pod, hard=False)
     if not soft:
         return None
-    labelled = _labelled(columns, soft)
-    judged = feasible & labelled
+    judged = feasible & _labelled(columns, soft) if pod.spread or not defaults.system else feasible
     if not judged.any():
         return np.zeros(len(feasible), np.float64)
     total = np.zeros(len(feasible), np.float64)
+    everywhere = _labelled(columns, soft) if pod.spread or not defaults.system else columns.live
     for constraint in soft:
         codes = columns.label(constraint.key).codes
+        present = codes != ABSENT
         if constraint.key == _HOSTNAME:
             here = columns.peers.counts(constraint.peers, deleting=False).astype(np.float64)
             size = int(np.count_nonzero(judged))
         else:
-            sums, _ = _sums(columns, constraint, _counted(columns, pod, constraint, labelled))
-            here, size = sums[codes], len(np.unique(codes[judged]))
-        total += here * np.log(size + 2) + (constraint.max_skew - 1)
-    total = np.round(total)
+            counted = _counted(columns, pod, constraint, everywhere) & present
+            sums, _ = _sums(columns, constraint, counted)
+            here = sums[codes] if len(sums) else np.zeros(len(codes), np.float64)
+            size = int(np.count_nonzero(np.bincount(codes[judged] + 1)))
+        total += np.where(present, here * np.log(size + 2) + (constraint.max_skew - 1), 0.0)
+    total = np.floor(total + 0.5)
     least, most = total[judged].min(), total[judged].max()
     scores = np.full(len(total), 100.0) if most == 0 else np.floor(100 * (most + least - total) / most)
     scores[~judged] = 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Rejection, Scores, normalized
+from steersman.scheduler.framework import Plugin, Rejection, Scores, normalized
 from steersman.scheduler.podinfo import PodInfo, Taint
 
 
@@ -60,3 +60,8 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
     if not any(counts):
         return None
     return normalized(np.array(counts, np.float64)[columns.taints], feasible, reverse=True)
+
+
+def make(args: Mapping[str, Any]) -> Plugin:
+    """It has no arguments."""
+    return Plugin("TaintToleration", filter=filter, score=score)
