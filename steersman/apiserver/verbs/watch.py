@@ -220,16 +220,10 @@ class _Session:
         return change.old.at(change.revision)
 
     def _emit(self, type: str, item: Item, change: Change | None) -> None:
-        share = None if change is None or (self._call.format.transform == "Table" and self._first) else item
-        key = (type, self._share)
-        if share is not None and type != "DELETED":
-            if share.frames is None:
-                share.frames = {}
-            framed = share.frames.get(key)
-            if framed is None:
-                framed = share.frames[key] = frame(self._encoder.event(type, item))
-        else:
+        if change is None or (self._first and self._call.format.transform == "Table"):
             framed = frame(self._encoder.event(type, item, first=self._first))
+        elif (framed := change.frames.get(key := (type, self._share), b"")) == b"":
+            framed = change.frames[key] = frame(self._encoder.event(type, item))
         self._first = False
         self._send(framed)
 
