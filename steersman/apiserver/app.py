@@ -20,6 +20,7 @@ from steersman.api.registry import Registry
 from steersman.apiserver import conversion, impersonate, requestor
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
+from steersman.apiserver.compress import compressed
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
 from steersman.apiserver.request import Query, RequestInfo, resolve
@@ -42,7 +43,6 @@ _VERBS: dict[str, Any] = {
     "delete": delete.delete,
     "deletecollection": delete.delete_collection,
 }
-_GZIP_LEAST = 128 * 1024  # bytes, as kube-apiserver
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
@@ -123,7 +123,7 @@ class ApiServer:
                 answer = self._serve(request, user)
                 if isinstance(answer, Awaitable):
                     return self._guarded(answer, request)
-                return _compressed(request, answer)
+                return compressed(request, answer)
             return self._guarded(self._serve_later(request, user), request)
         except ApiError as error:
             return failure(error, request)
@@ -136,7 +136,7 @@ class ApiServer:
 
     async def _guarded(self, answer: Awaitable[Answer], request: Request) -> Answer:
         try:
-            return _compressed(request, await answer)
+            return compressed(request, await answer)
         except ApiError as error:
             return failure(error, request)
         except ConnectionError:
@@ -360,27 +360,3 @@ def _discovery_answer(request: Request, found: Any) -> Response:
         if request.header("if-none-match") == found.etag:
             return Response(304, headers)
     return Response(200, headers, found.body)
-
-
-def _compressed(request: Request, answer: Answer) -> Answer:
-    """gzip for large answers to those who accept it, as kube-apiserver does."""
-    if not isinstance(answer, Response) or answer.status != 200:
-        return answer
-    body = answer.body
-    size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-    if size < _GZIP_LEAST or "gzip" not in (request.header("accept-encoding") or ""):
-        return answer
-    whole = body if isinstance(body, bytes) else b"".join(body)
-    headers = [*answer.headers, ("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
-    return Response(200, headers, _gzip(whole))
-
-
-def _gzip(data: bytes) -> bytes:
-    """By ISA-L where it loads: smaller than zlib's fastest, and ten times as fast."""
-    try:
-        from isal import igzip_lib  # type: ignore[import-not-found]
-    except ImportError:
-        import gzip
-
-        return gzip.compress(data, 1, mtime=0)
-    return igzip_lib.compress(data, 1, igzip_lib.COMP_GZIP)

@@ -72,31 +72,77 @@ class Encoder:
             shown, objects, self._now, include=self._include, headers=headers, list_meta=meta, version=version
         )
 
+    @property
+    def parted(self) -> bool:
+        """Whether a list can be put together of `part`s."""
+        return self._format.media in (JSON, PROTOBUF)
+
     def list(self, items: Sequence[Item], meta: Object) -> bytes | Sequence[bytes]:
         """A whole list."""
-        kind, api_version = self._kind.list_kind, self._api_version
+        if not self.parted:
+            return in_medium(self._empty(meta) | {"items": self._elements(items)}, self._format)
+        part = self.part(items)
+        head, tail = self.around(meta, len(part))
+        return [head, part, tail]
+
+    def part(self, items: Sequence[Item]) -> bytes:
+        """Some elements of a list, as they stand in it; `between` goes between two parts."""
         if self.raw:
-            head = b'{"kind":%b,"apiVersion":%b,"metadata":%b,"items":[' % (
-                encode(kind),
-                encode(api_version),
-                encode(meta),
-            )
-            if self._kind.custom:
-                body = (b"," + self._prefix).join([item.tail for item in items])
-                return [head, self._prefix if items else b"", body, b"]}\n"]
-            return [head, b"{" if items else b"", b",{".join([item.tail for item in items]), b"]}\n"]
-        objects = self._all(items)
+            opening = self._prefix if self._kind.custom else b"{"
+            tails = [item.tail for item in items]
+            tails[:1] = [opening + tail for tail in tails[:1]]
+            return (b"," + opening).join(tails)
+        if self._protobuf:
+            from steersman.api import protobuf
+
+            return protobuf.elements(self._elements(items), *self._list_type)
         if self._format.transform == "Table":
-            return encode(self._table(objects, meta))
+            return encode(self._table(self._all(items), {})["rows"])[1:-1]
+        return encode(self._elements(items))[1:-1]
+
+    @property
+    def between(self) -> bytes:
+        """What separates two parts of a list."""
+        return b"" if self._protobuf else b","
+
+    def around(self, meta: Object, size: int) -> tuple[bytes, bytes]:
+        """What comes before and after the parts of a list, which are `size` bytes together."""
+        if self._protobuf:
+            from steersman.api import protobuf
+
+            return protobuf.around(self._empty(meta), size)
+        whole = self._table([], meta) if self._format.transform == "Table" else self._empty(meta) | {"items": []}
+        return encode(whole)[:-2], b"]}\n"
+
+    @property
+    def _protobuf(self) -> bool:
+        """Whether a list is spoken about in protobuf: not every one has a message."""
+        if self._format.media != PROTOBUF:
+            return False
+        from steersman.api import protobuf
+
+        return protobuf.knows(*self._list_type)
+
+    @property
+    def _list_type(self) -> tuple[str, str]:
         if self._format.transform:
-            version = f"{META_GROUP}/{self._format.version}"
-            kind, api_version = "PartialObjectMetadataList", version
-            objects = [self._shape(obj) for obj in objects]
-        elif not self._kind.custom:
+            return f"{META_GROUP}/{self._format.version}", "PartialObjectMetadataList"
+        return self._api_version, self._kind.list_kind
+
+    def _empty(self, meta: Object) -> Object:
+        api_version, kind = self._list_type
+        return {"kind": kind, "apiVersion": api_version, "metadata": meta}
+
+    def _elements(self, items: Sequence[Item]) -> Objects:
+        """A list's items as they stand in it: built-in kinds without their type."""
+        objects = self._all(items)
+        if self._format.transform:
+            return [self._shape(obj) for obj in objects]
+        if not self._kind.custom:
             for obj in objects:
                 obj.pop("kind", None)
                 obj.pop("apiVersion", None)
-        return self._whole({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": objects})
+        return objects
 
     def _all(self, items: Sequence[Item]) -> Objects:
         """Every object in the served version. Raises Unconverted once, for all that are missing."""

@@ -7,6 +7,7 @@ compaction of history. Called by `components.py`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import ssl
@@ -104,6 +105,7 @@ async def _run(
         for listener in sockets:
             await web.listen_on(listener.dup())
         tasks.spawn(_compact(store, clock), "compaction")
+        gc.freeze()  # what is there now stays: no collection need look at it again
         ready()
         await stop.wait()
         server.ready = False

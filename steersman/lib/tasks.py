@@ -13,6 +13,11 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+async def turn() -> None:
+    """Let everybody else on the loop go first: what long work does every few milliseconds."""
+    await asyncio.sleep(0)
+
+
 class Tasks:
     """A set of background tasks; errors are logged with the task's name, never swallowed silently."""
 

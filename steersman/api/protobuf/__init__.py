@@ -12,9 +12,10 @@ from typing import Any
 
 from steersman.api.protobuf.decode import Decoder, ProtobufError, varint
 from steersman.api.protobuf.encode import Encoder, delimited
-from steersman.api.protobuf.table import table
+from steersman.api.protobuf.encode import varint as varint_bytes
+from steersman.api.protobuf.table import Message, table
 
-__all__ = ["MAGIC", "ProtobufError", "decode", "encode", "knows", "watch_frame"]
+__all__ = ["MAGIC", "ProtobufError", "around", "decode", "elements", "encode", "knows", "watch_frame"]
 
 MAGIC = b"k8s\0"
 
@@ -50,12 +51,36 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> tuple[tuple[st
 def encode(obj: dict[str, Any]) -> bytes:
     """The envelope of an object or list with apiVersion and kind. Raises ProtobufError for a kind without message."""
     api_version, kind = str(obj.get("apiVersion", "")), str(obj.get("kind", ""))
+    raw = Encoder(table()).encode(obj, _message(api_version, kind))
+    return _before(api_version, kind, len(raw)) + raw + _AFTER
+
+
+def elements(objects: list[dict[str, Any]], api_version: str, list_kind: str) -> bytes:
+    """Some items of a list, to be put `around`. Raises ProtobufError."""
+    return Encoder(table()).encode({"items": objects}, _message(api_version, list_kind))
+
+
+def around(empty: dict[str, Any], size: int) -> tuple[bytes, bytes]:
+    """What comes before and after a list's elements, which take `size` bytes; `empty` is the list without them."""
+    api_version, kind = str(empty["apiVersion"]), str(empty["kind"])
+    raw = Encoder(table()).encode(empty, _message(api_version, kind))
+    return _before(api_version, kind, len(raw) + size) + raw, _AFTER
+
+
+_AFTER = delimited(3, b"") + delimited(4, b"")
+
+
+def _before(api_version: str, kind: str, size: int) -> bytes:
+    """The envelope as far as the message, which is `size` bytes."""
+    type_meta = delimited(1, api_version.encode()) + delimited(2, kind.encode())
+    return MAGIC + delimited(1, type_meta) + varint_bytes(2 << 3 | 2) + varint_bytes(size)
+
+
+def _message(api_version: str, kind: str) -> Message:
     message = table().find(api_version, kind)
     if message is None:
         raise ProtobufError(f"{api_version} {kind} has no protobuf message")
-    type_meta = delimited(1, api_version.encode()) + delimited(2, kind.encode())
-    raw = Encoder(table()).encode(obj, message)
-    return MAGIC + delimited(1, type_meta) + delimited(2, raw) + delimited(3, b"") + delimited(4, b"")
+    return message
 
 
 def watch_frame(event: str, obj: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -22,7 +22,9 @@ from steersman.api.resource import Object
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
-from steersman.lib.http.messages import Response
+from steersman.apiserver.verbs import longlist
+from steersman.lib.http.messages import Answer, Response
+from steersman.lib.tasks import turn
 from steersman.store.interface import Compacted
 
 _PAGE = 500  # objects read from history at a time while looking for those that are selected
@@ -129,7 +131,7 @@ def invalid_option(field: str, value: str, detail: str, kind: str = "FieldValueI
     return errors.invalid("meta.k8s.io", "ListOptions", "", [FieldError(kind, field, prefix + detail, value)])
 
 
-async def list_(call: Call) -> Response:
+async def list_(call: Call) -> Answer:
     """A collection, or a chunk of it."""
     chosen = selection(call)
     limit = max(call.query.number("limit") or 0, 0)
@@ -147,14 +149,21 @@ async def list_(call: Call) -> Response:
         check_not_future(call, wanted)
         if match == "Exact" or (limit and not match and wanted):
             return await _snapshot(call, chosen, limit, prefix, wanted, "")
-    if chosen.fields.terms and remote(kind):
-        await call.encoder().prepare([item for _, item in storage.cache(kind).items(prefix)])
-    found, last, more = _take((pair for pair in storage.cache(kind).items(prefix)), chosen, limit)
+    return await _present(call, chosen, limit, prefix)
+
+
+async def _present(call: Call, chosen: Selection, limit: int, prefix: str, after: str = "") -> Answer:
+    """What is there now, of the keys that sort after `after`."""
+    cache, revision = call.storage.cache(call.kind), call.storage.revision
+    keys, items = cache.slice(prefix, after, limit + 1 if limit and chosen.everything else 0)
+    if chosen.fields.terms and remote(call.kind):
+        await call.encoder().prepare(items)
+    found, last, more = await _take(keys, items, chosen, limit)
     remaining = None
     if more and chosen.everything:
-        first, end = storage.cache(kind).span(prefix, last)
+        first, end = cache.span(prefix, last)
         remaining = end - first
-    return _answer(call, found, storage.revision, last if more else "", remaining, prefix)
+    return await _answer(call, found, revision, last if more else "", remaining, prefix)
 
 
 def _check_options(version: str, match: str, token: str, *, watch: bool) -> None:
@@ -186,28 +195,40 @@ def _check_options(version: str, match: str, token: str, *, watch: bool) -> None
 _FORBIDDEN = "FieldValueForbidden"
 
 
-def _take(pairs: Iterable[tuple[str, Item]], chosen: Selection, limit: int) -> tuple[list[Item], str, bool]:
-    """Up to `limit` matching items, the last one's key, and whether there are more."""
+async def _take(
+    keys: Sequence[str], items: Sequence[Item], chosen: Selection, limit: int
+) -> tuple[Sequence[Item], str, bool]:
+    """Up to `limit` matching items (0: all), the last one's key, and whether there are more."""
+    if chosen.everything:
+        more = bool(limit) and len(items) > limit
+        return (items[:limit] if more else items), (keys[limit - 1] if more else ""), more
     found: list[Item] = []
     last = ""
-    plain = chosen.everything
-    for key, item in pairs:
-        if not plain and not chosen.matches(item):
-            continue
-        if limit and len(found) == limit:
-            return found, last, True
-        found.append(item)
-        last = key
+    for start in range(0, len(items), longlist.TURN):
+        if start:
+            await turn()
+        for at in range(start, min(start + longlist.TURN, len(items))):
+            if not chosen.matches(items[at]):
+                continue
+            if limit and len(found) == limit:
+                return found, last, True
+            found.append(items[at])
+            last = keys[at]
     return found, last, False
 
 
-def _answer(call: Call, items: list[Item], revision: int, last: str, remaining: int | None, prefix: str) -> Response:
+async def _answer(
+    call: Call, items: Sequence[Item], revision: int, last: str, remaining: int | None, prefix: str
+) -> Answer:
     meta: Object = {"resourceVersion": str(revision)}
     if last:
         meta["continue"] = _token(revision, last.removeprefix(prefix))
         if remaining:
             meta["remainingItemCount"] = remaining
-    return call.respond(200, call.encoder().list(items, meta))
+    encoder = call.encoder()
+    if longlist.wanted(call, encoder, items):
+        return await longlist.answer(call, encoder, items, meta)
+    return call.respond(200, encoder.list(items, meta))
 
 
 def _token(revision: int, start: str) -> str:
@@ -227,17 +248,16 @@ def _read_token(token: str) -> tuple[int, str]:
     return revision, start.removesuffix("\0")
 
 
-async def _resume(call: Call, chosen: Selection, limit: int, token: str, prefix: str) -> Response:
+async def _resume(call: Call, chosen: Selection, limit: int, token: str, prefix: str) -> Answer:
     if call.query.get("resourceVersion") not in ("", "0"):
         raise errors.bad_request("specifying resource version is not allowed when using continue")
     revision, start = _read_token(token)
     if revision < 0:  # a token from an expired answer: go on with what is there now
-        found, last, more = _take(call.storage.cache(call.kind).items(prefix, prefix + start), chosen, limit)
-        return _answer(call, found, call.storage.revision, last if more else "", None, prefix)
+        return await _present(call, chosen, limit, prefix, prefix + start)
     return await _snapshot(call, chosen, limit, prefix, revision, prefix + start)
 
 
-async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revision: int, after: str) -> Response:
+async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revision: int, after: str) -> Answer:
     """The state at a revision. Raises ApiError 410 when it is no longer kept."""
     kind = call.storage.cache(call.kind).kind
     found: list[Item] = []
@@ -251,13 +271,13 @@ async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revi
             if after:
                 raise ExpiredToken(_EXPIRED, _token(-1, after.removeprefix(prefix))) from None
             raise errors.gone("The resourceVersion for the provided list is too old.") from None
-        pairs = ((entry.key, kind.item(entry.key, entry.value, entry.revision)) for entry in page.entries)
-        taken, key, more = _take(pairs, chosen, want if limit else 0)
+        items = [kind.item(entry.key, entry.value, entry.revision) for entry in page.entries]
+        taken, key, more = await _take([entry.key for entry in page.entries], items, chosen, want if limit else 0)
         found += taken
         last = key if more or not page.entries else page.entries[-1].key
         remaining = page.remaining
         more = more or remaining > 0
-    return _answer(call, found, revision, last if more else "", remaining if plain else None, prefix)
+    return await _answer(call, found, revision, last if more else "", remaining if plain else None, prefix)
 
 
 class ExpiredToken(ApiError):

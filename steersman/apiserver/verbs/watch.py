@@ -8,7 +8,7 @@ Source: apiserver's watch cache; KEP-956 (bookmarks), KEP-3157 (sendInitialEvent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from steersman.api import errors
 from steersman.api.errors import ApiError, FieldError
@@ -18,9 +18,11 @@ from steersman.apiserver.cache import Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
+from steersman.apiserver.verbs.longlist import TURN
 from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
 from steersman.lib.http.messages import Stream, Writer
 from steersman.lib.http.streams import ChunkWriter, frame
+from steersman.lib.tasks import turn
 
 BOOKMARK_EVERY = 60.0  # seconds
 _TIMEOUT_LEAST, _TIMEOUT_MOST = 1800, 3600  # seconds, when the client names none
@@ -119,15 +121,7 @@ class _Session:
         """The state, or what happened since `after`; False when that is no longer known."""
         try:
             if after is None:
-                if self._waits:
-                    await self._encoder.prepare([item for _, item in self._state()])
-                for _, item in self._state():
-                    if self._chosen.matches(item):
-                        self._emit("ADDED", item, None)
-                if self._announces:
-                    self._bookmark({_INITIAL_END: "true"})
-                if not self._waits:
-                    self._held = None
+                await self._tell_state()
                 return True
             past = self._cache.since(after)
             if past is None:
@@ -141,12 +135,10 @@ class _Session:
                 self._held = [*past, *(each for each in self._held or () if each.revision > told)]
                 self._news.set()
                 return True
-            for change in past:
+            for at, change in enumerate(past, 1):
                 self._on_change(change)
-            held, self._held = self._held or (), None
-            for change in held:
-                if change.revision > told:
-                    self._on_change(change)
+                await self._pace(at)
+            await self._catch_up(told)
         except ApiError as error:
             self._send(frame(self._encoder.event_of("ERROR", error.status())))
             return False
@@ -154,8 +146,39 @@ class _Session:
             return False
         return True
 
-    def _state(self) -> Iterator[tuple[str, Item]]:
-        return self._cache.items(self._call.storage.prefix(self._call.kind, self._chosen.namespace))
+    async def _tell_state(self) -> None:
+        """Everything that is there, and that this was all."""
+        revision = self._call.storage.revision
+        _, items = self._cache.slice(self._call.storage.prefix(self._call.kind, self._chosen.namespace))
+        if self._waits:
+            await self._encoder.prepare(items)
+        for at, item in enumerate(items, 1):
+            if self._chosen.matches(item):
+                self._emit("ADDED", item, None)
+            await self._pace(at)
+        if self._announces:
+            self._bookmark({_INITIAL_END: "true"}, revision)
+        if not self._waits:
+            await self._catch_up(revision)
+
+    async def _pace(self, at: int) -> None:
+        """After the `at`th of many events: let others run, and the client read."""
+        if at % TURN == 0:
+            await self._writer.drain()
+            await turn()
+
+    async def _catch_up(self, told: int) -> None:
+        """Tell what happened meanwhile, and from then on everything at once."""
+        while len(held := self._held or []) > TURN:
+            self._held = []
+            for at, change in enumerate(held, 1):
+                if change.revision > told:
+                    self._on_change(change)
+                await self._pace(at)
+        self._held = None
+        for change in held:
+            if change.revision > told:
+                self._on_change(change)
 
     async def _wait_converting(self) -> None:
         """As `_wait`, for events that take a webhook: in order, as many at a time as have come."""
@@ -227,10 +250,10 @@ class _Session:
         self._first = False
         self._send(framed)
 
-    def _bookmark(self, annotations: dict[str, str]) -> None:
-        """Tell how far the watch has come although nothing may have happened."""
+    def _bookmark(self, annotations: dict[str, str], revision: int = 0) -> None:
+        """Tell how far the watch has come although nothing may have happened; to now, unless a revision is given."""
         kind = self._call.kind
-        meta: Object = {"resourceVersion": str(self._call.storage.revision)}
+        meta: Object = {"resourceVersion": str(revision or self._call.storage.revision)}
         meta |= {"creationTimestamp": None}
         if annotations:
             meta["annotations"] = annotations
