@@ -217,12 +217,18 @@ class ExecSession:
         try:
             # not the runtime's exec: an orphan of another PID namespace would hold up the container's end
             pid = int((self._directory / "pid").read_text(encoding="ascii"))
-            if os.getpgid(pid) == pid:
-                os.killpg(pid, signal.SIGKILL)
-            else:
-                os.kill(pid, signal.SIGKILL)
         except (OSError, ValueError):
-            os.kill(self._pid, signal.SIGKILL)
+            self._kill_starting()
+            return
+        _kill_with_group(pid)
+
+    def _kill_starting(self) -> None:
+        """Kill a command that may run although the runtime has not yet told its pid, and the runtime's exec."""
+        os.kill(self._pid, signal.SIGSTOP)  # it starts nothing while its children are looked up
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii").split():
+                _kill_with_group(int(child))
+        os.kill(self._pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill what runs and free everything; safe to call twice."""
@@ -234,6 +240,15 @@ class ExecSession:
             if stream is not None:
                 stream.close()
         await self._workers.run(shutil.rmtree, self._directory, ignore_errors=True)
+
+
+def _kill_with_group(pid: int) -> None:
+    """Kill a process, with its group if it leads one."""
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _logged_error(directory: Path) -> str:

@@ -396,6 +396,21 @@ async def test_closing_an_exec_kills_it(pods: Pods, runtime: LocalRuntime, tmp_p
     assert list((tmp_path / "state/run/containers" / container.id / "execs").iterdir()) == []
 
 
+async def test_closing_an_exec_kills_what_its_runtime_has_not_told_of_yet(
+    pods: Pods, runtime: LocalRuntime, tmp_path: Path
+) -> None:
+    container = await pods.start("sleep 1000")
+    execs = tmp_path / "state/run/containers" / container.id / "execs"
+    for command in ("echo ready; exec sleep 7777", "echo ready; sleep 7778"):
+        session = await runtime.exec(container.id, ["sh", "-c", command], tty=False, stdin=False)
+        assert await session.read_stdout() == b"ready\n"
+        for told in execs.glob("*/pid"):
+            told.unlink()
+        await session.close()
+    assert "sleep 777" not in await pods.sh(container, "ps")
+    assert list(execs.iterdir()) == []
+
+
 async def test_attach_with_a_terminal(pods: Pods, runtime: LocalRuntime) -> None:
     container = await pods.start("read line; stty size; echo got $line; sleep 1000", tty=True, stdin=True)
     session = await runtime.attach(container.id, stdin=True)
