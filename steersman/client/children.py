@@ -7,7 +7,7 @@ Source: kubernetes' pkg/controller, ControllerRefManager and RealPodControl; slo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from steersman.api.errors import ApiError
@@ -15,10 +15,11 @@ from steersman.api.labels import Selector
 from steersman.api.resource import Object, Resource
 from steersman.client.controller import Context, Key, key_of
 from steersman.client.informer import Informer
-from steersman.client.workload import controller_of, owner_reference
+from steersman.client.workload import controller_of, is_controlled_by, owner_reference
 
 BY_CONTROLLER = "controller"
 BURST = 500  # children created or deleted in one go
+_ASK_FIRST, _ASK_MOST = 0.1, 30.0  # seconds between questions that get no answer
 
 
 def file_by_controller(obj: Object) -> Iterable[str]:
@@ -38,6 +39,11 @@ def owned_by(informer: Informer, owner: Object) -> list[Object]:
 def orphans(informer: Informer, namespace: str) -> list[Object]:
     """The objects of a namespace that nobody controls."""
     return informer.by_index(BY_CONTROLLER, f"orphans {namespace}")
+
+
+def in_doubt(error: BaseException) -> bool:
+    """Whether a write that ended so may have been done all the same: its answer is lost, or the server says no more."""
+    return error.code >= 500 if isinstance(error, ApiError) else isinstance(error, OSError | TimeoutError)
 
 
 def namespace_terminates(error: ApiError) -> bool:
@@ -153,7 +159,8 @@ class Children:
         except ApiError as error:
             if error.code in (404, 409):
                 return
-            self.context.expectations.forget([self._key])
+            if not in_doubt(error):
+                self.context.expectations.kept(self._key, child)
             tell(self.owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
             raise
         tell(self.owner, "Normal", "SuccessfulDelete", f"Deleted {self.noun}: {meta['name']}")
@@ -163,16 +170,34 @@ class Children:
         done, size = 0, 1
         while done < len(wanted):
             batch = wanted[done : done + size]
-            results = await asyncio.gather(*(self.create(child) for child in batch), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            await self._together(self.create(child) for child in batch)
             done += len(batch)
             size *= 2
 
     async def delete_all(self, unwanted: Sequence[Object]) -> None:
         """Delete many at once. Raises the first error after trying them all."""
-        results = await asyncio.gather(*(self.delete(child) for child in unwanted), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self._together(self.delete(child) for child in unwanted)
+
+    async def _together(self, work: Iterable[Awaitable[object]]) -> None:
+        results = await asyncio.gather(*work, return_exceptions=True)
+        errors = [each for each in results if isinstance(each, BaseException)]
+        if any(map(in_doubt, errors)):
+            await self._catch_up()
+        for error in errors:
+            raise error
+
+    async def _catch_up(self) -> None:
+        """Nobody knows whether the last writes were done: ask, and trust no informer that knows less than the answer.
+
+        Without this an owner whose creates time out would have too many children until they are seen and deleted.
+        """
+        delay = _ASK_FIRST
+        while True:
+            try:
+                page = await self.context.client.list(self.kind, self.owner["metadata"]["namespace"])
+                break
+            except (ApiError, OSError, TimeoutError):
+                await self.context.clock.sleep(delay)
+                delay = min(delay * 2, _ASK_MOST)
+        mine = [child for child in page.items if is_controlled_by(child, self.owner)]
+        self.context.expectations.asked(self._key, mine)

@@ -46,6 +46,22 @@ class Expectations:
         meta = child["metadata"]
         self._of(owner).deleted[(meta.get("namespace") or "", meta["name"])] = meta["uid"]
 
+    def kept(self, owner: Hashable, child: Object) -> None:
+        """`owner` could not delete a child after all."""
+        meta = child["metadata"]
+        self._of(owner).deleted.pop((meta.get("namespace") or "", meta["name"]), None)
+
+    def asked(self, owner: Hashable, there: Iterable[Object]) -> None:
+        """The API server was asked: these are the children of `owner`, whatever became of our writes."""
+        owed = self._of(owner)
+        alive: set[str] = set()
+        for child in there:
+            meta = child["metadata"]
+            owed.version = max(owed.version, int(meta["resourceVersion"]))
+            if not meta.get("deletionTimestamp"):
+                alive.add(meta["uid"])
+        owed.deleted = {at: uid for at, uid in owed.deleted.items() if uid not in alive}
+
     def fulfilled(self, owner: Hashable, informer: Informer) -> bool:
         """Whether the informer shows everything that `owner` did, or it has been waited for long enough."""
         owed = self._owed.get(owner)

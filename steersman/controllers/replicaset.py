@@ -90,13 +90,14 @@ async def reconcile(kind: Resource, context: Context, key: Key) -> Result:
         context.expectations.forget([key])
         return DONE
     children = Children(context, owner, kind, PODS)
-    settled = children.settled()
+    if not children.settled():
+        return DONE  # a count of what we see would be wrong, and a Deployment builds on it
     claimed = await children.claim(selector_of(kind, owner), lambda pod: not pods.is_terminal(pod))
     active = [pod for pod in claimed if pods.is_active(pod)]
     now = context.clock.now()
     wanted = owner["spec"].get("replicas", 1)
     failure: ApiError | None = None
-    if settled and not owner["metadata"].get("deletionTimestamp"):
+    if not owner["metadata"].get("deletionTimestamp"):
         steps = plan(wanted, active, _related(context, kind, owner, active), now)
         try:
             await children.create_all([pod_from_template(owner["spec"]["template"], owner, kind)] * steps.create)

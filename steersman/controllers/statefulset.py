@@ -266,10 +266,13 @@ async def _delete(children: Children, pod: Object) -> None:
     context.expectations.deleted(key_of(owner), pod)
     try:
         await context.client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"])
+    except (OSError, TimeoutError):
+        context.expectations.kept(key_of(owner), pod)  # perhaps; to delete the same pod again is harmless
+        raise
     except ApiError as error:
         if error.code in (404, 409):
             return
-        context.expectations.forget([key_of(owner)])
+        context.expectations.kept(key_of(owner), pod)
         context.recorder.event(owner, "Warning", "FailedDelete", f"{what} failed error: {error.message}")
         raise
     context.recorder.event(owner, "Normal", "SuccessfulDelete", f"{what} successful")

@@ -173,6 +173,10 @@ async def _update_active(context: Context, cronjob: Object, jobs: Sequence[Objec
     active = list(status.get("active") or ())
     by_uid = {job["metadata"]["uid"]: job for job in jobs}
     listed = {each["uid"] for each in active}
+    for job in jobs:  # started by us, but we ended before we could write it down
+        if job["metadata"]["uid"] not in listed and not ended_as(job) and _is_scheduled(job):
+            active.append(_reference(job))
+            listed.add(job["metadata"]["uid"])
     for uid, job in by_uid.items():
         how = ended_as(job)
         if not how and uid not in listed:
@@ -218,10 +222,21 @@ async def _start(context: Context, cronjob: Object, steps: Plan, active: list[Ob
         job = await context.client.get(JOBS, body["metadata"]["name"], namespace)
         if not is_controlled_by(job, cronjob):
             return
-    meta = job["metadata"]
-    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "namespace": namespace}
-    active.append({**reference, "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]})
+        context.expectations.created(key_of(cronjob), job)
+    if all(each["uid"] != job["metadata"]["uid"] for each in active):
+        active.append(_reference(job))
     status["lastScheduleTime"] = rfc3339(steps.start)
+
+
+def _reference(job: Object) -> Object:
+    meta = job["metadata"]
+    about = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "namespace": meta["namespace"]}
+    return about | {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+
+
+def _is_scheduled(job: Object) -> bool:
+    """Whether the schedule started it, and not a person (`kubectl create job --from`)."""
+    return _SCHEDULED in (job["metadata"].get("annotations") or {})
 
 
 async def _delete(context: Context, cronjob: Object, job: Object) -> None:
@@ -229,10 +244,13 @@ async def _delete(context: Context, cronjob: Object, job: Object) -> None:
     context.expectations.deleted(key_of(cronjob), job)
     try:
         await context.client.delete(JOBS, meta["name"], meta["namespace"], propagation="Background", uid=meta["uid"])
+    except (OSError, TimeoutError):
+        context.expectations.kept(key_of(cronjob), job)  # perhaps; to delete the same Job again is harmless
+        raise
     except ApiError as error:
         if error.code in (404, 409):
             return
-        context.expectations.forget([key_of(cronjob)])
+        context.expectations.kept(key_of(cronjob), job)
         context.recorder.event(cronjob, "Warning", "FailedDelete", f"Deleted job: {error.message}")
         raise
     context.recorder.event(cronjob, "Normal", "SuccessfulDelete", f"Deleted job {meta['name']}")

@@ -51,6 +51,8 @@ def plan(deployment: Object, found: Sequence[Object], *, old_pods: bool, now: fl
     rollout = False
     if deployment["metadata"].get("deletionTimestamp"):
         _adopt_revision(steps, deployment)
+    elif strategy.rolling and not all(each.observed for each in steps.every):
+        _adopt_revision(steps, deployment)  # nobody knows how many pods there are: their set says so soon
     elif spec.get("paused"):
         _adopt_revision(steps, deployment)
         _scale(steps, deployment, strategy)
@@ -102,12 +104,16 @@ def _total(sets: Sequence[Sized]) -> int:
     return sum(each.replicas for each in sets)
 
 
+def _present(sets: Sequence[Sized]) -> int:
+    return sum(each.present for each in sets)
+
+
 def _room_for_new(steps: Plan, strategy: Strategy) -> int:
     """The size that the new set may grow to now."""
     own = steps.new.replicas if steps.new is not None else 0
     if not strategy.rolling:
         return strategy.replicas
-    room = strategy.most - _total(steps.every)
+    room = strategy.most - _present(steps.every)
     return min(own + room, strategy.replicas) if room > 0 else own
 
 
@@ -129,16 +135,16 @@ def _shrink_old(steps: Plan, new: Sized, strategy: Strategy) -> bool:
     old = _active(steps.old)
     if not old:
         return False
-    spare = _total(steps.every) - strategy.least - (new.replicas - new.count("availableReplicas"))
+    spare = _total(steps.every) - strategy.least - (new.replicas - new.available)
     if spare <= 0:
         return False
     shrunk = False
     for each in old:
-        sick = min(each.replicas - each.count("availableReplicas"), spare)
+        sick = min(each.replicas - each.available, spare)
         if sick > 0:
             shrunk |= _resize(each, each.replicas - sick, strategy)
             spare -= sick
-    spare = sum(each.count("availableReplicas") for each in [*old, new]) - strategy.least
+    spare = sum(each.available for each in [*old, new]) - strategy.least
     for each in old:
         if spare <= 0:
             break
@@ -177,7 +183,8 @@ def _scale(steps: Plan, deployment: Object, strategy: Strategy) -> None:
     if len(active) <= 1:
         only = active[0] if active else (steps.new or (steps.old[-1] if steps.old else None))
         if only is not None:
-            _resize(only, strategy.replicas, strategy)
+            leaving = _present(steps.every) - only.present if strategy.rolling else 0
+            _resize(only, max(min(strategy.replicas, strategy.most - leaving), 0), strategy)
         return
     if _saturated(steps.new, strategy):
         for each in _active(steps.old):
@@ -198,6 +205,8 @@ def _saturated(new: Sized | None, strategy: Strategy) -> bool:
 def _share_out(active: list[Sized], deployment: Object, strategy: Strategy) -> None:
     allowed = strategy.most if strategy.replicas > 0 else 0
     change = allowed - _total(active)
+    if change > 0:
+        change = max(allowed - _present(active), 0)
     newest_first = change > 0
     order = list(reversed(active)) if newest_first else list(active)
     order.sort(key=lambda each: -each.replicas)

@@ -62,6 +62,21 @@ class Sized:
         """A number of the status."""
         return int((self.body.get("status") or {}).get(field) or 0)
 
+    @property
+    def observed(self) -> bool:
+        """Whether the status speaks of the size that the set has."""
+        return self.original is None or self.count("observedGeneration") >= self.body["metadata"].get("generation", 0)
+
+    @property
+    def present(self) -> int:
+        """The most pods that there can be: those asked for, or those that are still to be deleted."""
+        return max(self.replicas, self.count("replicas"))
+
+    @property
+    def available(self) -> int:
+        """The pods that can be counted on: of those available, as many as may stay."""
+        return min(self.replicas, self.count("availableReplicas"))
+
     def wanted(self) -> Object:
         """The object as it shall be."""
         meta = {**self.body["metadata"], "annotations": self.annotations}

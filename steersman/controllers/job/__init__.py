@@ -56,7 +56,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     if job["spec"].get("managedBy", _BUILTIN) != _BUILTIN:
         return DONE
-    await _free_orphans(context, key, job["metadata"]["uid"])
+    await _free_orphans(context, key, "" if is_over(job) else job["metadata"]["uid"])
     selector = labels.from_object(job["spec"].get("selector"))
     if is_over(job):
         context.memory.pop(key, None)
@@ -100,7 +100,7 @@ async def _advance(context: Context, children: Children, selector: Selector) -> 
         steps = plan(counted, backoff_left(failures.count, failures.last, now), now)
         wait = steps.wait
         try:
-            await _free(context, children, steps.delete)
+            await _free(context, children, steps.delete, exact=True)
             await children.delete_all(steps.delete)
             gone = {pod["metadata"]["uid"] for pod in steps.delete}
             active, terminating = active - len(gone), terminating + len(gone)
@@ -272,10 +272,10 @@ async def _flush(context: Context, children: Children, status: Object, current: 
     return written
 
 
-async def _free(context: Context, children: Children, found: Iterable[Object]) -> None:
-    """Take the tracking finalizer off pods."""
+async def _free(context: Context, children: Children, found: Iterable[Object], *, exact: bool = False) -> None:
+    """Take the tracking finalizer off pods; `exact`: only if they are as seen, for they may succeed meanwhile."""
     results = await asyncio.gather(
-        *(_free_one(context, pod) for pod in found if is_tracked(pod)), return_exceptions=True
+        *(_free_one(context, pod, exact=exact) for pod in found if is_tracked(pod)), return_exceptions=True
     )
     for result in results:
         if isinstance(result, BaseException):
@@ -284,19 +284,20 @@ async def _free(context: Context, children: Children, found: Iterable[Object]) -
             context.expectations.created(key_of(children.owner), result)
 
 
-async def _free_one(context: Context, pod: Object) -> Object | None:
+async def _free_one(context: Context, pod: Object, *, exact: bool = False) -> Object | None:
     meta = pod["metadata"]
-    body = {"metadata": {"uid": meta["uid"], "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
+    seen = {key: meta[key] for key in ("uid", "resourceVersion") if key == "uid" or exact}
+    body = {"metadata": {**seen, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
     try:
         return await context.client.patch(PODS, meta["name"], meta["namespace"], body, type="strategic")
     except ApiError as error:
-        if error.code in (404, 409, 422):
+        if error.code in (404, 422):
             return None
-        raise
+        raise  # a conflict too: the finalizer is still there, and the pod must not be counted yet
 
 
 async def _free_orphans(context: Context, key: Key, uid: str) -> None:
-    """Pods that were counted for a Job that is gone must not wait for it."""
+    """Pods that were counted for a Job that is gone, or over when they came, must not wait for it."""
     informer = context.informer(PODS)
     for pod in informer.by_index("tracked", str(key)):
         owner = controller_of(pod)

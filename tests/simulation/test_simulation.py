@@ -1,0 +1,73 @@
+"""Controllers under faults. `python -m tests.simulation.many 1000` plays as many seeds as one has time for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from steersman.lib.clock import SystemClock
+from steersman.testing.simulation import Simulation, Violated, simulate
+
+from .scenarios import ALL, Deployments
+
+_SECONDS = 40.0  # of real time that `slow` tests may take
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("scenario", ALL, ids=lambda each: each.__name__)
+def test_it_holds_its_limits_and_ends_as_asked(scenario: type, seed: int) -> None:
+    assert len(simulate(seed, scenario)) == 16
+
+
+class Impossible(Deployments):
+    """Its limit is below what it asks for."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__(random)
+        self.most = -100
+
+    def _limits(self) -> None:
+        pass
+
+    def complaint(self, world: Simulation) -> str:
+        return ""
+
+
+def test_a_limit_that_is_exceeded_is_told_with_the_seed() -> None:
+    with pytest.raises(Violated, match="at most -100 may be") as failure:
+        simulate(7, Impossible)
+    assert any(note.startswith("seed 7; the last requests:") for note in failure.value.__notes__)
+
+
+def test_a_seed_replays_exactly_in_another_process() -> None:
+    asked = (
+        "import sys; from tests.simulation.scenarios import Jobs; from steersman.testing.simulation import simulate;"
+    )
+    asked += "print(simulate(5, Jobs))"
+    root = Path(__file__).parents[2]
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", asked],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            cwd=root,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for salt in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+def test_as_many_seeds_as_there_is_time_for() -> None:
+    clock = SystemClock()
+    end = clock.monotonic() + _SECONDS
+    for seed in itertools.takewhile(lambda _: clock.monotonic() < end, itertools.count(1000)):
+        simulate(seed, ALL[seed % len(ALL)])
