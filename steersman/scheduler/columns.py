@@ -61,6 +61,7 @@ class Columns:
         self.owners = Owners()
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
+        self.nominated: set[str] = set()  # pods that are not there yet: room is being made for them
         self._where: dict[str, str] = {}  # pod uid -> node name
         self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
         self._free: list[int] = []
@@ -199,6 +200,16 @@ class Columns:
             self._homeless.setdefault(node, {})[info.uid] = info
         else:
             self._count(row, info, 1)
+
+    def pod(self, uid: str, node: str) -> PodInfo | None:
+        """A pod as it is counted on a node."""
+        row = self.rows.get(node)
+        return (self._homeless.get(node, {}) if row is None else self.pods[row]).get(uid)
+
+    def refresh(self, info: PodInfo, node: str) -> None:
+        """Keep a pod's newer object, of which nothing counts anew."""
+        row = self.rows.get(node)
+        (self._homeless.setdefault(node, {}) if row is None else self.pods[row])[info.uid] = info
 
     def remove_pod(self, uid: str) -> None:
         """Take a pod out of the count; unknown is harmless."""

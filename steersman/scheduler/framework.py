@@ -6,12 +6,14 @@ Pure: it changes nothing. Source: the Kubernetes scheduling framework (filter, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from steersman.api.resource import Object
 from steersman.scheduler.columns import Columns, Mask
 from steersman.scheduler.podinfo import PodInfo
 
@@ -33,14 +35,46 @@ Score = Callable[[Columns, PodInfo, Mask], Scores | None]
 """0 to 100 per row, of which only feasible ones matter; None when the plugin has no opinion."""
 
 
+Kind = Literal[
+    "node added", "node resources", "node labels", "node taints", "node removed",
+    "pod came", "pod freed", "pod changed",
+    "claim", "volume", "class", "node limits", "capacity", "device claim", "device class", "devices",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in the cluster. Of a node or another object: `old` and `new`, None where there is none.
+
+    Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed.
+    """
+
+    kind: Kind
+    old: Object | None = None
+    new: Object | None = None
+    pod: PodInfo | None = None
+    was: PodInfo | None = None
+    node: str = ""
+
+
+Hint = Callable[[Columns, PodInfo, Event], bool]
+"""Whether an event may let in a pod that the plugin refused."""
+
+
+def always(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """The hint of those who cannot tell."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One rule. `weight` multiplies its score."""
+    """One rule. `weight` multiplies its score. `hints`: which events may help those it refused; None: all of them."""
 
     name: str
     filter: Filter | None = None
     score: Score | None = None
     weight: int = 1
+    hints: Mapping[Kind, Hint] | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +83,10 @@ class Verdict:
 
     feasible: Mask
     refusals: list[tuple[str, Rejection]] = field(default_factory=list)
+
+    def plugins(self) -> set[str]:
+        """Who refused a node."""
+        return {name for name, _ in self.refusals}
 
     def histogram(self) -> dict[str, int]:
         """How many nodes gave each reason."""

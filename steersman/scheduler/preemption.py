@@ -95,7 +95,11 @@ def choose(
     found: list[Victims] = []
     offset = random.randrange(len(rows))
     for row in (int(each) for each in np.roll(rows, -offset)):
-        lower = [each for each in columns.pods[row].values() if each.priority < pod.priority]
+        lower = [
+            each
+            for each in columns.pods[row].values()
+            if each.priority < pod.priority and each.uid not in columns.nominated
+        ]
         if not lower:
             continue
         trial = _Room(columns, pod, row) if simple is not None and simple[row] else _Filters(columns, pod, plugins, row)

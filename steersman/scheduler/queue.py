@@ -1,19 +1,27 @@
-"""Pods that wait for a node: ready to try, backing off, or waiting for the cluster to change.
+"""Pods that wait for a node: ready to try, backing off, or parked until something happens that may help them.
 
-Owns the order (priority, then age) and when a pod that did not fit is tried again. It knows no plugin.
-Source: kube-scheduler's scheduling queue (activeQ, backoffQ, unschedulablePods).
+Owns the order (priority, then age) and when a pod that did not fit is tried again: a parked pod is filed under the
+plugins that refused it, and an event is shown only to the hints of plugins that care for its kind. Nothing here looks
+at every pod when one thing happens. It knows no plugin. Source: kube-scheduler's scheduling queue (KEP-4247).
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from steersman.lib.clock import Clock
+from steersman.scheduler.framework import Event, Kind
 from steersman.scheduler.podinfo import PodInfo
 
-UNSCHEDULABLE_MOST = 300.0  # seconds after which a pod is tried again whatever happened
+PARKED_MOST = 300.0  # seconds after which a pod is tried again whatever happened
+ANYTHING = ""  # where pods are parked that any event may help
+
+Asked = Callable[[PodInfo, str, Event], bool]
+"""Whether an event may help a pod that this plugin refused."""
 
 
 @dataclass(slots=True)
@@ -21,31 +29,45 @@ class _Waiting:
     info: PodInfo
     attempts: int = 0
     due: float = 0.0  # monotonic: not before
-    place: str = "active"  # active, backoff, unschedulable, gated, popped
-    moved: int = 0  # the queue's move count when it was popped
+    place: str = "active"  # active, backoff, parked, gated, popped
+    moved: int = 0  # the queue's count of events when it was popped
+    plugins: frozenset[str] = frozenset()  # under which it is parked
+    failed: bool = False  # its last attempt ended in an error, which no event mends
 
 
 @dataclass(order=True, slots=True)
 class _Ticket:
-    """A heap entry; stale ones are recognised by `number`."""
+    """A heap entry; it is stale when the pod is elsewhere by now."""
 
-    order: tuple[int, str, int]
+    order: tuple[float, str, int]
     uid: str = field(compare=False)
 
 
 class Queue:
     """One scheduler's pending pods, by uid."""
 
-    def __init__(self, clock: Clock, backoff_first: float = 1.0, backoff_most: float = 10.0) -> None:
-        """Back-offs in seconds, as podInitialBackoffSeconds and podMaxBackoffSeconds."""
+    def __init__(
+        self,
+        clock: Clock,
+        backoff_first: float = 1.0,
+        backoff_most: float = 10.0,
+        *,
+        interests: Mapping[str, Collection[Kind]] | None = None,
+        asked: Asked = lambda info, plugin, event: True,
+    ) -> None:
+        """Back-offs in seconds; `interests`: the kinds of event that may help pods of each plugin, all without one."""
         self._clock = clock
         self._backoff_first, self._backoff_most = backoff_first, backoff_most
+        self._interests = interests or {}
+        self._asked = asked
         self._pods: dict[str, _Waiting] = {}
         self._active: list[_Ticket] = []
+        self._backoff: list[_Ticket] = []
+        self._parked: dict[str, dict[str, _Waiting]] = {}  # by plugin, by uid
+        self._oldest: deque[tuple[float, str]] = deque()  # parked pods by when they are tried again anyway
         self._count = 0
-        self._moves = 0
+        self._events = 0
         self._wake = asyncio.Event()
-        self._beside: set[str] = set()  # unschedulable pods to which a pod that comes may matter
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -58,83 +80,90 @@ class Queue:
             self._place(waiting)
             return
         waiting.info = info
-        if waiting.place in ("unschedulable", "gated"):
+        if waiting.place in ("parked", "gated"):
             self._place(waiting)
 
     def _place(self, waiting: _Waiting) -> None:
+        self._unpark(waiting)
         if waiting.info.gates:
             waiting.place = "gated"
         elif waiting.due > self._clock.monotonic():
             waiting.place = "backoff"
+            self._count += 1
+            heapq.heappush(self._backoff, _Ticket((waiting.due, "", self._count), waiting.info.uid))
             self._wake.set()  # the popper's patience may be shorter now
         else:
             self._activate(waiting)
 
     def _activate(self, waiting: _Waiting) -> None:
+        self._unpark(waiting)
         waiting.place = "active"
         self._count += 1
         info = waiting.info
         heapq.heappush(self._active, _Ticket((-info.priority, info.created, self._count), info.uid))
         self._wake.set()
 
+    def _unpark(self, waiting: _Waiting) -> None:
+        for plugin in waiting.plugins:
+            parked = self._parked[plugin]
+            del parked[waiting.info.uid]
+            if not parked:
+                del self._parked[plugin]
+        waiting.plugins = frozenset()
+
     def remove(self, uid: str) -> None:
         """The pod is bound or gone."""
-        self._pods.pop(uid, None)
+        waiting = self._pods.pop(uid, None)
+        if waiting is not None:
+            self._unpark(waiting)
 
-    def failed(self, uid: str) -> None:
-        """The pod that was popped did not fit: wait for a change, unless one came meanwhile."""
+    def failed(self, uid: str, plugins: Collection[str] = ()) -> None:
+        """The pod that was popped was refused by these plugins: park it, unless something happened meanwhile."""
         waiting = self._pods.get(uid)
         if waiting is None or waiting.place != "popped":
             return
-        waiting.due = self._clock.monotonic() + self._backoff(waiting)
-        if waiting.moved != self._moves:
+        waiting.due = self._clock.monotonic() + self._delay(waiting)
+        waiting.failed = False
+        if waiting.moved != self._events:
             self._place(waiting)
-        else:
-            waiting.place = "unschedulable"
-            if waiting.info.affinity.near or waiting.info.spread:
-                self._beside.add(uid)
+            return
+        waiting.place = "parked"
+        waiting.plugins = frozenset(plugins or (ANYTHING,))
+        for plugin in waiting.plugins:
+            self._parked.setdefault(plugin, {})[uid] = waiting
+        self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
 
-    def _backoff(self, waiting: _Waiting) -> float:
+    def _delay(self, waiting: _Waiting) -> float:
         return min(self._backoff_first * 2.0 ** min(waiting.attempts - 1, 60), self._backoff_most)
 
     def retry(self, uid: str) -> None:
-        """The pod that was popped could not be bound: try again after its back-off."""
+        """The pod that was popped met with an error: try again after its back-off."""
         waiting = self._pods.get(uid)
         if waiting is not None and waiting.place == "popped":
-            waiting.due = self._clock.monotonic() + self._backoff(waiting)
+            waiting.due = self._clock.monotonic() + self._delay(waiting)
+            waiting.failed = True
             self._place(waiting)
 
-    def move_all(self) -> None:
-        """The cluster changed in a way that may help: unschedulable pods get another try."""
-        self._moves += 1
-        for waiting in self._pods.values():
-            if waiting.place == "unschedulable":
-                self._place(waiting)
-
-    def pod_came(self, info: PodInfo) -> None:
-        """A pod is on a node now: those that want its like near, or are spread with it, get another try."""
-        if not self._beside:
-            return
-        self._moves += 1
-        for uid in list(self._beside):
-            waiting = self._pods.get(uid)
-            if waiting is None or waiting.place != "unschedulable":
-                self._beside.discard(uid)
-            elif _concerns(waiting.info, info):
-                self._beside.discard(uid)
-                self._place(waiting)
+    def tell(self, event: Event) -> None:
+        """Something happened: parked pods that it may help get another try."""
+        self._events += 1
+        for plugin in list(self._parked):
+            interests = self._interests.get(plugin)
+            if interests is not None and event.kind not in interests:
+                continue
+            for waiting in list(self._parked.get(plugin, {}).values()):
+                if plugin == ANYTHING or self._asked(waiting.info, plugin, event):
+                    self._place(waiting)
 
     async def pop(self) -> PodInfo:
-        """The next pod to try; waits for one."""
+        """The next pod to try; waits for one. A back-off lasts only as long as there are others to try."""
         while True:
             self._wake.clear()
             patience = self._flush()
-            while self._active:
-                waiting = self._pods.get(heapq.heappop(self._active).uid)
-                if waiting is not None and waiting.place == "active":
-                    waiting.place, waiting.moved = "popped", self._moves
-                    waiting.attempts += 1
-                    return waiting.info
+            if (waiting := self._next()) is not None:
+                waiting.place, waiting.moved = "popped", self._events
+                waiting.attempts += 1
+                return waiting.info
             if patience is None:
                 await self._wake.wait()
             else:
@@ -144,25 +173,48 @@ class Queue:
                 except TimeoutError:
                     continue
 
+    def _next(self) -> _Waiting | None:
+        while self._active:
+            waiting = self._pods.get(heapq.heappop(self._active).uid)
+            if waiting is not None and waiting.place == "active":
+                return waiting
+        errors: list[_Ticket] = []
+        found: _Waiting | None = None
+        while self._backoff and found is None:
+            ticket = heapq.heappop(self._backoff)
+            waiting = self._backing_off(ticket)
+            if waiting is not None and waiting.failed:
+                errors.append(ticket)
+            else:
+                found = waiting
+        for ticket in errors:
+            heapq.heappush(self._backoff, ticket)
+        return found
+
+    def _backing_off(self, ticket: _Ticket) -> _Waiting | None:
+        """The pod of a ticket, unless the ticket is stale."""
+        waiting = self._pods.get(ticket.uid)
+        return waiting if waiting is not None and (waiting.place, waiting.due) == ("backoff", ticket.order[0]) else None
+
     def _flush(self) -> float | None:
         """Activate what has waited long enough; returns the seconds until the next one has, None without any."""
-        now, soonest = self._clock.monotonic(), None
-        for waiting in self._pods.values():
-            if waiting.place == "backoff":
-                due = waiting.due
-            elif waiting.place == "unschedulable":
-                due = waiting.due + UNSCHEDULABLE_MOST
-            else:
-                continue
-            if due <= now:
+        now = self._clock.monotonic()
+        while self._backoff:
+            waiting = self._backing_off(self._backoff[0])
+            if waiting is not None and waiting.due > now:
+                break
+            heapq.heappop(self._backoff)
+            if waiting is not None:
                 self._activate(waiting)
-            elif soonest is None or due < soonest:
-                soonest = due
-        return None if soonest is None else soonest - now
-
-
-def _concerns(waiting: PodInfo, came: PodInfo) -> bool:
-    """Whether a pod that came may let another in. A namespace's labels are not asked: one try too many is harmless."""
-    return any(term.peers.pods.matches(came.labels) for term in waiting.affinity.near) or any(
-        spread.hard and spread.peers.pods.matches(came.labels) for spread in waiting.spread
-    )
+        while self._oldest:
+            due, uid = self._oldest[0]
+            waiting = self._pods.get(uid)
+            stale = waiting is None or waiting.place != "parked"
+            if not stale and due > now:
+                break
+            self._oldest.popleft()
+            if waiting is not None and not stale:
+                self._activate(waiting)
+        soonest = [self._backoff[0].order[0]] if self._backoff else []
+        soonest += [self._oldest[0][0]] if self._oldest else []
+        return min(soonest) - now if soonest else None

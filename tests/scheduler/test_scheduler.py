@@ -14,6 +14,7 @@ from steersman.client.informer import Informers
 from steersman.lib.clock import LoopClock
 from steersman.lib.tasks import Tasks
 from steersman.lib.virtualtime import VirtualLoop
+from steersman.scheduler.framework import Event
 from steersman.scheduler.podinfo import read
 from steersman.scheduler.queue import Queue
 from steersman.scheduler.scheduler import Scheduler
@@ -158,10 +159,14 @@ def test_the_queue_orders_backs_off_and_wakes() -> None:
             queue.put(info(uid, priority))  # type: ignore[arg-type]
         assert [(await queue.pop()).uid for _ in range(3)] == ["high", "mid", "low"]
         for uid in ("low", "mid", "high"):
-            queue.failed(uid)
-        queue.move_all()
+            queue.failed(uid, ["NodeResourcesFit"])
         began = clock.monotonic()
-        assert (await queue.pop()).uid in ("low", "mid", "high")
-        assert clock.monotonic() - began == pytest.approx(1.0, abs=0.01)
+        queue.tell(Event("pod freed"))
+        first = (await queue.pop()).uid
+        assert clock.monotonic() == began  # nobody else waits, so nobody backs off
+        queue.retry(first)
+        assert {(await queue.pop()).uid, (await queue.pop()).uid, first} == {"low", "mid", "high"}
+        assert (await queue.pop()).uid == first
+        assert clock.monotonic() - began == pytest.approx(2.0, abs=0.01)  # an error waits its time
 
     virtual(body)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Plugin, Rejection, Scores
-from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
+from steersman.scheduler.podinfo import PodInfo, Term
 
 _NEAR = "node(s) didn't match pod affinity rules"
 _FAR = "node(s) didn't match pod anti-affinity rules"
@@ -60,7 +60,54 @@ def make(args: Mapping[str, Any]) -> Plugin:
     def judged(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
         return None if own_only and not pod.affinity.preferred else score(columns, pod, feasible, hard)
 
-    return Plugin("InterPodAffinity", filter=filter, score=judged)
+    return Plugin("InterPodAffinity", filter=filter, score=judged, hints=_HINTS)
+
+
+def _came(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A pod that all the required terms mean is somewhere now."""
+    return event.pod is not None and _all_mean(columns, pod.affinity.near, event.pod)
+
+
+def _went(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A pod that this one shuns is gone, or one that shuns this one."""
+    gone = event.pod
+    if gone is None:
+        return False
+    return _all_mean(columns, pod.affinity.far, gone) or _all_mean(columns, gone.affinity.far, pod)
+
+
+def _relabelled(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A pod is now one to be near, or no longer one to shun."""
+    now, was = event.pod, event.was
+    if now is None or was is None:
+        return False
+    near, far = pod.affinity.near, pod.affinity.far
+    came = _all_mean(columns, near, now) and not _all_mean(columns, near, was)
+    return came or (_all_mean(columns, far, was) and not _all_mean(columns, far, now))
+
+
+def _moved(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A node is in another domain of one of the terms."""
+    new = ((event.new or {}).get("metadata") or {}).get("labels") or {}
+    if event.old is None:
+        return bool(pod.affinity.far) or any(term.key in new for term in pod.affinity.near) or not pod.affinity.near
+    old = event.old["metadata"].get("labels") or {}
+    return any(term.key in new and old.get(term.key) != new[term.key] for term in pod.affinity.near) or any(
+        term.key in old and old[term.key] != new.get(term.key) for term in pod.affinity.far
+    )
+
+
+def _all_mean(columns: Columns, terms: Sequence[Term], pod: PodInfo) -> bool:
+    return bool(terms) and all(columns.peers.means(term.peers, pod.namespace, pod.labels) for term in terms)
+
+
+_HINTS: Mapping[Kind, Hint] = {
+    "pod came": _came,
+    "pod freed": _went,
+    "pod changed": _relabelled,
+    "node added": _moved,
+    "node labels": _moved,
+}
 
 
 def score(columns: Columns, pod: PodInfo, feasible: Mask, hard: int = 1) -> Scores | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from steersman.client import nodefit
 from steersman.scheduler.columns import ABSENT, Columns, Mask
-from steersman.scheduler.framework import Plugin, Rejection, Scores, normalized
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores, always, normalized
 from steersman.scheduler.podinfo import PodInfo
 
 _ENFORCED = "node(s) didn't match scheduler-enforced node affinity"
@@ -89,7 +90,7 @@ def make(args: Mapping[str, Any]) -> Plugin:
     added = args.get("addedAffinity") or {}
     required, preferred = added.get(_REQUIRED), added.get(_PREFERRED) or ()
     if required is None and not preferred:
-        return Plugin("NodeAffinity", filter=filter, score=score)
+        return Plugin("NodeAffinity", filter=filter, score=score, hints=_HINTS)
 
     def enforced(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
         if required is None:
@@ -98,8 +99,21 @@ def make(args: Mapping[str, Any]) -> Plugin:
         return [Rejection(~mask, _ENFORCED, resolvable=False), *filter(columns, pod)]
 
     return Plugin(
-        "NodeAffinity", filter=enforced, score=lambda columns, pod, feasible: score(columns, pod, feasible, preferred)
+        "NodeAffinity",
+        filter=enforced,
+        score=lambda columns, pod, feasible: score(columns, pod, feasible, preferred),
+        hints={"node added": always, "node labels": always} if required is not None else _HINTS,
     )
+
+
+def _suits(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A node is what the pod asks for, and was not."""
+    spec = pod.pod["spec"]
+    now = event.new is not None and nodefit.matches(spec, event.new)
+    return now and (event.old is None or not nodefit.matches(spec, event.old))
+
+
+_HINTS: Mapping[Kind, Hint] = {"node added": _suits, "node labels": _suits}
 
 
 def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:

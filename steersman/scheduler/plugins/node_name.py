@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Plugin, Rejection
+from steersman.scheduler.framework import Event, Plugin, Rejection
 from steersman.scheduler.podinfo import PodInfo
 
 
@@ -21,4 +21,8 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
 
 def make(args: Mapping[str, Any]) -> Plugin:
     """It has no arguments."""
-    return Plugin("NodeName", filter=filter)
+    return Plugin("NodeName", filter=filter, hints={"node added": _named})
+
+
+def _named(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    return event.new is not None and event.new["metadata"]["name"] == pod.node_name

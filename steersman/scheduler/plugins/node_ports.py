@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Plugin, Rejection
+from steersman.scheduler.framework import Event, Plugin, Rejection, always
 from steersman.scheduler.podinfo import HostPort, PodInfo
 
 _ANY = "0.0.0.0"
@@ -33,4 +33,10 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
 
 def make(args: Mapping[str, Any]) -> Plugin:
     """It has no arguments."""
-    return Plugin("NodePorts", filter=filter)
+    return Plugin("NodePorts", filter=filter, hints={"node added": always, "pod freed": _given_back})
+
+
+def _given_back(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A pod that had one of the ports is gone."""
+    gone = event.pod.ports if event.pod is not None else ()
+    return any(conflict(mine, other) for mine in pod.ports for other in gone)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersman.scheduler.columns import Columns, Ints, Mask
+from steersman.scheduler.columns import Columns, Ints, Mask, amount_of
 from steersman.scheduler.configuration import extended
 from steersman.scheduler.configuration.args import MOST_SCORE
-from steersman.scheduler.framework import Plugin, Rejection, Scores
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
 from steersman.scheduler.podinfo import PodInfo
 
 _DEFAULT = (("cpu", 1), ("memory", 1))
@@ -45,7 +45,56 @@ def make(args: Mapping[str, Any]) -> Plugin:
     def fits(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
         return filter(columns, pod, lambda name: ignored(name, resources, groups))
 
-    return Plugin("NodeResourcesFit", filter=fits if resources or groups else filter, score=score)
+    return Plugin("NodeResourcesFit", filter=fits if resources or groups else filter, score=score, hints=_HINTS)
+
+
+def _roomier(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A node has more of something, and enough of everything."""
+    if event.new is None or not _fits(columns, pod, event.new["metadata"]["name"], empty=True):
+        return False
+    if event.old is None:
+        return True
+    before, now = (((each.get("status") or {}).get("allocatable") or {}) for each in (event.old, event.new))
+    return any(
+        amount_of(name, now.get(name, "0")) > amount_of(name, before.get(name, "0"))
+        for name, wanted in pod.requests.items()
+        if wanted
+    )
+
+
+def _freed(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A pod is gone or smaller. One less important could have been evicted, so only real room is news."""
+    gone = event.was or event.pod
+    if gone is None or (event.kind == "pod changed" and event.pod is not None and not _shrank(event.pod, gone)):
+        return False
+    return gone.priority >= pod.priority or _fits(columns, pod, event.node)
+
+
+def _shrank(now: PodInfo, was: PodInfo) -> bool:
+    return any(now.requests.get(name, 0) < amount for name, amount in was.requests.items())
+
+
+def _fits(columns: Columns, pod: PodInfo, node: str, *, empty: bool = False) -> bool:
+    """Whether one node has room for the pod, or would have with nobody there."""
+    row = columns.rows.get(node)
+    if row is None:
+        return False
+    own = columns.pods[row].get(pod.uid)  # its nomination is counted there already
+    for name, wanted in pod.requests.items():
+        used = 0 if empty else int(columns.resource(columns.requested, name)[row])
+        if own is not None and not empty:
+            used -= own.requests.get(name, 0)
+        if wanted and wanted > int(columns.resource(columns.allocatable, name)[row]) - used:
+            return False
+    return True
+
+
+_HINTS: Mapping[Kind, Hint] = {
+    "node added": _roomier,
+    "node resources": _roomier,
+    "pod freed": _freed,
+    "pod changed": _freed,
+}
 
 
 def ignored(resource: str, resources: frozenset[str], groups: frozenset[str]) -> bool:

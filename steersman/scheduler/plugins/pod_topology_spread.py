@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from steersman.api.labels import NOTHING
+from steersman.api.resource import Object
 from steersman.scheduler.columns import ABSENT, Columns, Mask
-from steersman.scheduler.framework import Plugin, Rejection, Scores
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
 from steersman.scheduler.plugins import node_affinity, taint_toleration
 from steersman.scheduler.podinfo import Peers, PodInfo, Spread
 
@@ -42,6 +43,9 @@ class Defaults:
         return [_made(each, hard, peers) for each in chosen]
 
 
+_USUAL = Defaults()
+
+
 def _made(given: Mapping[str, Any], hard: bool, peers: Peers) -> Spread:
     return Spread(
         key=given["topologyKey"],
@@ -57,13 +61,48 @@ def _made(given: Mapping[str, Any], hard: bool, peers: Peers) -> Spread:
 def make(args: Mapping[str, Any]) -> Plugin:
     """With the constraints for pods that have none."""
     if args["defaultingType"] == "System":
-        return Plugin("PodTopologySpread", filter=filter, score=score)
+        return Plugin("PodTopologySpread", filter=filter, score=score, hints=_hints(_USUAL))
     defaults = Defaults(tuple(args.get("defaultConstraints") or ()), system=False)
     return Plugin(
         "PodTopologySpread",
         filter=lambda columns, pod: filter(columns, pod, defaults),
         score=lambda columns, pod, feasible: score(columns, pod, feasible, defaults),
+        hints=_hints(defaults),
     )
+
+
+def _hints(defaults: Defaults) -> Mapping[Kind, Hint]:
+    def pods(columns: Columns, pod: PodInfo, event: Event) -> bool:
+        """A pod that counts came, went, or counts no more."""
+        hard = defaults.of(columns, pod, hard=True)
+        now = event.pod
+        if now is None or now.namespace != pod.namespace:
+            return False
+        if event.was is not None:
+            return any(
+                each.peers.pods.matches(event.was.labels) != each.peers.pods.matches(now.labels) for each in hard
+            )
+        return any(each.peers.pods.matches(now.labels) for each in hard)
+
+    def nodes(columns: Columns, pod: PodInfo, event: Event) -> bool:
+        """A node came to a domain or left it."""
+        keys = [each.key for each in defaults.of(columns, pod, hard=True)]
+        old, new = _labels(event.old), _labels(event.new)
+        was, now = (
+            old is not None and all(key in old for key in keys),
+            new is not None and all(key in new for key in keys),
+        )
+        if was != now or old is None or new is None:
+            return was or now
+        return now and (event.kind == "node taints" or any(old[key] != new[key] for key in keys))
+
+    node_events: tuple[Kind, ...] = ("node added", "node labels", "node taints", "node removed")
+    pod_events: tuple[Kind, ...] = ("pod came", "pod freed", "pod changed")
+    return {**dict.fromkeys(node_events, nodes), **dict.fromkeys(pod_events, pods)}
+
+
+def _labels(node: Object | None) -> Mapping[str, str] | None:
+    return None if node is None else node["metadata"].get("labels") or {}
 
 
 def _labelled(columns: Columns, constraints: Sequence[Spread]) -> Mask:
@@ -91,9 +130,6 @@ def _sums(columns: Columns, constraint: Spread, counted: Mask) -> tuple[np.ndarr
     codes, size = column.codes[counted], len(column.values)
     pods = columns.peers.counts(constraint.peers, deleting=False)[counted]
     return np.bincount(codes, weights=pods, minlength=size), np.bincount(codes, minlength=size) > 0
-
-
-_USUAL = Defaults()
 
 
 def filter(columns: Columns, pod: PodInfo, defaults: Defaults = _USUAL) -> Sequence[Rejection]:

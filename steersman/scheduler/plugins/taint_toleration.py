@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from steersman.api.resource import Object
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Plugin, Rejection, Scores, normalized
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores, normalized
 from steersman.scheduler.podinfo import PodInfo, Taint
 
 
@@ -64,4 +65,16 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
 
 def make(args: Mapping[str, Any]) -> Plugin:
     """It has no arguments."""
-    return Plugin("TaintToleration", filter=filter, score=score)
+    hints: dict[Kind, Hint] = {"node added": _tolerable, "node taints": _tolerable}
+    return Plugin("TaintToleration", filter=filter, score=score, hints=hints)
+
+
+def _tolerable(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A node's taints, which kept the pod away, do so no more."""
+    return not _repels(event.new, pod) and (event.old is None or _repels(event.old, pod))
+
+
+def _repels(node: Object | None, pod: PodInfo) -> bool:
+    taints = ((node or {}).get("spec") or {}).get("taints") or ()
+    hard = [each for each in taints if each.get("effect") in ("NoSchedule", "NoExecute")]
+    return any(not tolerates(pod, Taint(each["key"], each.get("value", ""), each["effect"])) for each in hard)

@@ -1,0 +1,196 @@
+"""What happens in the cluster: objects become facts in the columns, and changes become events for the queue.
+
+Owns the handlers of the informers. Called by the loop. What changed on a node decides which kinds of event it is, so
+that a heartbeat wakes nobody. Source: kube-scheduler's eventhandlers.go and framework/events.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from steersman.api.resource import (
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+    Object,
+    Resource,
+)
+from steersman.client.informer import Handler, Informers
+from steersman.scheduler import podinfo
+from steersman.scheduler.columns import Columns
+from steersman.scheduler.configuration import DEFAULT_SCHEDULER
+from steersman.scheduler.framework import Event, Kind
+from steersman.scheduler.nominations import Nominations
+from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.profiles import Profile
+from steersman.scheduler.queue import Queue
+
+_CONTROLLERS = (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS)
+
+
+class Observer:
+    """Keeps columns and queue true. `assumed`: uid to node, until the binding is seen or has failed."""
+
+    def __init__(
+        self,
+        informers: Informers,
+        columns: Columns,
+        queue: Queue,
+        nominations: Nominations,
+        profiles: Mapping[str, Profile],
+    ) -> None:
+        self._columns = columns
+        self._queue = queue
+        self._nominations = nominations
+        self._profiles = profiles
+        self.assumed: dict[str, str] = {}
+        watched: list[tuple[Resource, Handler]] = [
+            (NAMESPACES, self._namespace),
+            (SERVICES, self._service),
+            *((each, self._controller(each)) for each in _CONTROLLERS),
+            (NODES, self._node),
+            (PODS, self._pod),
+        ]
+        self._watched = [(informers.informer(resource), handler) for resource, handler in watched]
+
+    async def start(self) -> None:
+        """Begin to watch; returns when everything that is there has been read."""
+        for informer, handler in self._watched:
+            informer.add_handler(handler)
+        for informer, _ in self._watched:
+            await informer.synced()
+
+    def forget_assumed(self, pod: PodInfo, node: str) -> None:
+        """A binding failed: the room is free again."""
+        if self.assumed.pop(pod.uid, None) == node:
+            self._columns.remove_pod(pod.uid)
+            self._queue.tell(Event("pod freed", pod=pod, node=node))
+
+    # One handler per kind of object ------------------------------------------------------------------------------
+
+    def _namespace(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self._columns.peers.set_namespace(new["metadata"]["name"], new["metadata"].get("labels") or {})
+        elif old is not None:
+            self._columns.peers.set_namespace(old["metadata"]["name"], None)
+
+    def _service(self, old: Object | None, new: Object | None) -> None:
+        meta, spec = (new or old or {})["metadata"], None if new is None else new.get("spec") or {}
+        self._columns.owners.set_service(meta["namespace"], meta["name"], spec)
+
+    def _controller(self, resource: Resource) -> Handler:
+        def changed(old: Object | None, new: Object | None) -> None:
+            meta, spec = (new or old or {})["metadata"], None if new is None else new.get("spec") or {}
+            self._columns.owners.set_controller(resource.kind, meta["namespace"], meta["name"], spec)
+
+        return changed
+
+    def _node(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                self._columns.remove_node(old["metadata"]["name"])
+                self._queue.tell(Event("node removed", old=old, node=old["metadata"]["name"]))
+            return
+        kinds = changes(old, new)
+        if old is not None and not kinds and _images(old) == _images(new):
+            return  # a heartbeat
+        self._columns.set_node(new)
+        for kind in kinds:
+            self._queue.tell(Event(kind, old=old, new=new, node=new["metadata"]["name"]))
+
+    def _pod(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and (new is None or old["metadata"]["uid"] != new["metadata"]["uid"]):
+            self._gone(old)
+        if new is None:
+            return
+        uid, node = new["metadata"]["uid"], new["spec"].get("nodeName")
+        if podinfo.is_ended(new):
+            self._gone(new)
+        elif node:
+            self._placed(old, new, uid, node)
+        elif self._is_mine(new) and uid not in self.assumed and _wants_attempt(old, new):
+            info = self._read(new)
+            if info.nominated and not self._nominations.node_of(info):
+                self._nominations.add(info, info.nominated)  # by whoever scheduled before us
+            self._queue.put(info)
+
+    def _is_mine(self, pod: Object) -> bool:
+        return (pod["spec"].get("schedulerName") or DEFAULT_SCHEDULER) in self._profiles
+
+    def _read(self, pod: Object) -> PodInfo:
+        """A pending pod's facts; scheduling gates only where its profile heeds them."""
+        info = podinfo.read(pod)
+        return info if self._profiles[info.scheduler].gates else replace(info, gates=())
+
+    def _placed(self, old: Object | None, new: Object, uid: str, node: str) -> None:
+        """A pod is on a node: new there, or changed."""
+        known = self._columns.pod(uid, node)
+        was_there = old is not None and bool(old["spec"].get("nodeName"))
+        same = old is not None and _unchanged(old, new, bound=not was_there)
+        if known is not None and same and uid not in self._columns.nominated:
+            info = replace(known, pod=new)
+            self._columns.refresh(info, node)
+        else:
+            info = podinfo.read(new)
+            self._columns.add_pod(info, node)
+        if not was_there:
+            self._queue.remove(uid)
+            self.assumed.pop(uid, None)
+            self._nominations.remove(uid, counted=False)
+            self._queue.tell(Event("pod came", pod=info, node=node))
+        elif not same:
+            self._queue.tell(Event("pod changed", pod=info, was=known or info, node=node))
+
+    def _gone(self, pod: Object) -> None:
+        uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName") or ""
+        self._queue.remove(uid)
+        held = node or self.assumed.pop(uid, "")
+        info = self._columns.pod(uid, held) if held else None
+        self._nominations.remove(uid)
+        self._columns.remove_pod(uid)
+        if held and info is not None:
+            self._queue.tell(Event("pod freed", pod=info, node=held))
+
+
+def _spec(name: str) -> Callable[[Object], object]:
+    return lambda node: (node.get("spec") or {}).get(name)
+
+
+_FACTS: Mapping[Kind, Callable[[Object], object]] = {
+    "node resources": lambda node: (node.get("status") or {}).get("allocatable"),
+    "node labels": lambda node: node["metadata"].get("labels"),
+    "node taints": lambda node: (_spec("taints")(node), _spec("unschedulable")(node)),
+}
+
+
+def changes(old: Object | None, new: Object) -> list[Kind]:
+    """The kinds of event that a node's change is; none for a heartbeat."""
+    return ["node added"] if old is None else [kind for kind, of in _FACTS.items() if of(old) != of(new)]
+
+
+def _images(node: Object) -> object:
+    return (node.get("status") or {}).get("images")
+
+
+def _unchanged(old: Object, new: Object, *, bound: bool) -> bool:
+    """Whether nothing that scheduling counts differs; `bound`: but for the node, which is new."""
+    one, other = old["metadata"], new["metadata"]
+    if one.get("labels") != other.get("labels") or ("deletionTimestamp" in one) != ("deletionTimestamp" in other):
+        return False
+    spec = {key: value for key, value in new["spec"].items() if key != "nodeName"} if bound else new["spec"]
+    return bool(old["spec"] == spec)
+
+
+def _wants_attempt(old: Object | None, new: Object) -> bool:
+    """A new pod, or one whose own fields changed; a mere status write is no reason to try again."""
+    return (
+        old is None
+        or old["spec"] != new["spec"]
+        or old["metadata"].get("labels") != new["metadata"].get("labels")
+        or "deletionTimestamp" in new["metadata"]
+    )
