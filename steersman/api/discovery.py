@@ -1,21 +1,25 @@
 """What the server serves, as the documents that clients discover it from.
 
 Owns /api, /apis, /apis/G, /apis/G/V and /api/v1, plain and aggregated (apidiscovery.k8s.io v2 and v2beta1), built from
-the registry and kept until it changes. Called by the API server for those paths; it passes the Accept header and
-sends what it gets. Source: apimachinery's metav1 discovery types, KEP-3352 (aggregated discovery).
+the registry and from what other API servers serve, and kept until that changes. Called by the API server for those
+paths; it passes the Accept header and sends what it gets. Source: apimachinery's metav1 discovery types, KEP-3352
+(aggregated discovery), kube-aggregator's handler_apis.go.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from steersman.api.kind import Kind, Subresource
-from steersman.api.registry import Registry
+from steersman.api.priorities import BUILT_IN, CUSTOM, Priority
+from steersman.api.registry import Registry, version_priority
 
 Document = dict[str, Any]
+GroupVersion = tuple[str, str]
 _GROUP = "apidiscovery.k8s.io"
 _LIST = "APIGroupDiscoveryList"
 
@@ -28,21 +32,44 @@ class Answer(NamedTuple):
     etag: str = ""
 
 
+class Others(Protocol):
+    """What APIService objects say: priorities, and what other API servers serve. `revision` grows with every change."""
+
+    revision: int
+    priorities: Mapping[GroupVersion, Priority]
+
+    def versions(self) -> Mapping[GroupVersion, Document]:
+        """The group versions of other servers, as aggregated discovery writes a version."""
+        ...
+
+
+class Nobody:
+    """Implements `Others` where there are none."""
+
+    revision = 0
+    priorities: Mapping[GroupVersion, Priority] = {}
+
+    def versions(self) -> Mapping[GroupVersion, Document]:
+        """None."""
+        return {}
+
+
 class Discovery:
-    """The discovery documents of one registry."""
+    """The discovery documents of one registry, and of the servers behind it."""
 
     def __init__(self, registry: Registry, server_address: str = "127.0.0.1:6443") -> None:
         """`server_address` (host:port) is what /api says."""
         self._registry = registry
         self._address = server_address
         self._cache: dict[tuple[str, str], Answer | None] = {}
-        self._revision = -1
+        self._revision = (-1, -1)
+        self.others: Others = Nobody()
 
     def answer(self, path: str, accept: str = "") -> Answer | None:
         """The document at `path` in the form that the Accept header prefers; None when there is none."""
-        if self._revision != self._registry.revision:
+        if self._revision != (revision := (self._registry.revision, self.others.revision)):
             self._cache.clear()
-            self._revision = self._registry.revision
+            self._revision = revision
         path = path.rstrip("/")
         key = (path, negotiate(accept) if path in ("/api", "/apis") else "")
         if key not in self._cache:
@@ -69,9 +96,9 @@ class Discovery:
         if parts[0] != "apis" or len(parts) > 3:
             return None
         if len(parts) == 1:
-            groups = [self._group(group) for group in self._registry.groups() if group]
+            groups = [self._group(group) for group in self.groups() if group]
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-        if not parts[1] or parts[1] not in self._registry.groups():
+        if not parts[1] or not self.versions(parts[1]):
             return None
         if len(parts) == 2:
             return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])}
@@ -82,8 +109,28 @@ class Discovery:
         versions = self._registry.versions("")
         return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": addresses}
 
+    def groups(self) -> list[str]:
+        """Every group, by priority and name."""
+        found: dict[str, int] = {}
+        own = {(kind.group, version.name) for kind in self._registry for version in kind.versions if version.served}
+        for group, version in own.union(self.others.versions()):
+            found[group] = max(found.get(group, 0), self._priority(group, version)[0])
+        return sorted(found, key=lambda group: (-found[group], group))
+
+    def versions(self, group: str) -> list[str]:
+        """A group's versions, the preferred one first."""
+        found = {
+            *self._registry.versions(group),
+            *(version for owner, version in self.others.versions() if owner == group),
+        }
+        return sorted(found, key=lambda version: (-self._priority(group, version)[1], version_priority(version)))
+
+    def _priority(self, group: str, version: str) -> Priority:
+        where = group, version
+        return self.others.priorities.get(where) or BUILT_IN.get(where) or CUSTOM
+
     def _group(self, group: str) -> Document:
-        versions = [{"groupVersion": f"{group}/{name}", "version": name} for name in self._registry.versions(group)]
+        versions = [{"groupVersion": f"{group}/{name}", "version": name} for name in self.versions(group)]
         return {"name": group, "versions": versions, "preferredVersion": versions[0]}
 
     def resources(self, group: str, version: str) -> Document | None:
@@ -97,19 +144,21 @@ class Discovery:
 
     def aggregated(self, version: str, *, core: bool) -> Document:
         """The APIGroupDiscoveryList in `version` (v2, v2beta1) of the core group, or of all others."""
-        groups = [group for group in self._registry.groups() if bool(group) != core]
+        groups = [group for group in self.groups() if bool(group) != core]
         items = [{"metadata": {"name": group} if group else {}, "versions": self._versions(group)} for group in groups]
         return {"kind": _LIST, "apiVersion": f"{_GROUP}/{version}", "metadata": {}, "items": items}
 
     def _versions(self, group: str) -> list[Document]:
-        return [
-            {
-                "version": version,
-                "resources": [_aggregated(kind, version) for kind in self._registry.of_group(group, version)],
-                "freshness": "Current",
-            }
-            for version in self._registry.versions(group)
-        ]
+        others = self.others.versions()
+        return [others.get((group, version)) or self._own(group, version) for version in self.versions(group)]
+
+    def _own(self, group: str, version: str) -> Document:
+        kinds = self._registry.of_group(group, version)
+        return {
+            "version": version,
+            "resources": [_aggregated(kind, version) for kind in kinds],
+            "freshness": "Current",
+        }
 
 
 def negotiate(accept: str) -> str:

@@ -73,6 +73,7 @@ CLUSTERROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "Clus
 CLUSTERROLEBINDINGS = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )
+APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", False)
 CUSTOMRESOURCEDEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )

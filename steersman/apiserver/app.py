@@ -7,7 +7,7 @@ Called by the HTTP server, or directly in process. It listens to nothing itself 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Protocol
@@ -68,6 +68,14 @@ class NonResource(Protocol):
     def __call__(self, request: Request, user: User) -> Answer | Awaitable[Answer] | None: ...
 
 
+class Remote(Protocol):
+    """Another API server, to which requests for a group version are handed on."""
+
+    def serve(self, request: Request, user: User, info: RequestInfo) -> Answer | Awaitable[Answer]:
+        """Its answer."""
+        ...
+
+
 class ApiServer:
     """Serves a registry's kinds from a store. `start` before the first request."""
 
@@ -94,7 +102,8 @@ class ApiServer:
         self.authorizer = authorizer
         self.anonymous = anonymous
         self.paths = list(paths)
-        self._discovery = Discovery(registry, address)
+        self.discovery = Discovery(registry, address)
+        self.remote: Mapping[tuple[str, str], Remote] = {}
         self.ready = False
         self.audit: Auditor | None = None
 
@@ -234,7 +243,7 @@ class ApiServer:
             if answer is not None:
                 return answer
         if request.path.startswith("/api") and request.method in ("GET", "HEAD"):
-            found = self._discovery.answer(request.path.rstrip("/") or "/", request.header("accept") or "")
+            found = self.discovery.answer(request.path.rstrip("/") or "/", request.header("accept") or "")
             if found is not None:
                 return _discovery_answer(request, found)
         raise ApiError(404, "", "404 page not found")
@@ -242,6 +251,8 @@ class ApiServer:
     # Resources -------------------------------------------------------------------------------------------------------
 
     def _resource(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
+        if (remote := self.remote.get((info.group, info.version))) is not None:
+            return remote.serve(request, user, info)
         virtual = VIRTUAL.get((info.group, info.resource))
         kind = self.registry.by_resource(info.group, info.version, info.resource)
         if kind is None:

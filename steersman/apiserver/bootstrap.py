@@ -76,12 +76,12 @@ async def bootstrap(
     port: int,
     dns: str,
     resolvers: list[str],
-    authority: str = "",
+    authentication: Object | None = None,
     provisioner: str = "",
 ) -> None:
     """Make what is missing; keep the kubernetes endpoints true.
 
-    `resolvers`: where DNS listens; `authority`: the PEM of the CA of client certificates, for aggregated API servers.
+    `resolvers`: where DNS listens; `authentication`: whom extension API servers shall believe.
     `provisioner`: who makes volumes of the default StorageClass, if anybody does.
     """
     for name in _NAMESPACES:
@@ -94,9 +94,9 @@ async def bootstrap(
         default = {"storageclass.kubernetes.io/is-default-class": "true"}
         made = {"metadata": {"name": "standard", "annotations": default}, "provisioner": provisioner}
         await ensure(server, STORAGECLASSES, {**made, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
-    if authority:
+    if authentication:
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
-        await ensure(server, CONFIGMAPS, {"metadata": meta, "data": {"client-ca-file": authority}})
+        await _reconcile(server, CONFIGMAPS, {"metadata": meta, "data": authentication})
     await _service_cidr(server)
     await _kubernetes_service(server, service_ip, address, port)
     if resolvers:

@@ -47,6 +47,8 @@ def compressed(request: Request, answer: Answer) -> Answer:
     """The answer, smaller where it is worth it."""
     if not isinstance(answer, Response) or answer.status != 200:
         return answer
+    if any(name == "content-encoding" for name, _ in answer.headers):
+        return answer  # handed on from a server that has done it
     body = answer.body
     size = len(body) if isinstance(body, bytes) else sum(map(len, body))
     if size < _LEAST or not accepted(request):

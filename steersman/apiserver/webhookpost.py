@@ -13,6 +13,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from steersman.api.resource import Object
+from steersman.apiserver import serviceref
 from steersman.apiserver.call import Services
 from steersman.lib.http.client import Address, HttpClient, client_tls
 
@@ -53,10 +54,8 @@ def _address(services: Services, config: Object) -> tuple[Address, str, str]:
     service = config["service"]
     port, path = service.get("port") or 443, service.get("path") or "/"
     name = f"{service['name']}.{service['namespace']}.svc"
-    kind = services.registry.find("", "services")
-    item = services.storage.find(kind, service["namespace"], service["name"]) if kind is not None else None
-    if item is None:
-        raise CallFailed(f'service "{service["name"]}" not found')
-    spec = item.obj()["spec"]
-    host = spec.get("externalName") if spec.get("type") == "ExternalName" else spec.get("clusterIP")
-    return Address(host or "", port, tls, server_name=name), path, f"https://{name}:{port}{path}"
+    try:
+        host, number = serviceref.resolve(services, service["namespace"], service["name"], port)
+    except serviceref.Unroutable as error:
+        raise CallFailed(str(error)) from error
+    return Address(host, number, tls, server_name=name), path, f"https://{name}:{port}{path}"

@@ -26,32 +26,36 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """Everything served; `failed` names the group versions that could not be asked."""
+    """Everything served; `failed` names the group versions that could not be asked, with why; `stale` are those."""
 
     resources: tuple[Served, ...]
     failed: tuple[str, ...] = ()
+    stale: frozenset[tuple[str, str]] = frozenset()
 
 
 async def discover(client: Client) -> Discovered:
     """Ask what is served. Raises ApiError, OSError."""
     found: list[Served] = []
     failed: list[str] = []
+    stale: set[tuple[str, str]] = set()
     for path in ("/api", "/apis"):
         response, body = await client.raw("GET", path, accept=_ACCEPT)
         if response.status >= 400:
             raise error_of(response.status, body)
         for group in msgspec.json.decode(body).get("items") or ():
-            _read_group(group, found, failed)
-    return Discovered(tuple(found), tuple(failed))
+            _read_group(group, found, failed, stale)
+    return Discovered(tuple(found), tuple(failed), frozenset(stale))
 
 
-def _read_group(group: Object, found: list[Served], failed: list[str]) -> None:
+def _read_group(group: Object, found: list[Served], failed: list[str], stale: set[tuple[str, str]]) -> None:
     """Each resource once, in the first version that has it: versions come in order of preference."""
     name = (group.get("metadata") or {}).get("name", "")
     seen: set[str] = set()
     for version in group.get("versions") or ():
         if version.get("freshness") == "Stale":
-            failed.append(f"{name}/{version['version']}")
+            where = f"{name}/{version['version']}"
+            failed.append(f"{where}: stale GroupVersion discovery: {where}")
+            stale.add((name, version["version"]))
         for each in version.get("resources") or ():
             if each["resource"] in seen:
                 continue

@@ -23,6 +23,8 @@ from steersman.api.registry import Registry
 from steersman.api.resource import Object
 from steersman.apiserver import paths
 from steersman.apiserver.admission.chain import Chain, chosen
+from steersman.apiserver.aggregation.aggregator import Aggregator
+from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.bootstrap import bootstrap
@@ -30,6 +32,7 @@ from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.negotiate import DEFAULT
+from steersman.apiserver.serviceref import ROUTES
 from steersman.cluster import admissionconfig, auditing, process
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
@@ -161,7 +164,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         address=f"127.0.0.1:{profile.api_port}",
     )
     server.services.extras |= _configured(flags)
-    server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile)}
+    server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile), ROUTES: not profile.nodes}
     server.paths += [
         paths.Version(registry.release),
         paths.Health(server),
@@ -181,6 +184,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     await CustomResources(server, tasks).start()
     await bootstrap(
         server,
+        authentication=identity.for_extensions(profile.pki / "front-proxy-ca.crt"),
         service_ip=str(network[1]),
         address=advertised,
         port=profile.api_port,
@@ -188,6 +192,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         resolvers=[profile.node_address(number) for number in range(profile.nodes)],
         provisioner=PROVISIONER if profile.nodes else "",
     )
+    proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
+    await Aggregator(server, tasks, proxy).start()
     return server
 
 

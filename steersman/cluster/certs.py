@@ -1,7 +1,8 @@
 """Keys and certificates of one cluster: made once, kept in the profile's `pki` directory.
 
-Owns which identities exist: the CA, the API server, the kubelets, the components' clients, the administrator, and the
-key that signs service-account tokens. P-256 throughout: handshakes cost a third of RSA's. Called at the first start.
+Owns which identities exist: the CA, the API server, the kubelets, the components' clients, the administrator, the front
+proxy with a CA of its own, and the key that signs service-account tokens. P-256 throughout: handshakes cost a third of
+RSA's. Called at the first start.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Identity:
     client: bool = True
     names: Sequence[str] = ()
     addresses: Sequence[str] = ()
+    authority: str = "ca"  # whose file's name it is signed with
+
+
+_AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca"}  # file name: common name
 
 
 def identities(nodes: Sequence[tuple[str, str]], api_addresses: Sequence[str], domain: str) -> list[Identity]:
@@ -51,6 +56,7 @@ def identities(nodes: Sequence[tuple[str, str]], api_addresses: Sequence[str], d
         Identity("controller-manager", "system:kube-controller-manager"),
         Identity("scheduler", "system:kube-scheduler"),
         Identity("kube-proxy", "system:kube-proxy"),
+        Identity("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
         Identity("dns", "system:serviceaccount:kube-system:kube-dns", ["system:serviceaccounts"]),
     ]
     kubelets = [
@@ -83,12 +89,12 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _authority(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate, key = folder / "ca.crt", folder / "ca.key"
+def _authority(folder: Path, file: str, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate, key = folder / f"{file}.crt", folder / f"{file}.key"
     if certificate.exists():
         return x509.load_pem_x509_certificate(certificate.read_bytes()), _load_key(key)
     private = _new_key(key)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _AUTHORITIES[file])])
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, key_encipherment=False, content_commitment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -155,9 +161,9 @@ def ensure(folder: Path, everybody: Sequence[Identity], now: float) -> None:
     """Make what is missing in `folder`. Raises OSError or ValueError when what is there cannot be used."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     at = datetime.fromtimestamp(now, UTC)
-    ca, ca_key = _authority(folder, at)
+    authorities = {file: _authority(folder, file, at) for file in _AUTHORITIES}
     for identity in everybody:
         if not _covers(folder / f"{identity.file}.crt", identity):
-            _issue(folder, identity, ca, ca_key, at)
+            _issue(folder, identity, *authorities[identity.authority], at)
     if not (folder / "sa.key").exists():
         _new_key(folder / "sa.key")

@@ -6,6 +6,7 @@ Owns the reading of the flags for authentication and authorization, and builds w
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -88,6 +89,29 @@ class Identity:
         proxies = self._try("requestheader-client-ca-file", lambda: RequestHeader(path, headers))
         users = self._try("client-ca-file", lambda: Authorities(self._client_ca))
         return [proxies, CertificateAuthenticator(users)]
+
+    def for_extensions(self, front_proxy_ca: Path) -> dict[str, str]:
+        """What extension API servers read of whom to believe; `front_proxy_ca` signed our own front proxy.
+
+        Source: kubernetes' pkg/controlplane/controller/clusterauthenticationtrust.
+        """
+        headers = {
+            "requestheader-username-headers": "X-Remote-User",
+            "requestheader-uid-headers": "X-Remote-Uid",
+            "requestheader-group-headers": "X-Remote-Group",
+            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+            "requestheader-allowed-names": "front-proxy-client",
+        }
+        data = {}
+        for name, own in headers.items():
+            given = _list(self._flags.get(name, own))
+            data[name] = json.dumps(given if own in given or not given else [*given, own])
+        read = self._try
+        data["client-ca-file"] = read("client-ca-file", self._client_ca.read_text)
+        data["requestheader-client-ca-file"] = front_proxy_ca.read_text()
+        if self.front_proxy_ca is not None:
+            data["requestheader-client-ca-file"] += read("requestheader-client-ca-file", self.front_proxy_ca.read_text)
+        return data
 
     def by_token(self, tokens: Tokens, storage: Storage, registry: Registry) -> Bearer:
         """The authenticator of bearer tokens, sources in the original's order."""

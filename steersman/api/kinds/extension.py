@@ -173,6 +173,14 @@ CUSTOMRESOURCEDEFINITION = Behavior(
 )
 
 
+LOCAL: Object = {
+    "type": "Available",
+    "status": "True",
+    "reason": "Local",
+    "message": "Local APIServices are always available",
+}
+
+
 def _default_service(service: Object) -> None:
     spec = service.setdefault("spec", {})
     spec.setdefault("groupPriorityMinimum", 0)
@@ -180,6 +188,14 @@ def _default_service(service: Object) -> None:
     if reference := spec.get("service"):
         reference.setdefault("port", 443)
     service.setdefault("status", {})
+
+
+def _begin_service(service: Object) -> None:
+    """What the API server serves itself is available from the start."""
+    strategy.begin({})(service)
+    if dig(service, "spec", "service") is None:
+        since = service["metadata"].get("creationTimestamp")
+        service["status"] = {"conditions": [{**LOCAL, "lastTransitionTime": since}]}
 
 
 def _validate_service(service: Object) -> Complaints:
@@ -193,6 +209,9 @@ def _validate_service(service: Object) -> Complaints:
         out.append(invalid("metadata.name", name, text))
     if group:
         out += [invalid("spec.group", group, text) for text in names.dns_subdomain(group)]
+    elif version != "v1":
+        text = "only v1 may have an empty group and it better be legacy kube"
+        out.append(required("spec.group", text))
     out += [invalid("spec.version", version, text) for text in names.dns1035_label(version)]
     if not 1 <= spec.get("groupPriorityMinimum", 0) <= 20_000:
         text = "must be positive and less than 20000"
@@ -211,6 +230,9 @@ def _validate_service(service: Object) -> Complaints:
             out.append(invalid("spec.insecureSkipTLSVerify", True, text))
         return out
     out += [required(f"spec.service.{key}") for key in ("namespace", "name") if not reference.get(key)]
+    port = reference.get("port") or 0
+    if problems := names.port(port):
+        out.append(invalid("spec.service.port", port, f"port is not valid: {', '.join(problems)}"))
     if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
         text = "may not be true if caBundle is present"
         out.append(invalid("spec.insecureSkipTLSVerify", True, text))
@@ -236,6 +258,7 @@ APISERVICE = Behavior(
     "APIService",
     default=_default_service,
     validate=_validate_service,
-    prepare_create=strategy.begin({}),
+    prepare_create=_begin_service,
+    name_rule=names.path_segment,
     columns=(NAME, Column("Service", _where), Column("Available", _available), AGE),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object, Resource
+from steersman.api.resource import APISERVICES, CUSTOMRESOURCEDEFINITIONS, Object, Resource
 from steersman.client.controller import DONE, Context, Controller, Key, Result
 from steersman.client.discovery import discover
 from steersman.client.informer import Informer
@@ -44,8 +44,8 @@ async def feed(context: Context, queue: WorkQueue[Key]) -> None:
     context.memory["known"] = known
     asked = asyncio.Event()
     asked.set()
-    definitions = context.informers.informer(CUSTOMRESOURCEDEFINITIONS)
-    definitions.add_handler(lambda *_: asked.set())
+    for changes in (CUSTOMRESOURCEDEFINITIONS, APISERVICES):
+        context.informers.informer(changes).add_handler(lambda *_: asked.set())
     while True:
         await asked.wait()
         asked.clear()
@@ -66,6 +66,7 @@ async def _follow(context: Context, known: _Known) -> None:
         if each.verbs >= _NEEDED and (each.resource.group, each.resource.plural) not in _IGNORED
     }
     known.kinds = {(each.resource.group, each.resource.kind): each.resource for each in found.resources}
+    served |= {each for each in known.informers if (each.group, each.version) in found.stale}  # not gone, only silent
     for gone in set(known.informers) - served:
         informer = known.informers.pop(gone)
         context.informers.forget(informer)

@@ -342,6 +342,12 @@ class HttpClient:
         self._lines.discard(line)
         return response, RawDuplex(line.transport, line.out, line.body)
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses; those in use go when their answers end."""
+        self._pool_size = 0
+        while self._idle:
+            self.drop(self._idle.pop())
+
     async def close(self) -> None:
         """Close every connection, also those in use."""
         for line in list(self._lines):
