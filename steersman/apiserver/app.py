@@ -1,7 +1,7 @@
 """The API server: one handler for every request.
 
-Owns the pipeline (authenticate, impersonate, authorize, then the verb), paths that are no resource, start and stop.
-Called by the HTTP server, or directly in process. It listens to nothing itself and runs no control loop.
+Owns the pipeline (authenticate, impersonate, wait for a turn, authorize, then the verb), paths that are no resource,
+start and stop. Called by the HTTP server, or directly in process. It listens to nothing and runs no control loop.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.compress import compressed
 from steersman.apiserver.encode import in_medium
+from steersman.apiserver.flow.gate import Serve
 from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
 from steersman.apiserver.request import Query, RequestInfo, resolve
 from steersman.apiserver.storage import Storage
@@ -76,6 +77,16 @@ class Remote(Protocol):
         ...
 
 
+class Flow(Protocol):
+    """Says when a request may go on, or that there are too many."""
+
+    def through(
+        self, serve: Serve, request: Request, query: Query, info: RequestInfo, user: User
+    ) -> Answer | Awaitable[Answer]:
+        """What `serve` answers, in time."""
+        ...
+
+
 class ApiServer:
     """Serves a registry's kinds from a store. `start` before the first request."""
 
@@ -106,6 +117,7 @@ class ApiServer:
         self.remote: Mapping[tuple[str, str], Remote] = {}
         self.ready = False
         self.audit: Auditor | None = None
+        self.flow: Flow | None = None
 
     async def start(self) -> None:
         """Load every kind; afterwards requests are served."""
@@ -187,6 +199,11 @@ class ApiServer:
             request.context.identify(user, info)
         if (target := impersonate.wanted(request)) is not None:
             return self._impersonated(request, query, info, user, target)
+        if self.flow is not None:
+            return self.flow.through(self._authorized, request, query, info, user)
+        return self._authorized(request, query, info, user)
+
+    def _authorized(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
         why = self.authorizer(user, info)
         if why is None:
             return self._allowed(request, query, info, user)
@@ -230,9 +247,10 @@ class ApiServer:
                 raise denied(user, right, why)
         if request.context is not None:
             request.context.impersonate(target)
-        if (why := await self.authorize(target, info)) is not None:
-            raise self._denied(request, target, info, why)
-        answer = self._allowed(request, query, info, target)
+        if self.flow is not None:
+            answer = self.flow.through(self._authorized, request, query, info, target)
+        else:
+            answer = self._authorized(request, query, info, target)
         return await answer if isinstance(answer, Awaitable) else answer
 
     # Paths that are no resource --------------------------------------------------------------------------------------

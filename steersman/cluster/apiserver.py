@@ -33,7 +33,7 @@ from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.serviceref import ROUTES
-from steersman.cluster import admissionconfig, auditing, process
+from steersman.cluster import admissionconfig, auditing, flowing, process
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -194,6 +194,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     )
     proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
     await Aggregator(server, tasks, proxy).start()
+    await flowing.attach(server, flags, tasks)
     return server
 
 

@@ -148,7 +148,8 @@ _APISERVER = """
     authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
     authorization-policy-file authorization-webhook-cache-authorized-ttl
     authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
-    authorization-webhook-version disable-admission-plugins enable-admission-plugins event-ttl oidc-ca-file
+    authorization-webhook-version disable-admission-plugins enable-admission-plugins enable-priority-and-fairness
+    event-ttl max-mutating-requests-inflight max-requests-inflight oidc-ca-file
     oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs
     oidc-username-claim oidc-username-prefix requestheader-allowed-names requestheader-client-ca-file
     requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers

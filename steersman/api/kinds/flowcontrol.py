@@ -5,14 +5,16 @@ Source: pkg/apis/flowcontrol/v1/defaults.go and validation, printFlowSchema, pri
 
 from __future__ import annotations
 
+from steersman.api import flows
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
-from steersman.api.kinds import strategy
+from steersman.api.kinds import flowrules, strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field
-from steersman.api.validation import forbidden, invalid, not_supported, required
+from steersman.api.validation import invalid, same
 
 GROUP = "flowcontrol.apiserver.k8s.io"
+_FIXED = (flows.EXEMPT, flows.CATCH_ALL)
 _QUEUES = {"queues": 64, "handSize": 8, "queueLengthLimit": 50}
 
 
@@ -23,23 +25,16 @@ def _default_schema(found: Object) -> None:
 
 
 def _validate_schema(found: Object) -> list[FieldError]:
-    spec = found["spec"]
-    precedence = spec.get("matchingPrecedence") or 0
-    out: list[FieldError] = []
-    if precedence <= 0:
-        out.append(invalid("spec.matchingPrecedence", precedence, "must be a positive value"))
-    elif precedence > 10_000:
-        text = "must not be greater than 10000"
-        out.append(invalid("spec.matchingPrecedence", precedence, text))
-    elif precedence == 1 and found["metadata"].get("name") != "exempt":
-        text = "only the schema named 'exempt' may have matchingPrecedence 1"
-        out.append(invalid("spec.matchingPrecedence", precedence, text))
-    method = dig(spec, "distinguisherMethod", "type")
-    if method is not None and method not in ("ByNamespace", "ByUser"):
-        out.append(not_supported("spec.distinguisherMethod", spec["distinguisherMethod"], ("ByNamespace", "ByUser")))
-    if not dig(spec, "priorityLevelConfiguration", "name"):
-        out.append(required("spec.priorityLevelConfiguration.name", "must reference a priority level"))
-    return out
+    spec, name = found["spec"], found["metadata"].get("name")
+    out = flowrules.schema(spec, name)
+    if name in _FIXED and not same(spec, _fixed_schema(name)):
+        out.append(invalid("spec", spec, f"spec of '{name}' must equal the fixed value"))
+    return out + flowrules.conditions(found)
+
+
+def _fixed_schema(name: str) -> Object:
+    wanted: Object = flows.schemas()[name]["spec"]
+    return wanted
 
 
 def _dangling(found: Object, now: float) -> str:
@@ -81,21 +76,16 @@ def _default_level(level: Object) -> None:
 
 
 def _validate_level(level: Object) -> list[FieldError]:
-    spec = level["spec"]
-    kind, limited, exempt = spec.get("type") or "", spec.get("limited"), spec.get("exempt")
-    out: list[FieldError] = []
-    if kind == "Exempt" and limited is not None:
-        out.append(forbidden("spec.limited", "must be nil if the type is not Limited"))
-    elif kind == "Limited" and exempt is not None:
-        out.append(forbidden("spec.exempt", "must be nil if the type is Limited"))
-    elif kind == "Limited" and limited is None:
-        out.append(required("spec.limited", "must not be empty when type is Limited"))
-    elif kind not in ("Exempt", "Limited"):
-        out.append(not_supported("spec.type", kind, ("Exempt", "Limited")))
-    response = dig(limited, "limitResponse", "type")
-    if limited is not None and response not in ("Queue", "Reject"):
-        out.append(not_supported("spec.limited.limitResponse.type", response or "", ("Queue", "Reject")))
-    return out
+    spec, name = level["spec"], level["metadata"].get("name")
+    out = flowrules.level(spec, name)
+    if name in _FIXED:
+        wanted = flows.levels()[name]["spec"]
+        if name == flows.EXEMPT:
+            wanted = {**wanted, "exempt": spec.get("exempt")}
+        if not same({**spec, "exempt": spec.get("exempt")}, {**wanted, "exempt": wanted.get("exempt")}):
+            but = " except the 'spec.exempt' field" if name == flows.EXEMPT else ""
+            out.append(invalid("spec", spec, f"spec of '{name}'{but} must equal the fixed value"))
+    return out + flowrules.conditions(level)
 
 
 def _queue(name: str, key: str) -> Column:
