@@ -19,6 +19,7 @@ from steersman.api.resource import Object
 from steersman.scheduler.owners import Owners
 from steersman.scheduler.peers import PodIndex
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
+from steersman.scheduler.volumes import Volumes
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -59,6 +60,7 @@ class Columns:
         self.pods: list[dict[str, PodInfo]] = []  # by row, then by uid
         self.peers = PodIndex(_FIRST_ROWS)
         self.owners = Owners()
+        self.volumes = Volumes(_FIRST_ROWS)
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
         self.nominated: set[str] = set()  # pods that are not there yet: room is being made for them
@@ -124,6 +126,7 @@ class Columns:
             if row >= len(self.live):
                 self._grow()
         self.rows[name] = row
+        self.volumes.set_row(row, name)
         return row
 
     def _grow(self) -> None:
@@ -132,6 +135,7 @@ class Columns:
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, np.bool_)])
         self.taints = np.concatenate([self.taints, np.zeros(more, np.int32)])
         self.peers.grow(2 * more)
+        self.volumes.grow(2 * more)
         for table in (self.allocatable, self.requested, self.nonzero, self.images):
             for name, column in table.items():
                 table[name] = np.concatenate([column, np.zeros(more, np.int64)])
@@ -238,6 +242,8 @@ class Columns:
             if not users:
                 del self.ports[port]
         self.peers.count(row, info, sign)
+        if info.claims:
+            self.volumes.count(row, info, sign)
         if sign > 0:
             self.pods[row][info.uid] = info
         else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from steersman.api.resource import Object
+from steersman.client.client import Client
 from steersman.scheduler.columns import Columns, Mask
 from steersman.scheduler.podinfo import PodInfo
 
@@ -66,14 +67,43 @@ def always(columns: Columns, pod: PodInfo, event: Event) -> bool:
     return True
 
 
+Admit = Callable[[Columns, PodInfo], str | None]
+"""Why a pod can be on no node at all, whatever they are like; None when it can."""
+
+
+class Reserved(Exception):
+    """What was reserved for a pod cannot be had; the text is for the event."""
+
+
+class Reservation(Protocol):
+    """Something that a pod has taken with its node."""
+
+    async def settle(self, client: Client) -> None:
+        """Make it true before the pod is bound. Raises Reserved, ApiError, OSError."""
+        ...
+
+    def undo(self) -> None:
+        """Give it back: the pod is not bound."""
+        ...
+
+
+Reserve = Callable[[Columns, PodInfo, str], Reservation | None]
+"""What the pod takes with the node that was chosen; None when nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One rule. `weight` multiplies its score. `hints`: which events may help those it refused; None: all of them."""
+    """One rule. `weight` multiplies its score. `admit` is asked before all filters.
+
+    `hints`: which events may help those that it refused; None: all of them.
+    """
 
     name: str
     filter: Filter | None = None
     score: Score | None = None
     weight: int = 1
+    admit: Admit | None = None
+    reserve: Reserve | None = None
     hints: Mapping[Kind, Hint] | None = None
 
 
@@ -83,10 +113,11 @@ class Verdict:
 
     feasible: Mask
     refusals: list[tuple[str, Rejection]] = field(default_factory=list)
+    outright: tuple[str, str] | None = None  # the plugin that wants the pod on no node, and why
 
     def plugins(self) -> set[str]:
         """Who refused a node."""
-        return {name for name, _ in self.refusals}
+        return {name for name, _ in self.refusals} | ({self.outright[0]} if self.outright else set())
 
     def histogram(self) -> dict[str, int]:
         """How many nodes gave each reason."""
@@ -97,6 +128,8 @@ class Verdict:
 
     def resolvable(self) -> Mask:
         """Nodes that were refused only for reasons that removing pods could mend."""
+        if self.outright is not None:
+            return np.zeros(len(self.feasible), np.bool_)
         hopeless = self.feasible.copy()
         touched = self.feasible.copy()
         for _, rejection in self.refusals:
@@ -108,6 +141,9 @@ class Verdict:
 
 def run_filters(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo) -> Verdict:
     """Ask every plugin in order; a node is judged by the first that refuses it."""
+    for plugin in plugins:
+        if plugin.admit is not None and (reason := plugin.admit(columns, pod)) is not None:
+            return Verdict(np.zeros(len(columns.live), np.bool_), outright=(plugin.name, reason))
     left = columns.live.copy()
     verdict = Verdict(left)
     for plugin in plugins:
@@ -140,6 +176,13 @@ def normalized(raw: Scores, feasible: Mask, *, reverse: bool = False) -> Scores:
         return np.full(len(raw), 100.0 if reverse else 0.0)
     scaled = np.floor(raw * 100 / highest)
     return 100 - scaled if reverse else scaled
+
+
+def refusal(total: int, verdict: Verdict) -> str:
+    """Why a pod fits nowhere."""
+    if verdict.outright is not None and total:
+        return f"0/{total} nodes are available: {verdict.outright[1]}."
+    return fit_error(total, verdict.histogram())
 
 
 def fit_error(total: int, histogram: dict[str, int], preemption: str = "") -> str:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from steersman.api.resource import (
     NAMESPACES,
     NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
@@ -30,6 +32,18 @@ from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile
 from steersman.scheduler.queue import Queue
 
+STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+_CSIDRIVERS = Resource("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False)
+_CSINODES = Resource("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False)
+_CAPACITIES = Resource("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity")
+_STORAGE: Mapping[Resource, Kind] = {
+    PERSISTENTVOLUMECLAIMS: "claim",
+    PERSISTENTVOLUMES: "volume",
+    STORAGECLASSES: "class",
+    _CSIDRIVERS: "class",
+    _CSINODES: "node limits",
+    _CAPACITIES: "capacity",
+}
 _CONTROLLERS = (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS)
 
 
@@ -53,6 +67,7 @@ class Observer:
             (NAMESPACES, self._namespace),
             (SERVICES, self._service),
             *((each, self._controller(each)) for each in _CONTROLLERS),
+            *((each, self._storage(each)) for each in _STORAGE),
             (NODES, self._node),
             (PODS, self._pod),
         ]
@@ -87,6 +102,28 @@ class Observer:
         def changed(old: Object | None, new: Object | None) -> None:
             meta, spec = (new or old or {})["metadata"], None if new is None else new.get("spec") or {}
             self._columns.owners.set_controller(resource.kind, meta["namespace"], meta["name"], spec)
+
+        return changed
+
+    def _storage(self, resource: Resource) -> Handler:
+        kind, volumes = _STORAGE[resource], self._columns.volumes
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            meta = (new or old or {})["metadata"]
+            name, key = meta["name"], (meta.get("namespace") or "", meta["name"])
+            if resource == PERSISTENTVOLUMECLAIMS:
+                volumes.set_claim(key, new)
+            elif resource == PERSISTENTVOLUMES:
+                volumes.set_volume(name, new)
+            elif resource == STORAGECLASSES:
+                volumes.set_class(name, new)
+            elif resource == _CSIDRIVERS:
+                volumes.set_driver(name, new)
+            elif resource == _CAPACITIES:
+                volumes.set_capacity(key, new)
+            else:
+                volumes.set_limits(name, self._columns.rows.get(name), new)
+            self._queue.tell(Event(kind, old=old, new=new))
 
         return changed
 

@@ -103,6 +103,7 @@ class PodInfo:
     affinity: PodAffinity
     spread: Sequence[Spread]
     scheduler: str
+    claims: Sequence[tuple[str, bool]]  # names, and whether they are made for the pod (generic ephemeral volumes)
     pod: Object
 
     @property
@@ -140,6 +141,7 @@ def read(pod: Object) -> PodInfo:
         affinity=_pod_affinity(wishes, meta["namespace"], own_labels),
         spread=[_spread(each, meta["namespace"], own_labels) for each in spec.get("topologySpreadConstraints") or ()],
         scheduler=spec.get("schedulerName") or DEFAULT_SCHEDULER,
+        claims=_claims(spec, meta["name"]),
         pod=pod,
     )
 
@@ -214,6 +216,16 @@ def _host_ports(spec: Mapping[str, Any]) -> list[HostPort]:
         for port in container.get("ports") or ()
         if port.get("hostPort")
     ]
+
+
+def _claims(spec: Mapping[str, Any], pod: str) -> Sequence[tuple[str, bool]]:
+    found = []
+    for volume in spec.get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            found.append((volume["persistentVolumeClaim"]["claimName"], False))
+        elif "ephemeral" in volume:
+            found.append((f"{pod}-{volume['name']}", True))
+    return found
 
 
 def is_ended(pod: Object) -> bool:

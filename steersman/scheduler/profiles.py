@@ -29,6 +29,7 @@ class Profile:
 
     name: str
     filters: tuple[Plugin, ...]
+    reserves: tuple[Plugin, ...]
     scores: tuple[Plugin, ...]
     gates: bool
     candidates: Candidates | None
@@ -73,6 +74,7 @@ def _make(config: ProfileConfig, known: Mapping[str, Known]) -> Profile:
     return Profile(
         config.name,
         tuple(made[name] for name in points["filter"] if made[name].filter is not None),
+        tuple(made[name] for name in points["reserve"] if made[name].reserve is not None),
         tuple(replace(made[name], weight=weights[name]) for name in points["score"] if made[name].score is not None),
         gates="SchedulingGates" in points["preEnqueue"],
         candidates=None if preempts is None else _candidates(preempts),

@@ -24,7 +24,18 @@ from steersman.lib.tasks import Tasks
 from steersman.scheduler import preemption
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration
-from steersman.scheduler.framework import Event, Kind, Verdict, always, fit_error, run_filters, run_scores
+from steersman.scheduler.framework import (
+    Event,
+    Kind,
+    Reservation,
+    Reserved,
+    Verdict,
+    always,
+    fit_error,
+    refusal,
+    run_filters,
+    run_scores,
+)
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
@@ -53,7 +64,7 @@ def decide(columns: Columns, pod: PodInfo, profile: Profile, random: Random) -> 
     feasible = verdict.feasible
     count = int(np.count_nonzero(feasible))
     if count == 0:
-        return Decision("", fit_error(len(columns), verdict.histogram()), verdict)
+        return Decision("", refusal(len(columns), verdict), verdict)
     row = columns.rows.get(pod.nominated)
     if row is not None and feasible[row]:  # room was made for it there
         return Decision(pod.nominated)
@@ -147,9 +158,19 @@ class Scheduler:
             return
         self._nominations.remove(pod.uid)
         self._observer.assumed[pod.uid] = decision.node
+        taken = self._reserve(pod, decision.node)
         self.columns.add_pod(pod, decision.node)
-        await self._bindings.acquire()
-        tasks.spawn(self._bind(pod, decision.node), f"bind {pod.key}")
+        if not taken:  # what is reserved may take minutes to settle, and must not hold up the others
+            await self._bindings.acquire()
+        tasks.spawn(self._bind(pod, decision.node, taken), f"bind {pod.key}")
+
+    def _reserve(self, pod: PodInfo, node: str) -> list[tuple[str, Reservation]]:
+        """What the pod takes with its node, by plugin."""
+        return [
+            (plugin.name, found)
+            for plugin in self._profiles[pod.scheduler].reserves
+            if plugin.reserve is not None and (found := plugin.reserve(self.columns, pod, node)) is not None
+        ]
 
     def _decide(self, pod: PodInfo) -> Decision:
         """Decide with the pods counted that room is being made for, unless this one is more important than they."""
@@ -165,7 +186,7 @@ class Scheduler:
             verdict = run_filters(profile.filters, self.columns, pod)
         if verdict.feasible[self.columns.rows[decision.node]]:
             return decision
-        return Decision("", fit_error(len(self.columns), verdict.histogram()), verdict)
+        return Decision("", refusal(len(self.columns), verdict), verdict)
 
     def _preempt(self, pod: PodInfo, decision: Decision) -> tuple[preemption.Victims | None, str]:
         """Whose place the pod takes, or why nobody's, in the original's words."""
@@ -219,7 +240,26 @@ class Scheduler:
                 victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {victims.node}"
             )
 
-    async def _bind(self, pod: PodInfo, node: str) -> None:
+    async def _settle(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> bool:
+        """Make true what was reserved; when that fails, all of it and the node are given back."""
+        for plugin, reservation in taken:
+            try:
+                await reservation.settle(self._client)
+            except (Reserved, ApiError, OSError, TimeoutError) as error:
+                self._give_back(taken)
+                self._unbind(pod, node, error, f'running PreBind plugin "{plugin}": {error}')
+                return False
+        return True
+
+    def _give_back(self, taken: list[tuple[str, Reservation]]) -> None:
+        for _, reservation in reversed(taken):
+            reservation.undo()
+
+    async def _bind(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> None:
+        if taken:
+            if not await self._settle(pod, node, taken):
+                return
+            await self._bindings.acquire()
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -229,7 +269,8 @@ class Scheduler:
         try:
             await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
         except (ApiError, OSError, TimeoutError) as error:
-            self._unbind(pod, node, error)
+            self._give_back(taken)
+            self._unbind(pod, node, error, f'binding rejected: running Bind plugin "DefaultBinder": {error}')
         else:
             self._queue.remove(pod.uid)
             self._recorders[pod.scheduler].event(
@@ -238,16 +279,14 @@ class Scheduler:
         finally:
             self._bindings.release()
 
-    def _unbind(self, pod: PodInfo, node: str, error: Exception) -> None:
+    def _unbind(self, pod: PodInfo, node: str, error: Exception, message: str) -> None:
         """Take an assumption back. A pod that is gone or bound meanwhile is told of by its informer."""
         self._observer.forget_assumed(pod, node)
         if isinstance(error, ApiError) and error.code == 404:
             self._queue.remove(pod.uid)
             return
         log.warning("cannot bind %s to %s: %s", pod.key, node, error)
-        self._recorders[pod.scheduler].event(
-            pod.pod, "Warning", "FailedScheduling", f'binding rejected: running Bind plugin "DefaultBinder": {error}'
-        )
+        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
         self._queue.retry(pod.uid)
 
     async def _report(self, pod: PodInfo, message: str, nominated: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
+from steersman.client.volumematch import best
 from steersman.controllers.pvbinder import STORAGECLASSES
-from steersman.controllers.pvbinder.match import best
 
 from .conftest import World
 from .objects import pod
@@ -114,6 +114,11 @@ async def test_classes_wait_for_consumers_or_name_their_provisioner(world: World
     assert await phases(world) == ("Available", "Pending")
     user = pod("user", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}])
     await world.client.create(PODS, user, "default")
+    await world.settle()
+    assert await phases(world) == ("Available", "Pending")
+    assert ("WaitForPodScheduled", "waiting for pod user to be scheduled") in await world.events()
+    chosen = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
+    await world.client.patch(PERSISTENTVOLUMES, "disk", "", {"spec": {"claimRef": chosen}})  # as the scheduler does
     await world.settle()
     assert await phases(world) == ("Bound", "Bound")
     other = {**new_claim(storageClassName="made"), "metadata": {"name": "other"}}

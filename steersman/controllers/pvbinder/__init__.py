@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from steersman.api.errors import ApiError
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
-from steersman.controllers.pvbinder.match import best, class_of, is_for
+from steersman.client.volumematch import best, class_of, is_for
 
 STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 
@@ -21,6 +21,7 @@ _PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 _OLD_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _BY_CLAIM = "bound claim"
+_SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -44,7 +45,7 @@ async def _claim(context: Context, claim: Object) -> None:
         if claim["metadata"].get("deletionTimestamp"):
             return
         volume = best(claim, volumes.list())
-        if volume is not None and not _must_wait(context, claim):
+        if volume is not None and (is_for(volume, claim) or not _must_wait(context, claim)):
             await _bind(context, claim, volume)
         else:
             await _pending(context, claim)
@@ -68,11 +69,23 @@ async def _claim(context: Context, claim: Object) -> None:
 
 
 def _must_wait(context: Context, claim: Object) -> bool:
-    """Whether the class wants a pod to be there first."""
+    """Whether the class wants the scheduler to choose first: a node, noted on the claim, or a volume for it."""
     found = context.informer(STORAGECLASSES).get("", class_of(claim))
     if found is None or found.get("volumeBindingMode") != "WaitForFirstConsumer":
         return False
-    return not context.informer(PODS).by_index(_BY_CLAIM, str(key_of(claim)))
+    return _SELECTED_NODE not in (claim["metadata"].get("annotations") or {})
+
+
+def _say_what_for(context: Context, claim: Object) -> None:
+    """Whom the claim waits for."""
+    pods = context.informer(PODS).by_index(_BY_CLAIM, str(key_of(claim)))
+    names = sorted(pod["metadata"]["name"] for pod in pods if not pod["spec"].get("nodeName"))
+    if names:
+        text = f"waiting for pod {','.join(names)} to be scheduled"
+        context.recorder.event(claim, "Normal", "WaitForPodScheduled", text)
+    else:
+        text = "waiting for first consumer to be created before binding"
+        context.recorder.event(claim, "Normal", "WaitForFirstConsumer", text)
 
 
 async def _pending(context: Context, claim: Object) -> None:
@@ -80,8 +93,7 @@ async def _pending(context: Context, claim: Object) -> None:
     found = context.informer(STORAGECLASSES).get("", class_of(claim)) if class_of(claim) else None
     provisioner = found["provisioner"] if found is not None else ""
     if _must_wait(context, claim):
-        text = "waiting for first consumer to be created before binding"
-        context.recorder.event(claim, "Normal", "WaitForFirstConsumer", text)
+        _say_what_for(context, claim)
     elif provisioner and provisioner != _NO_PROVISIONER:
         annotations = {**(claim["metadata"].get("annotations") or {})}
         if annotations.get(_PROVISIONER) != provisioner:

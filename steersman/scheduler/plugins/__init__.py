@@ -20,8 +20,12 @@ from steersman.scheduler.plugins import (
     node_ports,
     node_resources,
     node_unschedulable,
+    node_volume_limits,
     pod_topology_spread,
     taint_toleration,
+    volume_binding,
+    volume_restrictions,
+    volume_zone,
 )
 
 Args = Mapping[str, Any]
@@ -54,10 +58,10 @@ KNOWN: Mapping[str, Known] = {
     "NodeAffinity": _known(_BOTH, node_affinity.make, weight=2),
     "NodePorts": _known(_FILTER, node_ports.make),
     "NodeResourcesFit": _known(_BOTH, node_resources.make, weight=1),
-    "VolumeRestrictions": _known(_FILTER),
-    "NodeVolumeLimits": _known(_FILTER),
-    "VolumeBinding": _known(f"{_BOTH} reserve preBind"),
-    "VolumeZone": _known(_FILTER),
+    "VolumeRestrictions": _known(_FILTER, volume_restrictions.make),
+    "NodeVolumeLimits": _known(_FILTER, node_volume_limits.make),
+    "VolumeBinding": _known(f"{_BOTH} reserve preBind", volume_binding.make),
+    "VolumeZone": _known(_FILTER, volume_zone.make),
     "PodTopologySpread": _known(_BOTH, pod_topology_spread.make, weight=2),
     "InterPodAffinity": _known(_BOTH, inter_pod_affinity.make, weight=2),
     "DynamicResources": _known("preEnqueue preFilter filter postFilter score reserve preBind", weight=2),
