@@ -20,17 +20,18 @@ from random import Random
 from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
-from steersman.api.resource import Object
+from steersman.api.resource import CLUSTERROLES, Object
 from steersman.apiserver import paths
 from steersman.apiserver.admission.chain import Chain, chosen
-from steersman.apiserver.aggregation.aggregator import Aggregator
+from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
-from steersman.apiserver.bootstrap import bootstrap
+from steersman.apiserver.bootstrap import bootstrap, ensure
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
+from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.serviceref import ROUTES
 from steersman.cluster import admissionconfig, auditing, flowing, process
@@ -193,9 +194,19 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         provisioner=PROVISIONER if profile.nodes else "",
     )
     proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
-    await Aggregator(server, tasks, proxy).start()
+    residents = await _metrics(server) if profile.nodes else {}
+    await Aggregator(server, tasks, proxy, residents=residents).start()
     await flowing.attach(server, flags, tasks)
     return server
+
+
+async def _metrics(server: ApiServer) -> dict[tuple[str, str], Resident]:
+    """metrics.k8s.io, where there are kubelets to ask, and the role that lets viewers read it."""
+    into = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")}
+    rule = {"apiGroups": [GROUP], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}
+    role = {"metadata": {"name": "system:aggregated-metrics-reader", "labels": into}, "rules": [rule]}
+    await ensure(server, CLUSTERROLES, role)
+    return {(GROUP, VERSION): Metrics(server.services, server.services.extras["dialer"].kubelet)}
 
 
 def _admission(flags: Mapping[str, str], options: Options) -> Chain:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from steersman.api.discovery import Document, GroupVersion
 from steersman.api.errors import ApiError
@@ -20,6 +21,7 @@ from steersman.api.resource import APISERVICES, Object
 from steersman.apiserver.aggregation import availability, remote
 from steersman.apiserver.aggregation.automanaged import Automanaged
 from steersman.apiserver.aggregation.backend import USUAL, Backend, Patience, Proxy
+from steersman.apiserver.app import Remote
 from steersman.apiserver.bootstrap import internal_call
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
@@ -41,23 +43,46 @@ class Extension:
     def __init__(self, name: str, group: str, version: str, backend: Backend) -> None:
         self.name, self.group, self.version = name, group, version
         self.backend = backend
-        self.entry = _stale(version)
         self.asked_at: float | None = None
         self.changed = asyncio.Event()
         self.task: asyncio.Task[Any] | None = None
 
 
+class Resident(Protocol):
+    """An extension API server within this process: it is there as long as its APIService names no Service."""
+
+    priority: Priority
+
+    def resources(self) -> list[Object]:
+        """What it serves, as aggregated discovery writes it."""
+        ...
+
+    def serve(self, request: Request, user: User, info: RequestInfo) -> Answer | Awaitable[Answer]:
+        """Its answer. Raises ApiError."""
+        ...
+
+
 class Aggregator:
     """Implements `api.discovery.Others`. `start` once the server has started."""
 
-    def __init__(self, server: Any, tasks: Tasks, proxy: Proxy, patience: Patience = USUAL) -> None:
+    def __init__(
+        self,
+        server: Any,
+        tasks: Tasks,
+        proxy: Proxy,
+        patience: Patience = USUAL,
+        residents: Mapping[GroupVersion, Resident] = MappingProxyType({}),
+    ) -> None:
         self.revision = 0
         self.priorities: dict[GroupVersion, Priority] = {}
         self._server = server
         self._tasks = tasks
         self._proxy = proxy
         self._patience = patience
+        self._residents = residents
         self._extensions: dict[GroupVersion, Extension] = {}
+        self._entries: dict[GroupVersion, Document] = {}
+        self.backends: dict[GroupVersion, Remote] = {}
         self._automanaged = Automanaged(server)
         self._unsettled: dict[
             tuple[str, str], None
@@ -74,12 +99,12 @@ class Aggregator:
         """Make the objects for what is served here, hand on requests for the rest, then follow changes."""
         server = self._server
         server.discovery.others = self
-        server.remote = self.backends = {}
+        server.remote = self.backends
         server.paths.insert(0, self.path)
         kind = self._kind()
         for _, item in list(server.storage.cache(kind).items(server.storage.prefix(kind))):
             self._settle(item.name)
-        await self._automanaged.start()
+        await self._automanaged.start({where: resident.priority for where, resident in self._residents.items()})
         server.storage.on_change.append(self._changed)
         for _, item in list(server.storage.cache(kind).items(server.storage.prefix(kind))):
             self._settle(item.name)
@@ -93,9 +118,9 @@ class Aggregator:
 
     def versions(self) -> Mapping[GroupVersion, Document]:
         """The group versions of other servers."""
-        return {where: extension.entry for where, extension in self._extensions.items()}
+        return self._entries
 
-    def path(self, request: Request, user: User) -> Answer | Any:
+    def path(self, request: Request, user: User) -> Answer | Awaitable[Answer] | None:
         """/apis/G/V of another server, and nothing else. Implements `app.NonResource`."""
         parts = request.path.split("/")
         if not self.backends or len(parts) < 4 or parts[1] != "apis" or "".join(parts[4:]):
@@ -161,6 +186,7 @@ class Aggregator:
         if obj is None or not spec.get("service"):
             if known is not None:
                 self._withdraw(where, known)
+            self._house(where, there=obj is not None)
             return
         if known is None or known.backend.spec != spec:
             if known is not None:
@@ -168,26 +194,36 @@ class Aggregator:
             known = self._serve(name, where, spec)
         before, known.backend.available = known.backend.available, availability.is_available(obj)
         if before and not known.backend.available:
-            self._enter(known, _stale(known.version))
+            self._enter(where, _stale(version))
+
+    def _house(self, where: GroupVersion, *, there: bool) -> None:
+        """A group version that is no other server's: a resident's, if there is one and its object is there."""
+        resident = self._residents.get(where)
+        if resident is not None and there:
+            self.backends[where] = resident
+            self._enter(where, _current(where[1], resident.resources()))
+        elif self.backends.pop(where, None) is not None:
+            del self._entries[where]
+            self.revision += 1
 
     def _serve(self, name: str, where: GroupVersion, spec: Object) -> Extension:
         extension = Extension(name, *where, Backend(self._server.services, self._proxy, spec, self._patience))
         self._extensions[where] = extension
         self.backends[where] = extension.backend
-        self.revision += 1
+        self._enter(where, _stale(extension.version))
         extension.task = self._tasks.spawn(self._attend(extension), f"APIService {name}")
         return extension
 
     def _withdraw(self, where: GroupVersion, extension: Extension) -> None:
-        del self._extensions[where], self.backends[where]
+        del self._extensions[where], self.backends[where], self._entries[where]
         self.revision += 1
         if extension.task is not None:
             extension.task.cancel()
         self._tasks.spawn(extension.backend.close(), f"end of APIService {extension.name}")
 
-    def _enter(self, extension: Extension, entry: Document) -> None:
-        if extension.entry != entry:
-            extension.entry = entry
+    def _enter(self, where: GroupVersion, entry: Document) -> None:
+        if self._entries.get(where) != entry:
+            self._entries[where] = entry
             self.revision += 1
 
     # Looking after one server -----------------------------------------------------------------------------------------
@@ -232,16 +268,18 @@ class Aggregator:
     async def _discovered(self, extension: Extension) -> bool:
         """Keep what the server says it serves not too old; whether that is known."""
         now = self._server.services.clock.monotonic()
-        if extension.asked_at is not None and now - extension.asked_at < self._patience.refresh and _fresh(extension):
+        where = extension.group, extension.version
+        current = self._entries[where]["freshness"] == "Current"
+        if current and extension.asked_at is not None and now - extension.asked_at < self._patience.refresh:
             return True
         try:
-            resources = await remote.resources_of(extension.backend, extension.group, extension.version)
+            resources = await remote.resources_of(extension.backend, *where)
         except (remote.Unusable, Unroutable, OSError, TimeoutError) as error:
             log.warning("cannot discover what %s serves: %s", extension.name, error)
-            self._enter(extension, _stale(extension.version))
+            self._enter(where, _stale(extension.version))
             return False
         extension.asked_at = now
-        self._enter(extension, {"version": extension.version, "resources": resources, "freshness": "Current"})
+        self._enter(where, _current(extension.version, resources))
         return True
 
 
@@ -249,5 +287,5 @@ def _stale(version: str) -> Document:
     return {"version": version, "resources": [], "freshness": "Stale"}
 
 
-def _fresh(extension: Extension) -> bool:
-    return bool(extension.entry["freshness"] == "Current")
+def _current(version: str, resources: list[Object]) -> Document:
+    return {"version": version, "resources": resources, "freshness": "Current"}

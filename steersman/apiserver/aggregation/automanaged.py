@@ -8,10 +8,11 @@ pkg/controlplane/controller/crdregistration.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from steersman.api.errors import ApiError
-from steersman.api.priorities import BUILT_IN, CUSTOM
+from steersman.api.priorities import BUILT_IN, CUSTOM, Priority
 from steersman.api.resource import APISERVICES, CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.bootstrap import ensure, internal_call
 from steersman.apiserver.cache import Item
@@ -32,8 +33,11 @@ class Automanaged:
         self._server = server
         self._definitions: dict[str, set[GroupVersion]] = {}
 
-    async def start(self) -> None:
-        """Make what is missing; delete what an earlier start made and is served no longer."""
+    async def start(self, residents: Mapping[GroupVersion, Priority]) -> None:
+        """Make what is missing; delete what an earlier start made and is served no longer.
+
+        The objects of residents are made and never changed back: an administrator may give them to another server.
+        """
         server = self._server
         wanted: dict[str, Object] = {}
         for group in server.registry.groups():
@@ -47,6 +51,8 @@ class Automanaged:
                 self._definitions[item.name] = _served(item.obj())
         for group, version in set().union(*self._definitions.values()):
             wanted.setdefault(f"{version}.{group}", _object(group, version, CUSTOM, ALWAYS))
+        for (group, version), priority in residents.items():
+            wanted[f"{version}.{group}"] = _object(group, version, priority, "")
         await asyncio.gather(*(self._keep(name, obj) for name, obj in wanted.items()))
         services = server.registry.find(APISERVICES.group, APISERVICES.plural)
         for _, item in list(server.storage.cache(services).items(server.storage.prefix(services))):
@@ -106,8 +112,9 @@ def _served(definition: Object) -> set[GroupVersion]:
     return {(spec["group"], each["name"]) for each in spec["versions"] if each.get("served")}
 
 
-def _object(group: str, version: str, priority: tuple[int, int], label: str) -> Object:
+def _object(group: str, version: str, priority: Priority, label: str) -> Object:
     spec: Object = {"groupPriorityMinimum": priority[0], "version": version, "versionPriority": priority[1]}
     if group:
         spec["group"] = group
-    return {"metadata": {"name": f"{version}.{group}", "labels": {LABEL: label}}, "spec": spec}
+    labels = {"labels": {LABEL: label}} if label else {}
+    return {"metadata": {"name": f"{version}.{group}", **labels}, "spec": spec}
