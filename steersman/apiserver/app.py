@@ -6,6 +6,7 @@ start and stop. Called by the HTTP server, or directly in process. It listens to
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,7 @@ _VERBS: dict[str, Any] = {
     "delete": delete.delete,
     "deletecollection": delete.delete_collection,
 }
+_REQUEST_SECONDS = 60.0  # that a request may take, unless it is meant to last
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
@@ -118,6 +120,7 @@ class ApiServer:
         self.ready = False
         self.audit: Auditor | None = None
         self.flow: Flow | None = None
+        self.request_seconds = _REQUEST_SECONDS
 
     async def start(self) -> None:
         """Load every kind; afterwards requests are served."""
@@ -198,10 +201,14 @@ class ApiServer:
         if request.context is not None:
             request.context.identify(user, info)
         if (target := impersonate.wanted(request)) is not None:
-            return self._impersonated(request, query, info, user, target)
-        if self.flow is not None:
-            return self.flow.through(self._authorized, request, query, info, user)
-        return self._authorized(request, query, info, user)
+            answer: Answer | Awaitable[Answer] = self._impersonated(request, query, info, user, target)
+        elif self.flow is not None:
+            answer = self.flow.through(self._authorized, request, query, info, user)
+        else:
+            answer = self._authorized(request, query, info, user)
+        if isinstance(answer, Awaitable) and not info.long_running:
+            return _in_time(answer, min(info.seconds or self.request_seconds, self.request_seconds))
+        return answer
 
     def _authorized(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
         why = self.authorizer(user, info)
@@ -339,6 +346,15 @@ def _performed(verb: Any, call: Call) -> Answer | Awaitable[Answer]:
         return conversion.served(verb, call, create.answer)
     answer: Answer | Awaitable[Answer] = verb(call)
     return answer
+
+
+async def _in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
+    """The answer, or that there is none yet. A write that has come to the store may happen even so."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise errors.timeout("Timeout: request did not complete within the allotted timeout") from None
 
 
 async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:

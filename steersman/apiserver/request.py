@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from steersman.api import durations
 from steersman.api.errors import bad_request
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+LONG_RUNNING = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
@@ -29,12 +31,18 @@ class RequestInfo:
     namespace: str = ""
     name: str = ""
     rest: str = ""  # `proxy`: what follows it, still encoded; list and watch: the one name that the field selector asks
+    seconds: float = 0.0  # that the client gives it (`timeout`); 0: as long as anything may take
     selectors: tuple[str, str] = ("", "")  # field and label selectors of list, watch and deletecollection (KEP-4601)
 
     @property
     def api_version(self) -> str:
         """`v1`, or `group/version`."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def long_running(self) -> bool:
+        """Whether it is meant to last: it has no deadline, and is not counted among what is in flight."""
+        return self.verb == "watch" or self.subresource in LONG_RUNNING
 
 
 class Query:
@@ -81,7 +89,7 @@ def resolve(method: str, path: str, query: Query) -> RequestInfo:
     elif len(decoded) > 4 and decoded[1] == "apis":
         group, version, rest, raw = decoded[2], decoded[3], decoded[4:], parts[4:]
     else:
-        return RequestInfo(path, method.lower())
+        return RequestInfo(path, method.lower(), seconds=_timeout(query))
     info = RequestInfo(path, _VERBS.get(method, ""), True, group, version)
     if rest[0] == "watch" and len(rest) > 1:  # the old spelling: /api/v1/watch/...
         info.verb, rest, raw = "watch", rest[1:], raw[1:]
@@ -96,7 +104,18 @@ def resolve(method: str, path: str, query: Query) -> RequestInfo:
     if info.subresource == "proxy" and path.endswith("/") and info.rest:
         info.rest += "/"
     _settle_verb(info, query)
+    if not info.long_running:
+        info.seconds = _timeout(query)
     return info
+
+
+def _timeout(query: Query) -> float:
+    """Source: apiserver's pkg/endpoints/filters/request_deadline.go. Raises ApiError 400."""
+    text = query.get("timeout")
+    try:
+        return max(0.0, durations.seconds(text)) if text else 0.0
+    except ValueError as error:
+        raise bad_request(f"invalid timeout specified in the request URL - {error}") from None
 
 
 def _settle_verb(info: RequestInfo, query: Query) -> None:

@@ -41,7 +41,7 @@ from steersman.cluster.profile import Profile
 from steersman.controllers.hostpathprovisioner import PROVISIONER
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.client import Address, HttpClient, client_tls
-from steersman.lib.http.limits import Limits
+from steersman.lib.http.limits import Limits, Refusal
 from steersman.lib.http.messages import Transport
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
@@ -51,6 +51,7 @@ from steersman.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
+_HEAD = 1 << 20  # bytes of a request's target, and of its headers: Go's DefaultMaxHeaderBytes
 COMPACT_EVERY = 300.0  # seconds, as kube-apiserver's --etcd-compaction-interval
 
 
@@ -105,7 +106,7 @@ async def _run(
             tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", clients)
         except (OSError, ssl.SSLError) as error:
             raise StartFailure(f"cannot use the certificate in {profile.pki}: {error}") from error
-        web = Server(server.handle, clock, tls=tls, limits=_limits())
+        web = Server(server.handle, clock, tls=tls, limits=limits())
         for listener in sockets:
             await web.listen_on(listener.dup())
         tasks.spawn(_compact(store, clock), "compaction")
@@ -118,11 +119,18 @@ async def _run(
     await store.close()
 
 
-def _limits() -> Limits:
-    """HTTP's own, whose refusals are Statuses where the original's are."""
-    limits = Limits()
-    refused = errors.too_large(f"Request entity too large: limit is {limits.body}")
-    return replace(limits, refusals={413: ("application/json", in_medium(refused.status(), DEFAULT))})
+def limits() -> Limits:
+    """As many bytes as the original takes, and its words where there are too many: some are Go's, some are Statuses."""
+    found = Limits(target=_HEAD, headers=_HEAD, header_count=4096)
+    refused = errors.too_large(f"Request entity too large: limit is {found.body}")
+    late = errors.timeout("Timeout: request did not complete within the allotted timeout")
+    media, words = "application/json", b"431 Request Header Fields Too Large"
+    long_head = Refusal(431, "text/plain; charset=utf-8", words)
+    refusals = {
+        408: Refusal(504, media, in_medium(late.status(), DEFAULT)),
+        413: Refusal(413, media, in_medium(refused.status(), DEFAULT)),
+    }
+    return replace(found, refusals={**refusals, 414: long_head, 431: long_head})
 
 
 async def _open(profile: Profile) -> Store:

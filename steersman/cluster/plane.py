@@ -96,7 +96,7 @@ class ControlPlane:
                 where.key or profile.pki / "apiserver.key",
                 [profile.pki / "ca.crt", *where.authorities],
             )
-            web = await stack.enter_async_context(Server(server.handle, self.clock, tls=tls))
+            web = await stack.enter_async_context(Server(server.handle, self.clock, tls=tls, limits=apiserver.limits()))
             self.url = f"https://{where.host}:{await web.listen(where.host, where.port)}"
         self.client = self._connect(server, stack, "admin", "steersman-testing")
         if self._controllers:

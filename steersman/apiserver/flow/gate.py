@@ -18,14 +18,14 @@ from steersman.apiserver.call import User
 from steersman.apiserver.flow import match, shares
 from steersman.apiserver.flow.level import Level
 from steersman.apiserver.flow.retry import Drops
-from steersman.apiserver.request import Query, RequestInfo
+from steersman.apiserver.request import LONG_RUNNING, Query, RequestInfo
 from steersman.lib.clock import Clock
 from steersman.lib.http.messages import Answer, Request, Response
 
 ADJUST_EVERY = 10.0  # seconds between two looks at who could lend to whom
-LONG_RUNNING = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 _REMEMBERED = 8192  # classifications
-_PATIENCE = 15.0  # seconds in a queue: a quarter of a request's time
+_PATIENCE = 15.0  # seconds in a queue, where the client says nothing of its own: a quarter of a request's time
+_MOST_PATIENCE = 60.0
 _OBJECTS_A_SEAT = 100
 _MOST_SEATS = 10
 
@@ -186,25 +186,26 @@ class Gate:
             return serve(request, query, info, user)
         seats = self._seats_of(info, place.level)
         if not place.level.room(seats):
-            return self._held(place, seats, _later(serve, request, query, info, user))
+            return self._held(place, seats, _later(serve, request, query, info, user), info)
         try:
             answer = serve(request, query, info, user)
         except ApiError as error:
             error.headers = [*error.headers, *place.headers]
             raise
         if isinstance(answer, Awaitable):
-            return self._held(place, seats, answer)
+            return self._held(place, seats, answer, info)
         answer.headers = [*answer.headers, *place.headers]
         return answer
 
-    async def _held(self, place: Place, seats: int, waiting: Awaitable[Answer]) -> Answer:
+    async def _held(self, place: Place, seats: int, waiting: Awaitable[Answer], info: RequestInfo) -> Answer:
         """Have seats while the answer is made. Many requests may have come since there was room."""
         level = place.level
         turn = None
         if level.room(seats):
             level.sit(seats)
         else:
-            turn = await level.wait(place.hand, seats, _PATIENCE)
+            patience = min(info.seconds / 4, _MOST_PATIENCE) if info.seconds else _PATIENCE
+            turn = await level.wait(place.hand, seats, patience)
             if turn is None:
                 if (close := getattr(waiting, "close", None)) is not None:
                     close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from steersman.apiserver.call import User
-from steersman.apiserver.flow.gate import LONG_RUNNING, Serve, too_many
+from steersman.apiserver.flow.gate import Serve, too_many
 from steersman.apiserver.request import Query, RequestInfo
 from steersman.lib.http.messages import Answer, Request
 
@@ -27,7 +27,7 @@ class InFlight:
         self, serve: Serve, request: Request, query: Query, info: RequestInfo, user: User
     ) -> Answer | Awaitable[Answer]:
         """The answer of `serve`, or that there are too many. Administrators are never too many."""
-        if info.verb == "watch" or info.subresource in LONG_RUNNING:
+        if info.long_running:
             return serve(request, query, info, user)
         at = int(info.verb in _READS)
         if self._full(at) and "system:masters" not in user.groups:

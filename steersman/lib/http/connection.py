@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from steersman.lib.http.head import BadRequest, head
+from steersman.lib.http.limits import Refusal
 from steersman.lib.http.messages import Answer, Peer, Request, Response, Stream, Upgrade
 from steersman.lib.http.reader import RequestReader
 from steersman.lib.http.streams import ChunkWriter, Incoming, Outgoing, RawDuplex, Reading, SlowReader
@@ -139,10 +140,11 @@ class Connection(asyncio.Protocol):
         if self._busy:
             self._refusal = refusal
             return
-        plain = ("text/plain; charset=utf-8", str(refusal).encode("latin-1", "replace") + b"\n")
-        media, body = self._limits.refusals.get(refusal.status, plain)
-        extra = f"content-length: {len(body)}\r\n{_CLOSE}"
-        self._transport.write(head(refusal.status, [("content-type", media)], extra) + body)
+        said = self._limits.refusals.get(refusal.status)
+        if said is None or (refusal.status == 408 and not self._reader.in_body):
+            said = Refusal(refusal.status, _TEXT[1], str(refusal).encode("latin-1", "replace") + b"\n")
+        extra = f"content-length: {len(said.body)}\r\n{_CLOSE}"
+        self._transport.write(head(said.status, [("content-type", said.media)], extra) + said.body)
         # closing at once, with bytes unread, resets the connection and the answer is lost
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer to what cannot be a request."""
+
+    status: int
+    media: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Defaults are kube-apiserver's where it has them: 3 MiB bodies, 1 MiB of headers is Go's; ours is tighter."""
 
@@ -22,4 +31,4 @@ class Limits:
     pipelined: int = 64  # requests read ahead on one connection
     write_buffer: int = 16 * 1024 * 1024  # a reader that leaves more than this unread is dropped
     drain_seconds: float = 5.0
-    refusals: Mapping[int, tuple[str, bytes]] = field(default_factory=dict)  # status: content type and body
+    refusals: Mapping[int, Refusal] = field(default_factory=dict)  # in place of the server's own, by their status

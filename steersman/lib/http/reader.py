@@ -80,6 +80,11 @@ class RequestReader:
         """Whether a body is arriving in pieces."""
         return self._incoming is not None
 
+    @property
+    def in_body(self) -> bool:
+        """Whether a head is whole, and its body is not."""
+        return self.in_message and self._request is not None
+
     def restart(self) -> None:
         """Read on after an upgrade that was not made."""
         self._parser = httptools.HttpRequestParser(self)
