@@ -30,10 +30,15 @@ def print_json(value: Any) -> None:
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as kubectl aligns them: three spaces apart, no trailing blanks. The first row is the head."""
+    """Print columns. The first row is the head."""
+    for line in table_lines(rows):
+        print(line)
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as kubectl aligns them: three spaces apart, no trailing blanks."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def profile_of(name: str) -> Profile:

@@ -16,7 +16,9 @@ from steersman.client.informer import Informer, Informers
 from steersman.cluster import process, scheduling
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import run_controllers
+from steersman.lib.http.server import Server
 from steersman.lib.tasks import Tasks
+from steersman.scheduler.endpoint import Endpoint
 
 _AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
 
@@ -56,7 +58,10 @@ async def _scheduler(profile: Profile) -> None:
         module = await loop.run_in_executor(None, _load_scheduler)
         configuration = scheduling.configuration(profile)
         recorder = EventRecorder(client, clock, tasks, component=module.DEFAULT_NAME)
-        await module.Scheduler(client, informers, recorder, clock, process.random(), configuration).run()
+        scheduler = module.Scheduler(client, informers, recorder, clock, process.random(), configuration)
+        async with Server(Endpoint(scheduler.explain).handle, clock) as server:
+            await server.listen_unix(profile.run / "scheduler.sock")
+            await scheduler.run()
 
 
 async def _first(informer: Informer) -> None:

@@ -63,6 +63,7 @@ class Columns:
         self.volumes = Volumes(_FIRST_ROWS)
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
+        self.comings = 0  # how often a node came or went: rows mean the same nodes while it stands
         self.nominated: set[str] = set()  # pods that are not there yet: room is being made for them
         self._where: dict[str, str] = {}  # pod uid -> node name
         self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
@@ -126,6 +127,7 @@ class Columns:
             if row >= len(self.live):
                 self._grow()
         self.rows[name] = row
+        self.comings += 1
         self.volumes.set_row(row, name)
         return row
 
@@ -183,6 +185,7 @@ class Columns:
         row = self.rows.pop(name, None)
         if row is None:
             return
+        self.comings += 1
         left = dict(self.pods[row])
         for info in left.values():
             self._count(row, info, -1)

@@ -159,12 +159,20 @@ def run_filters(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo) -> Ve
     return verdict
 
 
-def run_scores(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo, feasible: Mask) -> Scores:
-    """The weighted sum of all plugins' scores; rows that are not feasible are -1."""
+def run_scores(
+    plugins: Sequence[Plugin],
+    columns: Columns,
+    pod: PodInfo,
+    feasible: Mask,
+    parts: list[tuple[str, int, Scores]] | None = None,
+) -> Scores:
+    """The weighted sum of all plugins' scores; rows that are not feasible are -1. `parts` gets what it is made of."""
     total = np.zeros(len(feasible), np.float64)
     for plugin in plugins:
         if plugin.score is not None and (scores := plugin.score(columns, pod, feasible)) is not None:
             total += plugin.weight * np.floor(scores)
+            if parts is not None:
+                parts.append((plugin.name, plugin.weight, scores))
     total[~feasible] = -1
     return total
 

@@ -71,6 +71,7 @@ class Observer:
             (NODES, self._node),
             (PODS, self._pod),
         ]
+        self._pods = informers.informer(PODS)
         self._watched = [(informers.informer(resource), handler) for resource, handler in watched]
 
     async def start(self) -> None:
@@ -79,6 +80,10 @@ class Observer:
             informer.add_handler(handler)
         for informer, _ in self._watched:
             await informer.synced()
+
+    def find(self, namespace: str, name: str) -> Object | None:
+        """A pod as last seen."""
+        return self._pods.get(namespace, name)
 
     def forget_assumed(self, pod: PodInfo, node: str) -> None:
         """A binding failed: the room is free again."""

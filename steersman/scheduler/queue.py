@@ -72,6 +72,14 @@ class Queue:
     def __len__(self) -> int:
         return len(self._pods)
 
+    def state(self, uid: str) -> dict[str, object] | None:
+        """Where a pod waits, for people; None when it does not."""
+        waiting = self._pods.get(uid)
+        if waiting is None:
+            return None
+        plugins = sorted(waiting.plugins - {ANYTHING})
+        return {"place": waiting.place, "attempts": waiting.attempts, "plugins": plugins}
+
     def put(self, info: PodInfo) -> None:
         """Add a pod, or take note that it changed."""
         waiting = self._pods.get(info.uid)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.tasks import Tasks
-from steersman.scheduler import preemption
+from steersman.scheduler import podinfo, preemption, why
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration
 from steersman.scheduler.framework import (
@@ -29,6 +30,7 @@ from steersman.scheduler.framework import (
     Kind,
     Reservation,
     Reserved,
+    Scores,
     Verdict,
     always,
     fit_error,
@@ -41,11 +43,12 @@ from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile, make_all
 from steersman.scheduler.queue import Queue
+from steersman.scheduler.why import Memory, Parts, Worked
 
 log = logging.getLogger(__name__)
 
 DEFAULT_NAME = DEFAULT_SCHEDULER
-_BINDINGS = 64  # in flight at once
+_BINDINGS = 24  # in flight at once: no more than the client keeps connections for
 _CONDITION = "PodScheduled"
 
 
@@ -56,6 +59,7 @@ class Decision:
     node: str
     message: str = ""
     verdict: Verdict | None = None
+    parts: Parts = ()
 
 
 def decide(columns: Columns, pod: PodInfo, profile: Profile, random: Random) -> Decision:
@@ -67,12 +71,13 @@ def decide(columns: Columns, pod: PodInfo, profile: Profile, random: Random) -> 
         return Decision("", refusal(len(columns), verdict), verdict)
     row = columns.rows.get(pod.nominated)
     if row is not None and feasible[row]:  # room was made for it there
-        return Decision(pod.nominated)
+        return Decision(pod.nominated, verdict=verdict)
     if count == 1:
-        return Decision(columns.names[int(np.argmax(feasible))])
-    scores = run_scores(profile.scores, columns, pod, feasible)
+        return Decision(columns.names[int(np.argmax(feasible))], verdict=verdict)
+    parts: list[tuple[str, int, Scores]] = []
+    scores = run_scores(profile.scores, columns, pod, feasible, parts)
     best = np.flatnonzero(scores == scores.max())
-    return Decision(columns.names[int(best[random.randrange(len(best))])])
+    return Decision(columns.names[int(best[random.randrange(len(best))])], verdict=verdict, parts=parts)
 
 
 def no_victims(columns: Columns, verdict: Verdict) -> str:
@@ -123,8 +128,26 @@ class Scheduler:
             asked=self._asked,
         )
         self._observer = Observer(informers, self.columns, self._queue, self._nominations, self._profiles)
+        self._memory = Memory()
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
+
+    def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Why a pod is on its node, or on none, as `why` tells it; None for a pod that is not known or not ours."""
+        pod = self._observer.find(namespace, name)
+        profile = None if pod is None else self._profiles.get(pod["spec"].get("schedulerName") or DEFAULT_NAME)
+        if pod is None or profile is None:
+            return None
+        info = podinfo.read(pod)
+        node = pod["spec"].get("nodeName") or self._observer.assumed.get(info.uid, "")
+        worked = self._memory.find(info.uid, self.columns)
+        remembered = worked is not None and worked.node == node
+        if worked is None or not remembered:
+            info_now = replace(info, node_name="")  # where it is does not say where it could be
+            worked = why.work_out(self.columns, info_now, profile, node)
+        told = why.tell(self.columns, info, worked, remembered=remembered)
+        state = self._queue.state(info.uid)
+        return told if state is None or node else {**told, "queue": state}
 
     async def run(self) -> None:
         """Schedule until cancelled."""
@@ -147,6 +170,9 @@ class Scheduler:
             self._queue.remove(pod.uid)
             return
         decision = self._decide(pod)
+        if decision.verdict is not None:
+            worked = Worked(decision.verdict, decision.parts, decision.node, self.columns.comings)
+            self._memory.keep(pod.uid, worked)
         if not decision.node:
             victims, why = self._preempt(pod, decision)
             self._queue.failed(pod.uid, decision.verdict.plugins() if decision.verdict is not None else ())
