@@ -31,7 +31,7 @@ from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
 from steersman.apiserver.verbs import create, delete, patch, read, update, watch
 from steersman.lib.clock import Clock
 from steersman.lib.http.messages import Answer, Request, Response, Stream
-from steersman.store.interface import Store
+from steersman.store.interface import Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ class ApiServer:
         """`anonymous` says for which paths a request may come from nobody in particular."""
         self.registry = registry
         self.storage = Storage(store, clock)
+        self._shared = store.shared
         self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
         requestor.install(self.services.extras)
         self.authenticators = list(authenticators)
@@ -225,7 +226,18 @@ class ApiServer:
             request.context.annotate("authorization.k8s.io/reason", explain(user, info) if explain is not None else "")
         if not info.is_resource:
             return self._path(request, user)
+        if self._shared and not (info.verb in ("get", "list") and query.get("resourceVersion") == "0"):
+            return self._fresh(request, query, info, user)
         return self._resource(request, query, info, user)
+
+    async def _fresh(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer:
+        """With other API servers on the store: first see what was acknowledged to anybody (KEP-2340)."""
+        try:
+            await self.storage.store.fresh()
+        except StoreUnavailable as error:
+            raise errors.internal(str(error)) from error
+        answer = self._resource(request, query, info, user)
+        return await answer if isinstance(answer, Awaitable) else answer
 
     async def _authorized_later(
         self, waiting: Awaitable[str | None], request: Request, query: Query, info: RequestInfo, user: User

@@ -8,7 +8,7 @@ lower part of each range is left to those who choose for themselves).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -18,16 +18,18 @@ from steersman.api.kind import Kind
 from steersman.api.names import parse_ip
 from steersman.api.resource import Object
 from steersman.apiserver import ipfamilies
-from steersman.apiserver.cache import decode
+from steersman.apiserver.cache import decode, encode
 from steersman.apiserver.call import Call
 from steersman.apiserver.ipfamilies import HEADLESS
-from steersman.store.interface import Event
+from steersman.apiserver.reservations import Reservations
+from steersman.store.interface import Event, StoreUnavailable
 
 Network = IPv4Network | IPv6Network
 Claim = str | int
 """An address, or the number of a node port."""
 Undo = Callable[[], None]
 
+_ANOTHER = "another API server's"
 _PORT_TYPES = ("NodePort", "LoadBalancer")
 
 
@@ -54,15 +56,22 @@ class Claims:
 
         return undo
 
-    def store(self, uid: str, claims: frozenset[Claim]) -> None:
-        """What a committed write holds from now on, instead of what it held."""
-        for claim in self._of.pop(uid, frozenset()) - claims:
+    def store(self, uid: str, claims: frozenset[Claim]) -> frozenset[Claim]:
+        """What a committed write holds from now on, instead of what it held; returns what it gave up."""
+        gone = self._of.pop(uid, frozenset()) - claims
+        for claim in gone:
             self._stored.pop(claim, None)
         for claim in claims:
             self._stored[claim] = uid
             self._promised.pop(claim, None)
         if claims:
             self._of[uid] = claims
+        return gone
+
+    @property
+    def held(self) -> Mapping[str, frozenset[Claim]]:
+        """What stored Services hold, by uid."""
+        return self._of
 
 
 def claims_of(spec: Object) -> frozenset[Claim]:
@@ -77,8 +86,17 @@ def claims_of(spec: Object) -> frozenset[Claim]:
 class Allocator:
     """Gives Services what they lack. `network` is the default family's; `ports` are inclusive bounds."""
 
-    def __init__(self, server: Any, network: Network, ports: tuple[int, int], second: Network | None = None) -> None:
+    def __init__(
+        self,
+        server: Any,
+        network: Network,
+        ports: tuple[int, int],
+        second: Network | None = None,
+        reservations: Reservations | None = None,
+    ) -> None:
+        """`reservations` where other API servers give out the same addresses."""
         self._server = server
+        self._reservations = reservations
         self._networks = {f"IPv{each.version}": each for each in (network, second) if each is not None}
         self._ports = ports
         self._claims = Claims()
@@ -88,13 +106,15 @@ class Allocator:
         """Where addresses are from, the default family's first."""
         return list(self._networks.values())
 
-    def attach(self) -> None:
+    async def attach(self) -> None:
         """Learn what is in use, then hook into creates, updates and changes of Services."""
         server = self._server
         kind = server.registry.find("", "services")
         for _, item in server.storage.cache(kind).items(server.storage.prefix(kind)):
             obj = item.obj()
             self._claims.store(obj["metadata"]["uid"], claims_of(obj["spec"]))
+        if self._reservations is not None:
+            await self._reservations.settle(dict(self._claims.held))
         server.storage.on_change.append(self._changed)
         extras = server.services.extras
         extras.setdefault("before_create", {}).setdefault(("", "Service"), []).append(self.created)
@@ -107,15 +127,45 @@ class Allocator:
         for event in events:
             obj = decode(event.value if event.value is not None else event.previous or b"{}")
             claims = claims_of(obj["spec"]) if event.value is not None else frozenset()
-            self._claims.store(obj["metadata"]["uid"], claims)
+            uid = obj["metadata"]["uid"]
+            gone = self._claims.store(uid, claims)
+            if self._reservations is not None:
+                self._reservations.release(gone, uid)
 
     async def created(self, call: Call, obj: Object) -> Undo:
         """Allocate for a new Service. Raises ApiError."""
-        return self._allocate(call, obj, {})
+        return await self._agreed(call, obj, {})
 
     async def updated(self, call: Call, obj: Object, old: Object) -> Undo | None:
         """Allocate what a change of type, families or ports calls for. Raises ApiError."""
-        return None if call.info.subresource else self._allocate(call, obj, old["spec"])
+        return None if call.info.subresource else await self._agreed(call, obj, old["spec"])
+
+    async def _agreed(self, call: Call, obj: Object, before: Object) -> Undo:
+        """Allocate, and have it from the other API servers too; what they were quicker to give is not free here."""
+        if self._reservations is None:
+            return self._allocate(call, obj, before)
+        asked, uid = encode(obj["spec"]), obj["metadata"]["uid"]
+        held = claims_of(before)
+        while True:
+            undo = self._allocate(call, obj, before)
+            mine = claims_of(obj["spec"]) - held
+            try:
+                lost = await self._reservations.take(mine, uid)
+            except StoreUnavailable as error:
+                undo()
+                raise errors.internal(str(error)) from error
+            if not lost:
+                break
+            undo()
+            self._claims.promise(_ANOTHER, lost)  # until it is seen whose it is
+            obj["spec"] = decode(asked)
+
+        def give_back() -> None:
+            undo()
+            assert self._reservations is not None
+            self._reservations.release(mine, uid)
+
+        return give_back
 
     def _allocate(self, call: Call, obj: Object, before: Object) -> Undo:
         spec = obj["spec"]

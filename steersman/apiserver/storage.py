@@ -56,22 +56,15 @@ class Storage:
         location = kind.storage_location
         cache = self._caches.get(location)
         if cache is None:
-            page = await self._store.list(f"/{location[0] or 'core'}/{location[1]}/")
-            cache = self._caches.get(location)
-            if cache is None:
-                cache = self._caches[location] = Cache(kind, page.entries, page.revision)
-                for change in await self._missed(location, page.revision):
-                    cache.apply([change])
+            prefix = f"/{location[0] or 'core'}/{location[1]}/"
+            page = await self._store.list(prefix)
+            fresh = Cache(kind, page.entries, page.revision)
+            stop = await self._store.watch(prefix, page.revision, fresh.apply)  # what came since the list
+            stop()
+            cache = self._caches.setdefault(location, fresh)
         elif kind.custom:
             cache.set_kind(kind)
         return cache
-
-    async def _missed(self, location: tuple[str, str], revision: int) -> list[Event]:
-        """Writes between the list and the cache's appearance; none with a store that answers at once."""
-        missed: list[Event] = []
-        stop = await self._store.watch(f"/{location[0] or 'core'}/{location[1]}/", revision, missed.extend)
-        stop()
-        return missed
 
     def cache(self, kind: Kind) -> Cache:
         """The kind's cache. Raises KeyError before `open`."""

@@ -24,6 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting for one component; may be given more than once",
     )
     add(
+        "--store",
+        metavar="STORE",
+        help="sqlite (default), memory, or etcd=URL[,URL...]; the TLS files of etcd are settings of the API server",
+    )
+    add(
         "--registry-mirror",
         action="append",
         default=[],
@@ -74,6 +79,8 @@ def _settle(args: argparse.Namespace) -> Profile:
         wanted["release"] = release(args.kubernetes_version)
     if args.extra_config:
         wanted["extra_config"] = tuple(profiles.check_extra_config(text) for text in args.extra_config)
+    if args.store:
+        wanted["store"] = profiles.check_store(args.store)
     if args.registry_mirror:
         wanted["mirrors"] = tuple(args.registry_mirror)
     profile = found or profiles.create(args.profile)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +32,9 @@ from steersman.apiserver.encode import in_medium
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
+from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
-from steersman.cluster import admissionconfig, auditing, flowing, process
+from steersman.cluster import admissionconfig, auditing, flowing, process, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -45,14 +45,9 @@ from steersman.lib.http.limits import Limits, Refusal
 from steersman.lib.http.messages import Transport
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
-from steersman.store.interface import Compacted, Store, StoreUnavailable
-from steersman.store.memory import MemoryStore
-from steersman.store.sqlite import SqliteStore
-
-log = logging.getLogger(__name__)
+from steersman.store.interface import Store
 
 _HEAD = 1 << 20  # bytes of a request's target, and of its headers: Go's DefaultMaxHeaderBytes
-COMPACT_EVERY = 300.0  # seconds, as kube-apiserver's --etcd-compaction-interval
 
 
 class NodeDialer:
@@ -97,7 +92,8 @@ async def _run(
     profile: Profile, ready: Callable[[], None], sockets: Sequence[socket.socket], stop: asyncio.Event
 ) -> None:
     clock = SystemClock()
-    store = await _open(profile)
+    store = await storage.open_store(profile, clock)
+    every = storage.compaction_interval(profile.options("apiserver").get("etcd-compaction-interval", "5m0s"))
     async with Tasks() as tasks:
         server = await make(profile, store, clock, tasks)
         try:
@@ -109,7 +105,8 @@ async def _run(
         web = Server(server.handle, clock, tls=tls, limits=limits())
         for listener in sockets:
             await web.listen_on(listener.dup())
-        tasks.spawn(_compact(store, clock), "compaction")
+        tasks.spawn(storage.compact(store, clock, every), "compaction")
+        tasks.spawn(storage.end_when_lost(store, stop), "etcd's past")
         gc.freeze()  # what is there now stays: no collection need look at it again
         ready()
         await stop.wait()
@@ -131,15 +128,6 @@ def limits() -> Limits:
         413: Refusal(413, media, in_medium(refused.status(), DEFAULT)),
     }
     return replace(found, refusals={**refusals, 414: long_head, 431: long_head})
-
-
-async def _open(profile: Profile) -> Store:
-    if profile.store == "memory":
-        return MemoryStore()
-    try:
-        return await SqliteStore.open(profile.directory / "store.db")
-    except StoreUnavailable as error:
-        raise StartFailure(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -188,7 +176,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     bearer = identity.by_token(tokens, server.storage, registry)
     server.authenticators.append(bearer)
     server.services.extras["bearer"] = bearer
-    Allocator(server, network, (30000, 32767)).attach()
+    reservations = Reservations(store, clock, tasks) if store.shared else None
+    await Allocator(server, network, (30000, 32767), reservations=reservations).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
     await bootstrap(
@@ -235,17 +224,3 @@ def _configured(flags: Mapping[str, str]) -> dict[str, object]:
         return admissionconfig.read(Path(path)) if path else {}
     except (OSError, ValueError) as error:
         raise StartFailure(f"--admission-control-config-file: {error}") from error
-
-
-async def _compact(store: Store, clock: Clock) -> None:
-    """Every interval forget what is older than the interval before: a reader has at least that long."""
-    previous = store.revision
-    while True:
-        await clock.sleep(COMPACT_EVERY)
-        try:
-            await store.compact(previous)
-        except Compacted:
-            pass
-        except StoreUnavailable as error:
-            log.warning("cannot compact: %s", error)
-        previous = store.revision

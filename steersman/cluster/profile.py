@@ -149,6 +149,7 @@ _APISERVER = """
     authorization-policy-file authorization-webhook-cache-authorized-ttl
     authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
     authorization-webhook-version disable-admission-plugins enable-admission-plugins enable-priority-and-fairness
+    etcd-cafile etcd-certfile etcd-compaction-interval etcd-keyfile etcd-prefix etcd-servers
     event-ttl max-mutating-requests-inflight max-requests-inflight oidc-ca-file
     oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs
     oidc-username-claim oidc-username-prefix requestheader-allowed-names requestheader-client-ca-file
@@ -181,6 +182,13 @@ def check_extra_config(text: str) -> str:
             f"invalid value for --extra-config: {component} has no setting {key!r} here, it has: {known}"
         )
     return text
+
+
+def check_store(text: str) -> str:
+    """`sqlite`, `memory` or `etcd=URL,...`. Raises ProfileError."""
+    if text in ("sqlite", "memory") or (text.startswith("etcd=") and len(text) > len("etcd=")):
+        return text
+    raise ProfileError(f"invalid value for --store: {text!r} is none of sqlite, memory, etcd=URL[,URL...]")
 
 
 def home() -> Path:

@@ -72,7 +72,8 @@ class FutureRevision(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The write was not made durable (disk full, I/O error, closed); it is safe to try again."""
+    """The store does not answer (disk full, I/O error, no quorum, closed). A local write was then not made durable;
+    whether one over the network was is not known. Both may be tried again: a compare-and-swap happens once."""
 
 
 Sink = Callable[[Sequence[Event]], None]
@@ -85,6 +86,17 @@ class Store(Protocol):
     @property
     def revision(self) -> int:
         """The newest committed revision; 1 for a store that was never written."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too: then `revision` is what this one has seen, see `fresh`."""
+        ...
+
+    async def fresh(self) -> None:
+        """Return when this process has seen every write that was acknowledged to anybody before the call.
+
+        Raises StoreUnavailable."""
         ...
 
     async def get(self, key: str, *, revision: int = 0) -> Entry | None:

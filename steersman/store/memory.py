@@ -28,6 +28,8 @@ class MemoryStore:
         self._watchers = Watchers()
         self._closed = False
 
+    shared = False
+
     @property
     def revision(self) -> int:
         """The newest committed revision."""
@@ -47,6 +49,10 @@ class MemoryStore:
             self._values[revision] = value
         self._watchers.deliver([Event(key, revision, value, self._values.get(write.previous))])
         return revision
+
+    async def fresh(self) -> None:
+        """Every write is this process's own."""
+        self._open()
 
     async def get(self, key: str, *, revision: int = 0) -> Entry | None:
         """The entry now, or as of `revision`."""

@@ -86,6 +86,8 @@ class SqliteStore:
         lock, connection, index = await asyncio.get_running_loop().run_in_executor(None, _prepare, path)
         return cls(path, lock, connection, index)
 
+    shared = False
+
     @property
     def revision(self) -> int:
         """The newest committed revision."""
@@ -104,6 +106,10 @@ class SqliteStore:
     def _entry(self, key: str, revision: int) -> Entry | None:
         value = self._value(revision)
         return None if value is None else Entry(key, value, revision)
+
+    async def fresh(self) -> None:
+        """Every write is this process's own."""
+        self._open()
 
     async def get(self, key: str, *, revision: int = 0) -> Entry | None:
         """The entry now, or as of `revision`."""

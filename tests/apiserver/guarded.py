@@ -67,7 +67,7 @@ class Guarded:
         self.server.authenticators.append(self.bearer)
         self.server.services.extras["bearer"] = self.bearer
         self.admission.attach(self.server)
-        Allocator(self.server, IPv4Network("10.96.0.0/24"), (30000, 30009)).attach()
+        await Allocator(self.server, IPv4Network("10.96.0.0/24"), (30000, 30009)).attach()
         await bootstrap(
             self.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
         )

@@ -22,14 +22,14 @@ PORTS = (30000, 30009)
 @pytest.fixture
 async def cluster() -> AsyncIterator[ApiCluster]:
     async with ApiCluster() as made:
-        Allocator(made.server, NETWORK, PORTS).attach()
+        await Allocator(made.server, NETWORK, PORTS).attach()
         yield made
 
 
 @pytest.fixture
 async def dual() -> AsyncIterator[ApiCluster]:
     async with ApiCluster() as made:
-        Allocator(made.server, NETWORK, PORTS, IPv6Network("fd00::/112")).attach()
+        await Allocator(made.server, NETWORK, PORTS, IPv6Network("fd00::/112")).attach()
         yield made
 
 
@@ -193,7 +193,7 @@ async def test_what_is_stored_counts_after_a_restart(cluster: ApiCluster) -> Non
     extras = cluster.server.services.extras
     for key in ("before_create", "before_update"):
         extras[key][("", "Service")].clear()
-    fresh.attach()
+    await fresh.attach()
     port = {"port": 80, "nodePort": spec["ports"][0]["nodePort"]}
     assert "already allocated" in await refused(create(cluster, "t", clusterIP=spec["clusterIP"]))
     assert "already allocated" in await refused(create(cluster, "t", [port], type="NodePort"))

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from steersman.lib.clock import SystemClock
+from steersman.store.etcd.store import EtcdStore
 from steersman.store.interface import Event, Store
 from steersman.store.memory import MemoryStore
 from steersman.store.sqlite import SqliteStore
 from steersman.testing import guarantees
+from steersman.testing.etcd import Etcd
 from steersman.testing.suites import store as suite
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
 async def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path / "store.db")
-    yield store
-    await store.close()
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "etcd":
+            etcd = await stack.enter_async_context(Etcd(tmp_path))
+            store: Store = await EtcdStore.open(etcd.servers, SystemClock())
+        else:
+            store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path / "store.db")
+        stack.push_async_callback(store.close)
+        yield store
 
 
 @pytest.mark.parametrize("check", suite.CHECKS, ids=lambda check: check.__name__)

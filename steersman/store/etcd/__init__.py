@@ -1,0 +1,1 @@
+"""The store on an etcd cluster, shared by any number of API servers."""
