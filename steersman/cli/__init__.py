@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("kubectl", (), "Run kubectl against the cluster"),
     ("image", (), "Build, list, pull, push, load and remove images"),
     ("logs", (), "Show what the cluster's own processes logged"),
+    ("scheduler", (), "Run one more scheduler for a cluster"),
     ("why", (), "Say why a pod is on its node, or on none"),
     ("doctor", (), "Probe this machine and say what works and why not"),
     ("profile", (), "List profiles"),

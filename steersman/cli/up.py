@@ -101,10 +101,10 @@ def release(text: str) -> str:
 
 
 def _preconditions(profile: Profile) -> None:
-    if profile.options("scheduler"):
+    if profile.options("scheduler").get("config"):
         from steersman.cluster import scheduling
 
-        scheduling.check(profile)
+        scheduling.check(scheduling.configuration(profile))
     if profile.nodes and os.geteuid() != 0:
         raise ProfileError(
             "a node needs root, for namespaces, cgroups and nftables; run it as root, or with --nodes 0 for a "

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when the scheduler could tell."""
     name = _name(args.what)
     profile = profile_of(args.profile)
-    told = asyncio.run(_ask(profile.run / "scheduler.sock", args.namespace, name))
+    told = asyncio.run(_ask_all(sorted(profile.run.glob("scheduler*.sock")), args.namespace, name))
     if told is None:
         raise Failure(f'pods "{name}" not found in namespace {args.namespace!r}, or no scheduler here looks after it')
     if args.output == "json":
@@ -45,6 +45,24 @@ def _name(words: list[str]) -> str:
     if kind not in ("pod", "pods", "po") or not name or len(words) > 2 - bool(slash):
         raise Failure("only pods can be asked about: steer why pod NAME", 2)
     return name
+
+
+async def _ask_all(sockets: list[Path], namespace: str, name: str) -> Any:
+    """The answer of the first scheduler that knows the pod; one that is gone does not matter while another knows."""
+    failure = Failure("cannot ask the scheduler: there is none; is the cluster up, and does it have a node?")
+    answered = False
+    for socket in sockets:
+        try:
+            told = await _ask(socket, namespace, name)
+        except Failure as found:
+            failure = found
+            continue
+        answered = True
+        if told is not None:
+            return told
+    if not answered:
+        raise failure
+    return None
 
 
 async def _ask(socket: Path, namespace: str, name: str) -> Any:

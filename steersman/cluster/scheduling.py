@@ -1,15 +1,24 @@
-"""The scheduler's settings: what `--extra-config=scheduler.*` says.
+"""A scheduler as a process runs it, and its settings: what `--extra-config=scheduler.*` says.
 
-Owns the reading of its configuration file. Called by `steer up`, which refuses what cannot work, and by the process of
-the scheduler.
+Owns the reading of its configuration file and its wiring. Called by `steer up`, which refuses what cannot work, by the
+process of controllers and scheduler, and by `steer scheduler` for one more.
 """
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+from steersman.api.resource import NODES
+from steersman.client.events import EventRecorder
+from steersman.client.informer import Informer, Informers
+from steersman.cluster import process
 from steersman.cluster.profile import Profile, ProfileError
+from steersman.lib.http.server import Server
+from steersman.lib.tasks import Tasks
 from steersman.scheduler.configuration import Configuration, ConfigurationError, load, named
+from steersman.scheduler.endpoint import Endpoint
 
 
 def configuration(profile: Profile) -> Configuration:
@@ -17,19 +26,52 @@ def configuration(profile: Profile) -> Configuration:
     options = profile.options("scheduler")
     if path := options.get("config"):
         try:
-            return load(Path(path).read_bytes())
-        except (OSError, ConfigurationError) as error:
-            raise ProfileError(f"invalid value for --extra-config: scheduler.config={path}: {error}") from None
+            return read(Path(path))
+        except ProfileError as error:
+            raise ProfileError(f"invalid value for --extra-config: scheduler.config={error}") from None
     return named(options["scheduler-name"]) if options.get("scheduler-name") else Configuration()
 
 
-def check(profile: Profile) -> None:
-    """Refuse a configuration file that no scheduler could start with. Raises ProfileError in the original's words."""
-    if not profile.options("scheduler").get("config"):
-        return
+def read(path: Path) -> Configuration:
+    """A file's configuration. Raises ProfileError in the original's words."""
+    try:
+        return load(path.read_bytes())
+    except (OSError, ConfigurationError) as error:
+        raise ProfileError(f"{path}: {error}") from None
+
+
+def check(found: Configuration) -> None:
+    """Refuse a configuration that no scheduler could start with. Raises ProfileError in the original's words."""
     from steersman.scheduler.profiles import make_all  # NumPy takes long to import: only who asks for it pays
 
     try:
-        make_all(configuration(profile))
+        make_all(found)
     except ConfigurationError as error:
-        raise ProfileError(f"invalid value for --extra-config: scheduler.config: {error}") from None
+        raise ProfileError(f"invalid scheduler configuration: {error}") from None
+
+
+async def run(profile: Profile, found: Configuration, socket: Path) -> None:
+    """Schedule until cancelled, from the first node on; `socket` is for those who ask why."""
+    async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+        informers = Informers(client, clock=clock, tasks=tasks)
+        await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
+        module = await asyncio.get_running_loop().run_in_executor(None, _load)
+        recorder = EventRecorder(client, clock, tasks, component=module.DEFAULT_NAME)
+        scheduler = module.Scheduler(client, informers, recorder, clock, process.random(), found)
+        async with Server(Endpoint(scheduler.explain).handle, clock) as server:
+            await server.listen_unix(socket)
+            await scheduler.run()
+
+
+async def _first(informer: Informer) -> None:
+    """Wait for the first object."""
+    there = asyncio.Event()
+    informer.add_handler(lambda old, new: there.set())
+    await there.wait()
+
+
+def _load() -> Any:
+    """NumPy takes a third of a second to import: in a thread, while the controllers start."""
+    from steersman.scheduler import scheduler
+
+    return scheduler

@@ -124,7 +124,7 @@ class Verdict:
         counts: dict[str, int] = {}
         for _, rejection in self.refusals:
             counts[rejection.reason] = counts.get(rejection.reason, 0) + int(np.count_nonzero(rejection.nodes))
-        return {reason: count for reason, count in counts.items() if count}
+        return {reason: count for reason, count in counts.items() if count and reason}
 
     def resolvable(self) -> Mask:
         """Nodes that were refused only for reasons that removing pods could mend."""

@@ -86,10 +86,28 @@ def choose(
     random: Random,
     candidates: Candidates = Candidates(),
 ) -> Victims | None:
-    """The cheapest candidate among as many nodes as the original looks at; None when nothing helps."""
+    """The cheapest candidate; None when nothing helps."""
+    return best(find(columns, pod, plugins, verdict, budgets, random, candidates))
+
+
+def best(found: Sequence[Victims]) -> Victims | None:
+    """The cheapest, if there is any."""
+    return min(found, key=Victims.cost) if found else None
+
+
+def find(
+    columns: Columns,
+    pod: PodInfo,
+    plugins: Sequence[Plugin],
+    verdict: Verdict,
+    budgets: Sequence[Budget],
+    random: Random,
+    candidates: Candidates,
+) -> list[Victims]:
+    """What each node would cost, of as many nodes as the original looks at."""
     rows = np.flatnonzero(verdict.resolvable() & columns.live)
     if not len(rows):
-        return None
+        return []
     simple = _room_is_all(columns, pod, plugins)
     wanted = max(candidates.least, int(len(columns) * candidates.share))
     found: list[Victims] = []
@@ -108,7 +126,7 @@ def choose(
             found.append(victims)
             if len(found) >= wanted:
                 break
-    return min(found, key=Victims.cost) if found else None
+    return found
 
 
 def _room_is_all(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin]) -> Mask | None:

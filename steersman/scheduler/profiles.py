@@ -15,7 +15,7 @@ from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration, 
 from steersman.scheduler.configuration.args import Args, at_start, defaulted
 from steersman.scheduler.configuration.fields import POINTS, ConfigurationError
 from steersman.scheduler.framework import Plugin
-from steersman.scheduler.plugins import KNOWN, Known
+from steersman.scheduler.plugins import KNOWN, Known, installed
 from steersman.scheduler.preemption import Candidates
 
 _Chosen = list[tuple[str, int]]  # name and weight, 0 for the default one
@@ -35,9 +35,29 @@ class Profile:
     candidates: Candidates | None
 
 
-def make_all(configuration: Configuration, known: Mapping[str, Known] = KNOWN) -> dict[str, Profile]:
-    """Every profile by its name. Raises ConfigurationError in the original's words."""
-    return {each.name: make(each, known) for each in configuration.profiles}
+def make_all(configuration: Configuration, known: Mapping[str, Known] | None = None) -> dict[str, Profile]:
+    """Every profile by its name; `known` are all plugins that are installed. Raises ConfigurationError."""
+    if known is None:
+        try:
+            known = installed()
+        except (ValueError, ImportError, AttributeError) as error:
+            raise ConfigurationError(f"initializing plugins: {error}") from error
+    elsewhere = [
+        resource["name"]
+        for extender in configuration.extenders
+        for resource in extender.get("managedResources") or ()
+        if resource.get("ignoredByScheduler")
+    ]
+    return {each.name: make(_without(each, elsewhere), known) for each in configuration.profiles}
+
+
+def _without(config: ProfileConfig, resources: Sequence[str]) -> ProfileConfig:
+    """The profile not looking at resources that extenders manage alone."""
+    if not resources:
+        return config
+    args = config.args.get("NodeResourcesFit") or defaulted("NodeResourcesFit", {})
+    args = {**args, "ignoredResources": [*(args.get("ignoredResources") or ()), *resources]}
+    return replace(config, args={**config.args, "NodeResourcesFit": args})
 
 
 def make(config: ProfileConfig, known: Mapping[str, Known] = KNOWN) -> Profile:
@@ -88,7 +108,12 @@ def _candidates(args: Args) -> Candidates:
 def _plugin(name: str, known: Known, args: Args) -> Plugin:
     if found := at_start(name, args):
         raise ConfigurationError(f"initializing plugin {quote(name)}: {aggregated(found)}")
-    return known.make(args) if known.make is not None else Plugin(name)
+    if known.make is None:
+        return Plugin(name)
+    try:
+        return known.make(args)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"initializing plugin {quote(name)}: {error}") from error
 
 
 def _enabled(chosen: Mapping[str, Any] | None) -> _Chosen:

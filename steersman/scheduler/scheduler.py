@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -25,6 +25,8 @@ from steersman.lib.tasks import Tasks
 from steersman.scheduler import podinfo, preemption, why
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration
+from steersman.scheduler.extenders import ExtenderError, Extenders
+from steersman.scheduler.extenders import make_all as make_extenders
 from steersman.scheduler.framework import (
     Event,
     Kind,
@@ -128,6 +130,7 @@ class Scheduler:
             asked=self._asked,
         )
         self._observer = Observer(informers, self.columns, self._queue, self._nominations, self._profiles)
+        self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
@@ -153,9 +156,12 @@ class Scheduler:
         """Schedule until cancelled."""
         await self._observer.start()
         await self._budgets.synced()
-        async with Tasks() as tasks:
-            while True:
-                await self._one(await self._queue.pop(), tasks)
+        try:
+            async with Tasks() as tasks:
+                while True:
+                    await self._one(await self._queue.pop(), tasks)
+        finally:
+            await self._extenders.close()
 
     def _asked(self, pod: PodInfo, plugin: str, event: Event) -> bool:
         """What the plugin's hint says of an event."""
@@ -169,12 +175,19 @@ class Scheduler:
         if pod.pod["metadata"].get("deletionTimestamp"):
             self._queue.remove(pod.uid)
             return
-        decision = self._decide(pod)
+        try:
+            decision = self._decide(pod, await self._asked_elsewhere(pod))
+            victims, why = (None, "") if decision.node else await self._preempt(pod, decision)
+        except ExtenderError as error:
+            self._queue.retry(pod.uid)
+            tasks.spawn(self._report(pod, str(error), "", reason="SchedulerError"), f"report {pod.key}")
+            return
+        if pod.uid in self._observer.assumed or self._queue.state(pod.uid) is None:
+            return  # it was bound or deleted while others were asked
         if decision.verdict is not None:
             worked = Worked(decision.verdict, decision.parts, decision.node, self.columns.comings)
             self._memory.keep(pod.uid, worked)
         if not decision.node:
-            victims, why = self._preempt(pod, decision)
             self._queue.failed(pod.uid, decision.verdict.plugins() if decision.verdict is not None else ())
             node = victims.node if victims is not None else ""
             message = f"{decision.message} {why}" if why else decision.message
@@ -198,9 +211,22 @@ class Scheduler:
             if plugin.reserve is not None and (found := plugin.reserve(self.columns, pod, node)) is not None
         ]
 
-    def _decide(self, pod: PodInfo) -> Decision:
-        """Decide with the pods counted that room is being made for, unless this one is more important than they."""
+    async def _asked_elsewhere(self, pod: PodInfo) -> Profile:
+        """The pod's profile, with what extenders say of the pod as one plugin more. Raises ExtenderError."""
         profile = self._profiles[pod.scheduler]
+        if not self._extenders.any(pod):
+            return profile
+        with self._nominations.aside(pod):
+            feasible = run_filters(profile.filters, self.columns, pod).feasible
+        names = [self.columns.names[row] for row in np.flatnonzero(feasible)]
+        if not names:
+            return profile
+        said = await self._extenders.judge(pod, {name: self.columns.node(name) or {} for name in names})
+        scores = (*profile.scores, said) if said.score is not None else profile.scores
+        return replace(profile, filters=(*profile.filters, said), scores=scores)
+
+    def _decide(self, pod: PodInfo, profile: Profile) -> Decision:
+        """Decide with the pods counted that room is being made for, unless this one is more important than they."""
         pod = replace(pod, nominated=self._nominations.node_of(pod) or pod.nominated)
         if not len(self._nominations):
             return decide(self.columns, pod, profile, self._random)
@@ -214,7 +240,7 @@ class Scheduler:
             return decision
         return Decision("", refusal(len(self.columns), verdict), verdict)
 
-    def _preempt(self, pod: PodInfo, decision: Decision) -> tuple[preemption.Victims | None, str]:
+    async def _preempt(self, pod: PodInfo, decision: Decision) -> tuple[preemption.Victims | None, str]:
         """Whose place the pod takes, or why nobody's, in the original's words."""
         assert decision.verdict is not None
         profile = self._profiles[pod.scheduler]
@@ -225,9 +251,13 @@ class Scheduler:
             return None, f"preemption: {why}"
         budgets = [preemption.read_budget(each) for each in self._budgets.list()]
         with self._nominations.aside(pod):
-            victims = preemption.choose(
+            found: Sequence[preemption.Victims] = preemption.find(
                 self.columns, pod, profile.filters, decision.verdict, budgets, self._random, profile.candidates
             )
+        if found:
+            there = {each.node: self.columns.pods[self.columns.rows[each.node]] for each in found}
+            found = await self._extenders.preempt(pod, found, there)
+        victims = preemption.best(found)
         if victims is None:
             self._nominations.remove(pod.uid)
             return None, no_victims(self.columns, decision.verdict)
@@ -293,8 +323,9 @@ class Scheduler:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
-            await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
-        except (ApiError, OSError, TimeoutError) as error:
+            if not await self._bound_elsewhere(pod, node):
+                await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
+        except (ApiError, ExtenderError, OSError, TimeoutError) as error:
             self._give_back(taken)
             self._unbind(pod, node, error, f'binding rejected: running Bind plugin "DefaultBinder": {error}')
         else:
@@ -304,6 +335,19 @@ class Scheduler:
             )
         finally:
             self._bindings.release()
+
+    async def _bound_elsewhere(self, pod: PodInfo, node: str) -> bool:
+        """Whether an extender has bound the pod. Raises ExtenderError."""
+        binder = self._extenders.binder(pod)
+        if binder is None:
+            return False
+        try:
+            await binder.bind(pod, node)
+        except ExtenderError:
+            if not binder.ignorable:
+                raise
+            return False
+        return True
 
     def _unbind(self, pod: PodInfo, node: str, error: Exception, message: str) -> None:
         """Take an assumption back. A pod that is gone or bound meanwhile is told of by its informer."""
@@ -315,16 +359,16 @@ class Scheduler:
         self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
         self._queue.retry(pod.uid)
 
-    async def _report(self, pod: PodInfo, message: str, nominated: str) -> None:
+    async def _report(self, pod: PodInfo, message: str, nominated: str, *, reason: str = "Unschedulable") -> None:
         """Say why not: an event, the condition where it changed, and where room is being made."""
         self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
         now = rfc3339(self._clock.now())
         known = (pod.pod.get("status") or {}).get("conditions") or []
         found = next((c for c in known if c.get("type") == _CONDITION), {})
         told = (found.get("status"), found.get("reason"), found.get("message"))
-        if told == ("False", "Unschedulable", message) and nominated in ("", pod.nominated):
+        if told == ("False", reason, message) and nominated in ("", pod.nominated):
             return
-        condition = {"type": _CONDITION, "status": "False", "reason": "Unschedulable", "message": message}
+        condition = {"type": _CONDITION, "status": "False", "reason": reason, "message": message}
         changed = found.get("status") != "False"
         condition["lastTransitionTime"] = now if changed else found.get("lastTransitionTime", now)
         if generation := pod.pod["metadata"].get("generation"):

@@ -14,9 +14,11 @@ from steersman.api.resource import PODS, SERVICEACCOUNTS
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.lib.tasks import Tasks
+from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import Configuration, ConfigurationError, load
+from steersman.scheduler.podinfo import read
 from steersman.scheduler.profiles import DEFAULT, make_all
-from steersman.scheduler.scheduler import Scheduler
+from steersman.scheduler.scheduler import Scheduler, decide
 from steersman.testing.cluster import ApiCluster
 from tests.scheduler.test_scheduler import a_node, a_pod, add_node, until, virtual
 
@@ -249,6 +251,18 @@ def test_each_pod_is_placed_by_the_profile_that_it_names() -> None:
             assert not (await client.get(PODS, "nobody", "default"))["spec"].get("nodeName")
 
     virtual(body)
+
+
+def test_what_extenders_manage_alone_is_not_looked_at() -> None:
+    extender = "{urlPrefix: u, managedResources: [{name: example.com/foo, ignoredByScheduler: true}]}"
+    profile = make_all(load((HEAD + f"extenders: [{extender}]\n").encode()))["default-scheduler"]
+    columns = Columns()
+    columns.set_node(a_node("n"))
+    wants = a_pod("p")
+    wants["metadata"] |= {"uid": "p", "namespace": "d"}
+    wants["spec"]["containers"][0]["resources"]["requests"]["example.com/foo"] = "1"
+    assert decide(columns, read(wants), profile, Random(1)).node == "n"
+    assert decide(columns, read(wants), DEFAULT, Random(1)).node == ""
 
 
 def test_a_scheduler_without_a_file_has_one_profile() -> None:

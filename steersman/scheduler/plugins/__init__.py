@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 from steersman.scheduler.framework import Plugin
@@ -45,6 +46,23 @@ def _known(
     points: str, make: Callable[[Args], Plugin] | None = None, *, weight: int = 0, default: bool = True
 ) -> Known:
     return Known(frozenset(points.split()), make, weight, default)
+
+
+GROUP = "steersman.scheduler.plugins"
+"""The entry points that add plugins: each is a `Known`, its name the plugin's."""
+
+
+def installed() -> dict[str, Known]:
+    """All plugins: those here, then those of other packages. Raises ValueError for one that is none or takes a name."""
+    found = dict(KNOWN)
+    for each in entry_points(group=GROUP):
+        made = each.load()
+        if not isinstance(made, Known):
+            raise ValueError(f"the entry point {each.name} = {each.value} of {GROUP} is no Known")
+        if each.name in found:
+            raise ValueError(f"a plugin named {each.name} already exists")
+        found[each.name] = made
+    return found
 
 
 _FILTER, _BOTH = "preFilter filter", "preFilter filter preScore score"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steersman.scheduler.columns import Columns, Mask
-from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores, always
 from steersman.scheduler.podinfo import PodInfo, Term
 
 _NEAR = "node(s) didn't match pod affinity rules"
@@ -107,6 +107,7 @@ _HINTS: Mapping[Kind, Hint] = {
     "pod changed": _relabelled,
     "node added": _moved,
     "node labels": _moved,
+    "node removed": always,  # with those on it
 }
 
 
