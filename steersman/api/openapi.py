@@ -1,21 +1,23 @@
 """The OpenAPI documents: v3 by group and version, v2 whole.
 
 Owns /openapi/v3, /openapi/v3/<group version> and /openapi/v2 (JSON, and gnostic's protobuf for older kubectl). Each
-document is built when first asked for and the last few are kept; a change of the registry drops them. Called by the
-API server for those paths. Source: KEP-2896 (OpenAPI v3), kube-openapi's handlers.
+document is built when first asked for and the last few are kept; a change of the registry, or of what other API
+servers document, drops them. Called by the API server for those paths. Source: KEP-2896 (OpenAPI
+v3), kube-openapi's handlers.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from steersman.api import openapi_protobuf
 from steersman.api.kind import Kind
+from steersman.api.openapi_merge import merge, to_v3
 from steersman.api.openapi_paths import DELETE_OPTIONS, META, PARAMETERS, PATCH, Operation, operations, tag
 from steersman.api.openapi_protobuf import CONTENT_TYPE
 from steersman.api.openapi_schemas import V2, V3, built_in, closure, custom
@@ -45,12 +47,49 @@ class Answer(NamedTuple):
     immutable: bool = False
 
 
+class Others(Protocol):
+    """The documents of other API servers. `revision` grows with every change."""
+
+    revision: int
+
+    def parts(self) -> Iterable[Document]:
+        """Their parts of the v2 document."""
+        ...
+
+    def places(self) -> Mapping[str, str]:
+        """`apis/G/V` of each that has a v3 document, and the URL of that here."""
+        ...
+
+    def converted(self, place: str) -> Document | None:
+        """The part of the v2 document of a place whose server has no v3."""
+        ...
+
+
+class Nobody:
+    """Implements `Others` where there are none."""
+
+    revision = 0
+
+    def parts(self) -> Iterable[Document]:
+        """None."""
+        return ()
+
+    def places(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def converted(self, place: str) -> Document | None:
+        """None."""
+        return None
+
+
 class OpenApi:
-    """The documents of one registry."""
+    """The documents of one registry, and of the servers behind it."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self.others: Others = Nobody()
+        self._kept: OrderedDict[tuple[str, tuple[int, int]], bytes] = OrderedDict()
 
     def answer(self, path: str, accept: str = "", hash: str = "") -> Answer | None:
         """The document at `path`; None when there is none. `hash` is the query parameter of that name."""
@@ -63,6 +102,8 @@ class OpenApi:
             return self._made("v2", "application/json", lambda: msgspec.json.encode(self.v2()))
         place = path.removeprefix("/openapi/v3/")
         group_version = self._places().get(place) if place != path else None
+        if (part := self.others.converted(place)) is not None:
+            return self._made(place, "application/json", lambda: msgspec.json.encode(to_v3(part, self._info())))
         if group_version is None:
             return None
         found = self._made(place, "application/json", lambda: msgspec.json.encode(self.v3(*group_version)))
@@ -75,6 +116,8 @@ class OpenApi:
             place: {"serverRelativeURL": f"/openapi/v3/{place}?hash={self.hash(*group_version)}"}
             for place, group_version in self._places().items()
         }
+        for place, url in self.others.places().items():
+            paths[place] = {"serverRelativeURL": url}
         return {"paths": paths}
 
     def hash(self, group: str, version: str) -> str:
@@ -111,10 +154,13 @@ class OpenApi:
                 own = [op for kind in kinds for op in operations(self._registry.schemas, kind, version)]
                 definitions |= self._definitions(kinds, own, V2, version)
                 found += own
+        document = {"paths": _paths(found, _v2_operation, _v2_parameter), "definitions": definitions}
+        for part in self.others.parts():
+            merge(document, part)
         return {
             "swagger": "2.0",
             "info": self._info(),
-            "paths": _paths(found, _v2_operation, _v2_parameter),
+            "paths": document["paths"],
             "definitions": dict(sorted(definitions.items())),
             "securityDefinitions": {"BearerToken": _BEARER},
             "security": [{"BearerToken": []}],
@@ -141,9 +187,9 @@ class OpenApi:
         }
 
     def _made(self, name: str, content_type: str, make: Callable[[], bytes]) -> Answer:
-        key = (name, self._registry.revision)
+        key = (name, (self._registry.revision, self.others.revision))
         if key not in self._kept:
-            for old in [old for old in self._kept if old[1] != self._registry.revision]:
+            for old in [old for old in self._kept if old[1] != key[1]]:
                 del self._kept[old]
             self._kept[key] = make()
             self._registry.schemas.forget_descriptions()

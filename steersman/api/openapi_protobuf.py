@@ -86,20 +86,19 @@ def _path(item: Mapping[str, Any]) -> bytes:
 
 
 def _operation(node: Mapping[str, Any]) -> bytes:
-    responses = b"".join(
-        delimited(1, _named(code, delimited(1, _response(answer)))) for code, answer in node["responses"].items()
-    )
-    out = [delimited(1, _text(tag)) for tag in node["tags"]]
-    out += [delimited(3, _text(node["description"])), delimited(5, _text(node["operationId"]))]
-    out += [delimited(6, _text(media)) for media in node["produces"]]
-    out += [delimited(7, _text(media)) for media in node["consumes"]]
+    answers = node.get("responses", {}).items()
+    responses = b"".join(delimited(1, _named(code, delimited(1, _response(answer)))) for code, answer in answers)
+    out = [delimited(1, _text(tag)) for tag in node.get("tags", ())]
+    out += [delimited(3, _text(node.get("description", ""))), delimited(5, _text(node.get("operationId", "")))]
+    out += [delimited(6, _text(media)) for media in node.get("produces", ())]
+    out += [delimited(7, _text(media)) for media in node.get("consumes", ())]
     out += [_parameters(8, node.get("parameters", ())), delimited(9, responses), delimited(10, b"https")]
     return b"".join(out) + _extensions(13, node)
 
 
 def _response(node: Mapping[str, Any]) -> bytes:
     schema = delimited(2, delimited(1, _schema(node["schema"]))) if "schema" in node else b""
-    return delimited(1, _text(node["description"])) + schema
+    return delimited(1, _text(node.get("description", ""))) + schema
 
 
 def _parameters(number: int, parameters: Iterable[Mapping[str, Any]]) -> bytes:
@@ -110,10 +109,12 @@ def _parameter(node: Mapping[str, Any]) -> bytes:
     required = varint(node.get("required", False))
     if node["in"] == "body":
         texts = delimited(2, _text(node["name"])) + delimited(3, b"body")
-        return delimited(1, texts + varint(4 << 3) + required + delimited(5, _schema(node["schema"])))
+        return delimited(1, texts + varint(4 << 3) + required + delimited(5, _schema(node.get("schema", {}))))
     query = node["in"] == "query"
     shift = 1 if query else 0  # a query parameter has one field more, allowEmptyValue, before its type
-    inner = varint(1 << 3) + required + delimited(2, _text(node["in"])) + delimited(3, _text(node["description"]))
-    inner += delimited(4, _text(node["name"])) + delimited(5 + shift, _text(node["type"]))
+    inner = (
+        varint(1 << 3) + required + delimited(2, _text(node["in"])) + delimited(3, _text(node.get("description", "")))
+    )
+    inner += delimited(4, _text(node["name"])) + delimited(5 + shift, _text(node.get("type", "string")))
     inner += varint((19 + shift) << 3) + varint(1)
     return delimited(2, delimited(3 if query else 4, inner))

@@ -83,14 +83,14 @@ class OpenApiPaths:
     """/openapi/v2 and /openapi/v3."""
 
     def __init__(self, registry: Registry) -> None:
-        self._documents = OpenApi(registry)
+        self.documents = OpenApi(registry)
 
     def __call__(self, request: Request, user: User) -> Response | None:
         """A document, cacheable for good when its hash is in the URL."""
         if not request.path.startswith("/openapi/"):
             return None
         wanted = Query(request.query).get("hash")
-        found = self._documents.answer(request.path.rstrip("/"), request.header("accept") or "", wanted)
+        found = self.documents.answer(request.path.rstrip("/"), request.header("accept") or "", wanted)
         if found is None:
             return None
         headers = [("content-type", found.content_type), ("vary", "Accept")]

@@ -165,7 +165,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     server.paths += [
         paths.Version(registry.release),
         paths.Health(server),
-        paths.OpenApiPaths(registry),
+        openapi := paths.OpenApiPaths(registry),
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
@@ -192,7 +192,9 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     )
     proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
     residents = await _metrics(server) if profile.nodes else {}
-    await Aggregator(server, tasks, proxy, residents=residents).start()
+    aggregator = Aggregator(server, tasks, proxy, residents=residents)
+    openapi.documents.others = aggregator.documents
+    await aggregator.start()
     await flowing.attach(server, flags, tasks)
     return server
 

@@ -134,7 +134,7 @@ async def _empty(context: Context, name: str) -> Findings:
         except ApiError as error:
             if error.code not in (404, 405):
                 findings.errors.append(error.message)
-        if each.resource.plural == "pods" and not each.resource.group and not findings.empty:
+        if each.resource.plural == "pods" and not each.resource.group and (findings.remaining or findings.errors):
             break
     return findings
 

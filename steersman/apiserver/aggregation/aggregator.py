@@ -21,6 +21,7 @@ from steersman.api.resource import APISERVICES, Object
 from steersman.apiserver.aggregation import availability, remote
 from steersman.apiserver.aggregation.automanaged import Automanaged
 from steersman.apiserver.aggregation.backend import USUAL, Backend, Patience, Proxy
+from steersman.apiserver.aggregation.documents import Documents
 from steersman.apiserver.app import Remote
 from steersman.apiserver.bootstrap import internal_call
 from steersman.apiserver.call import User
@@ -46,6 +47,7 @@ class Extension:
         self.asked_at: float | None = None
         self.changed = asyncio.Event()
         self.task: asyncio.Task[Any] | None = None
+        self.reading: asyncio.Task[Any] | None = None
 
 
 class Resident(Protocol):
@@ -82,6 +84,7 @@ class Aggregator:
         self._residents = residents
         self._extensions: dict[GroupVersion, Extension] = {}
         self._entries: dict[GroupVersion, Document] = {}
+        self.documents = Documents()
         self.backends: dict[GroupVersion, Remote] = {}
         self._automanaged = Automanaged(server)
         self._unsettled: dict[
@@ -121,12 +124,16 @@ class Aggregator:
         return self._entries
 
     def path(self, request: Request, user: User) -> Answer | Awaitable[Answer] | None:
-        """/apis/G/V of another server, and nothing else. Implements `app.NonResource`."""
-        parts = request.path.split("/")
-        if not self.backends or len(parts) < 4 or parts[1] != "apis" or "".join(parts[4:]):
+        """/apis/G/V and /openapi/v3/apis/G/V of another server. Implements `app.NonResource`."""
+        if not self.backends:
             return None
-        backend = self.backends.get((parts[2], parts[3]))
-        if backend is None:
+        document = request.path.startswith("/openapi/v3/")
+        parts = request.path.removeprefix("/openapi/v3").split("/")
+        if len(parts) < 4 or parts[1] != "apis" or "".join(parts[4:]):
+            return None
+        where = parts[2], parts[3]
+        backend = self.backends.get(where)
+        if backend is None or (document and not self.documents.has_v3(where)):
             return None
         return backend.serve(request, user, RequestInfo(request.path, request.method.lower()))
 
@@ -216,9 +223,11 @@ class Aggregator:
 
     def _withdraw(self, where: GroupVersion, extension: Extension) -> None:
         del self._extensions[where], self.backends[where], self._entries[where]
+        self.documents.forget(where)
         self.revision += 1
-        if extension.task is not None:
-            extension.task.cancel()
+        for task in (extension.task, extension.reading):
+            if task is not None:
+                task.cancel()
         self._tasks.spawn(extension.backend.close(), f"end of APIService {extension.name}")
 
     def _enter(self, where: GroupVersion, entry: Document) -> None:
@@ -280,6 +289,9 @@ class Aggregator:
             return False
         extension.asked_at = now
         self._enter(where, _current(extension.version, resources))
+        if extension.reading is None or extension.reading.done():
+            reading = self.documents.refresh(where, extension.backend)
+            extension.reading = self._tasks.spawn(reading, f"documents of {extension.name}")
         return True
 
 

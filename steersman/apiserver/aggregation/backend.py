@@ -165,12 +165,15 @@ class Backend:
         host, port = serviceref.resolve(self._services, self.namespace, self.name, self.port)
         return f"https://{host}:{port}{path}"
 
-    async def fetch(self, path: str, user: User, accept: str, *, etag: str = "") -> Fetched:
-        """A document, asked for as `user`. Raises Unroutable, OSError, TimeoutError, and ValueError (too large)."""
+    async def fetch(self, path: str, user: User, accept: str, *, etag: str = "", document: bool = False) -> Fetched:
+        """An answer, asked for as `user`; a `document` may take longer.
+
+        Raises Unroutable, OSError, TimeoutError, and ValueError (too large).
+        """
         headers = [("accept", accept), *identity(user)]
         if etag:
             headers.append(("if-none-match", etag))
-        async with asyncio.timeout(self._patience.discovery):
+        async with asyncio.timeout(self._patience.answer if document else self._patience.discovery):
             response = await self._connected().request("GET", path, headers)
             data = bytearray()
             try:

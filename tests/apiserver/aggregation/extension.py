@@ -16,6 +16,7 @@ import msgspec
 from steersman.api.resource import APISERVICES, SERVICES, Object
 from steersman.apiserver.aggregation.aggregator import Aggregator
 from steersman.apiserver.aggregation.backend import Patience, Proxy
+from steersman.apiserver.paths import OpenApiPaths
 from steersman.apiserver.request import Query
 from steersman.client.client import Client
 from steersman.cluster import certs
@@ -46,13 +47,39 @@ def identities() -> list[certs.Identity]:
     ]
 
 
+REF = {"$ref": "#/definitions/com.example.Flunder"}
+OPERATION = {
+    "operationId": "listFlunders",
+    "produces": ["application/json"],
+    "parameters": [{"name": "limit", "in": "query", "type": "integer"}, {"name": "body", "in": "body", "schema": REF}],
+    "responses": {"200": {"description": "OK", "schema": REF}, "401": {"description": "Unauthorized"}},
+}
+META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+OPENAPI = {
+    "swagger": "2.0",
+    "info": {"title": "wardle", "version": "1"},
+    "paths": {f"{PREFIX}/flunders": {"get": OPERATION}, "/apis/apps/v1/": {"get": {"responses": {}}}},
+    "definitions": {
+        "com.example.Flunder": {
+            "type": "object",
+            "properties": {"metadata": {"$ref": f"#/definitions/{META}"}},
+            "x-kubernetes-group-version-kind": [{"group": GROUP, "kind": "Flunder", "version": "v1alpha1"}],
+        },
+        META: {"type": "object", "description": "an older one"},
+        "com.example.Unused": {"type": "string"},
+    },
+}
+
+
 class Extension:
     """Serves flunders to whom the front proxy names, from a dict."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.twist = ""
+        self.openapi: dict[str, bytes] = {}  # path: document
         self.objects: dict[str, Object] = {}
+        self.deleted: list[str] = []
         self.asked: list[Request] = []
         self.watchers: list[Writer] = []
         self.tasks = Tasks()
@@ -90,7 +117,9 @@ class Extension:
             return self._aggregated()
         if request.path == PREFIX:
             return _json({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": PREFIX[6:], "resources": ROWS})
-        if request.path.startswith(FLUNDERS):
+        if request.path in self.openapi:
+            return Response(200, JSON, self.openapi[request.path])
+        if request.path.startswith((FLUNDERS, f"{PREFIX}/flunders")):
             return self._flunders(request)
         return Response(404, [], b"404 page not found\n")
 
@@ -122,7 +151,7 @@ class Extension:
         return None
 
     def _flunders(self, request: Request) -> Answer:
-        name = request.path.removeprefix(FLUNDERS).strip("/")
+        name = request.path.removeprefix(FLUNDERS).removeprefix(f"{PREFIX}/flunders").strip("/")
         if name.endswith("/exec"):
             return Upgrade([("connection", "Upgrade"), ("upgrade", "shout")], _shout)
         if request.method == "POST":
@@ -132,12 +161,17 @@ class Extension:
                 writer.write(msgspec.json.encode({"type": "ADDED", "object": obj}) + b"\n")
             return _json(obj, 201)
         if request.method == "DELETE":
-            return _json(self.objects.pop(name))
+            self.deleted.append(name)
+            return _json(self.objects.pop(name, {}))
         if Query(request.query).flag("watch"):
             return Stream(200, JSON, self._watch)
         if name:
             return _json(self.objects[name]) if name in self.objects else _json({"kind": "Status", "code": 404}, 404)
-        return _json({"kind": "FlunderList", "apiVersion": PREFIX[6:], "items": list(self.objects.values())})
+        return _json({"kind": "FlunderList", "apiVersion": PREFIX[6:], **self.state()})
+
+    def state(self) -> Object:
+        """What a list holds."""
+        return {"metadata": {"resourceVersion": "1"}, "items": list(self.objects.values())}
 
     async def _watch(self, writer: Writer) -> None:
         gone = asyncio.Event()
@@ -187,7 +221,7 @@ class Aggregated:
 
     async def condition(self, reason: str) -> Object:
         """The condition Available, once its reason is this."""
-        async with asyncio.timeout(20):
+        async with self.patience():
             while True:
                 found = await self.client.get(APISERVICES, f"v1alpha1.{GROUP}")
                 for each in (found.get("status") or {}).get("conditions") or ():
@@ -197,7 +231,7 @@ class Aggregated:
 
     async def freshness(self, wanted: str) -> Object:
         """What aggregated discovery says of the extension's version, once it is so fresh."""
-        async with asyncio.timeout(20):
+        async with self.patience():
             while True:
                 document = await self.discovery()
                 group = next((each for each in document["items"] if each["metadata"]["name"] == GROUP), None)
@@ -207,7 +241,7 @@ class Aggregated:
 
     async def automanaged(self, name: str) -> Object:
         """An APIService, once it is there."""
-        async with asyncio.timeout(20):
+        async with self.patience():
             while True:
                 for each in (await self.client.list(APISERVICES)).items:
                     if each["metadata"]["name"] == name:
@@ -216,15 +250,29 @@ class Aggregated:
 
     async def gone(self, name: str) -> None:
         """Wait until there is no such APIService."""
-        async with asyncio.timeout(20):
+        async with self.patience():
             while any(each["metadata"]["name"] == name for each in (await self.client.list(APISERVICES)).items):
+                await self.changed()
+
+    async def documented(self, path: str, word: str) -> Object:
+        """An OpenAPI document, once this is in it."""
+        async with self.patience():
+            while True:
+                _, body = await self.client.raw("GET", path)
+                if word.encode() in body:
+                    document: Object = msgspec.json.decode(body)
+                    return document
                 await self.changed()
 
     async def watched(self, count: int = 1) -> None:
         """Wait until so many watch the extension server."""
-        async with asyncio.timeout(20):
+        async with self.patience():
             while len(self.extension.watchers) != count:
                 await self.changed()
+
+    def patience(self) -> asyncio.Timeout:
+        """How long a test waits for anything."""
+        return asyncio.timeout(20)
 
     async def changed(self) -> None:
         """The next write to any object, or a moment."""
@@ -250,6 +298,10 @@ async def aggregated(folder: Path, patience: Patience) -> AsyncIterator[Aggregat
     await extension.start()
     async with ApiCluster() as cluster, Tasks() as tasks:
         proxy = Proxy(folder / "front-proxy-client.crt", folder / "front-proxy-client.key")
-        await Aggregator(cluster.server, tasks, proxy, patience).start()
+        documented = OpenApiPaths(cluster.server.registry)
+        cluster.server.paths.append(documented)
+        aggregator = Aggregator(cluster.server, tasks, proxy, patience)
+        documented.documents.others = aggregator.documents
+        await aggregator.start()
         yield Aggregated(cluster, extension)
     await extension.stop()
