@@ -8,14 +8,11 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from steersman.cluster.link import Link
 from steersman.cluster.process import StartFailure, shorten
 from steersman.cluster.profile import Profile
 from steersman.cluster.supervisor import Run
-
-if TYPE_CHECKING:
-    from steersman.cluster.launch import Link
 
 _SHARED = ("asyncio", "ssl", "uvloop", "httptools", "aiofastnet", "msgspec", "steersman.client.informer")
 

@@ -16,9 +16,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from steersman.cluster import kubeconfig
+from steersman.cluster.link import Link
 from steersman.cluster.profile import Profile, ProfileError, change, claim
 from steersman.cluster.supervisor import Supervisor, alive, log_to, name_process, processes
 
@@ -30,20 +30,6 @@ _IP_FREEBIND = 15
 
 Report = Callable[[str, float], None]
 """Told of each milestone (such as "API server") and the seconds since the start."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """A child's way to tell the command that started it how it gets on."""
-
-    descriptor: int
-
-    def say(self, what: str, name: str, text: str = "") -> None:
-        """Send one line; nobody listening any more is fine."""
-        try:
-            os.write(self.descriptor, (json.dumps([what, name, text]) + "\n").encode())
-        except OSError:
-            return
 
 
 def server_url(profile: Profile) -> str:

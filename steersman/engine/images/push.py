@@ -1,6 +1,6 @@
 """Sending an image to its registry: blobs that it lacks, then the manifest.
 
-Owns the order of a push. Called by `ImageStore.push`. Source: OCI distribution specification 1.1, "Pushing".
+Owns the order of a push. Called by `steer image push`. Source: OCI distribution specification 1.1, "Pushing".
 """
 
 from __future__ import annotations

@@ -343,12 +343,6 @@ class ImageStore:
         if error is not None:
             raise error
 
-    async def push(self, reference: str, credentials: Sequence[Credentials] = ()) -> str:
-        """Send an image to its registry; returns the manifest's digest. Raises PushFailed (a PullFailed)."""
-        from steersman.engine.images.push import push
-
-        return await push(self, reference, credentials)
-
     # names and removal
 
     async def tag(self, reference: str, new: str) -> None:

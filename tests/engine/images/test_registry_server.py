@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steersman.engine.images.manifest import read_manifest
-from steersman.engine.images.push import PushFailed
+from steersman.engine.images.push import PushFailed, push
 from steersman.engine.images.server import Registry, wants_stream
 from steersman.engine.images.store import ImageStore
 from steersman.engine.interface import Credentials, PullFailed
@@ -73,8 +73,8 @@ async def test_skopeo_pushes_and_pulls(tmp_path: Path, world: World, image: Buil
 async def test_our_client_pushes_to_it_and_pulls_from_it(tmp_path: Path, world: World, image: Built) -> None:
     mine = ImageStore(tmp_path / "mine", SystemClock())
     await put(mine, image, f"{world.host}/web:1")
-    assert await mine.push(f"{world.host}/web:1") == image.digest
-    assert await mine.push(f"{world.host}/web:1") == image.digest
+    assert await push(mine, f"{world.host}/web:1") == image.digest
+    assert await push(mine, f"{world.host}/web:1") == image.digest
     assert json.loads((await world.ask("GET", "/v2/_catalog"))[2]) == {"repositories": ["web"]}
     other = ImageStore(tmp_path / "other", SystemClock())
     assert (await other.pull(f"{world.host}/web:1")).id == image.id
@@ -98,15 +98,15 @@ async def test_debians_registry_takes_our_push(
     store = ImageStore(tmp_path / "images", SystemClock())
     await put(store, image, f"{host}/web:1")
     with pytest.raises(PushFailed, match="no basic auth credentials"):
-        await store.push(f"{host}/web:1")
-    await store.push(f"{host}/web:1", [Credentials("tester", "secret")])
+        await push(store, f"{host}/web:1")
+    await push(store, f"{host}/web:1", [Credentials("tester", "secret")])
     where = f"docker://{host}/web:1"
     inspected = await run(*skopeo("inspect", "--tls-verify=false", "--creds", "tester:secret", where))
     assert json.loads(inspected)["Digest"] == image.digest
     with pytest.raises(PushFailed, match="An image does not exist locally with the tag"):
-        await store.push(f"{host}/other:1")
+        await push(store, f"{host}/other:1")
     with pytest.raises(PushFailed, match="must be lowercase"):
-        await store.push("Web")
+        await push(store, "Web")
     await store.close()
 
 
