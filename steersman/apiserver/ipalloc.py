@@ -9,6 +9,7 @@ lower part of each range is left to those who choose for themselves).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -146,19 +147,20 @@ class Allocator:
             return self._allocate(call, obj, before)
         asked, uid = encode(obj["spec"]), obj["metadata"]["uid"]
         held = claims_of(before)
-        while True:
-            undo = self._allocate(call, obj, before)
-            mine = claims_of(obj["spec"]) - held
-            try:
-                lost = await self._reservations.take(mine, uid)
-            except StoreUnavailable as error:
+        with ExitStack() as others:
+            while True:
+                undo = self._allocate(call, obj, before)
+                mine = claims_of(obj["spec"]) - held
+                try:
+                    lost = await self._reservations.take(mine, uid)
+                except StoreUnavailable as error:
+                    undo()
+                    raise errors.internal(str(error)) from error
+                if not lost:
+                    break
                 undo()
-                raise errors.internal(str(error)) from error
-            if not lost:
-                break
-            undo()
-            self._claims.promise(_ANOTHER, lost)  # until it is seen whose it is
-            obj["spec"] = decode(asked)
+                others.callback(self._claims.promise(_ANOTHER, lost))  # as long as this write looks for another
+                obj["spec"] = decode(asked)
 
         def give_back() -> None:
             undo()
