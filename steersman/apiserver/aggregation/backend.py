@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
+import socket
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -25,8 +27,6 @@ from steersman.apiserver.subresources.tunnel import passed_on, relay, tunnel
 from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.messages import Answer, Request, Response, Stream, Writer
 
-_LONG = frozenset({"watch", "proxy"})  # what may go on for ever
-_LONG_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _LATE = "Timeout: request did not complete within the allotted timeout"
 _HEADER_SAFE = "!#$&'*+-.^_`|~"  # RFC 9110's token, without the % that escapes
 MOST = 32 << 20  # bytes of a document that is read whole
@@ -108,7 +108,7 @@ class Backend:
     async def _asked(self, client: HttpClient, request: Request, target: str, info: RequestInfo) -> Answer:
         discovery = _is_discovery(info)
         until: float | None = None
-        if info.verb not in _LONG and info.subresource not in _LONG_SUBRESOURCES:
+        if not info.long_running:
             seconds = self._patience.discovery if discovery else self._patience.answer
             until = asyncio.get_running_loop().time() + seconds
         try:
@@ -136,7 +136,9 @@ class Backend:
                 client.close_idle()
             name = f"{self.name}.{self.namespace}.svc"
             address = Address(host, port, self._context(), server_name=name)
-            client = self._client = HttpClient(address, connect_timeout=self._patience.dial, answer_timeout=None)
+            client = self._client = HttpClient(
+                address, connect_timeout=self._patience.dial, answer_timeout=None, dial=dial
+            )
         return client
 
     def _context(self) -> ssl.SSLContext:
@@ -185,6 +187,31 @@ class Backend:
                 await response.close()
         content_type, tag = response.header("content-type") or "", response.header("etag") or ""
         return Fetched(response.status, content_type, tag, bytes(data))
+
+
+async def dial(host: str, port: int) -> socket.socket:
+    """A connection; failures in Go's words, which end up in conditions and answers. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"dial tcp: lookup {host}: no such host") from error
+    problem = OSError(f"dial tcp: lookup {host}: no such host")
+    for family, _, _, _, address in found:
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setblocking(False)
+        try:
+            await loop.sock_connect(made, address)
+        except OSError as error:
+            made.close()
+            text = os.strerror(error.errno).lower() if error.errno else str(error)
+            problem = ConnectionError(f"dial tcp {address[0]}:{port}: connect: {text}")
+        except BaseException:
+            made.close()
+            raise
+        else:
+            return made
+    raise problem
 
 
 def identity(user: User) -> list[tuple[str, str]]:

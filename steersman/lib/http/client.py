@@ -26,6 +26,7 @@ Dial = Callable[[str, int], Awaitable[socket.socket]]
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _UNREAD = 1 << 40
+_LONGEST_HEAD = 10 << 20  # bytes of an answer's head: Go's MaxResponseHeaderBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class _Line(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._head: asyncio.Future[tuple[int, list[tuple[str, str]]]] | None = None
         self._headers: list[tuple[str, str]] = []
+        self._head_size = 0
         self._bodyless = False
         self._upgrading = False
         self._upgraded = False
@@ -107,18 +109,26 @@ class _Line(asyncio.Protocol):
         if self._parser is None:  # nobody asked
             self.transport.abort()
             return
+        if self._head is not None:
+            self._head_size += len(data)
+            if self._head_size > _LONGEST_HEAD:
+                self._fail("the head of the response is too long")
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switch:
             if self._upgraded and self.body is not None and (rest := bytes(data[switch.args[0] :])):
                 self.body.feed(rest)
         except httptools.HttpParserError as error:
-            self.transport.abort()
-            problem = ConnectionError(f"malformed HTTP response: {error}")
-            if self._head is not None and not self._head.done():
-                self._head.set_exception(problem)
-            elif self.body is not None:
-                self.body.end(problem)
+            self._fail(f"malformed HTTP response: {error}")
+
+    def _fail(self, text: str) -> None:
+        self.transport.abort()
+        problem = ConnectionError(text)
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(problem)
+        elif self.body is not None:
+            self.body.end(problem)
 
     # The parser's side -------------------------------------------------------------------------------------------
 
@@ -163,6 +173,7 @@ class _Line(asyncio.Protocol):
         """Send a request's head; the future is the answer's head."""
         self._parser = httptools.HttpResponseParser(self)
         self._headers = []
+        self._head_size = 0
         self.body = None
         self._bodyless, self._upgrading = bodyless, upgrade
         self.reusable = self.got_bytes = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from steersman.api.resource import APISERVICES
 from steersman.apiserver.aggregation.backend import Patience
+from steersman.lib.http.server import server_tls
 from tests.apiserver.aggregation.extension import FLUNDERS, GROUP, PREFIX, Aggregated, aggregated
 
 
@@ -108,8 +110,31 @@ async def test_a_server_that_is_gone_is_missed_and_found(both: Aggregated) -> No
     status, body = await both.ask("GET", FLUNDERS)
     assert status == 503
     assert body.startswith((b"error trying to reach service: ", b"service unavailable"))
-    await both.condition("FailedDiscoveryCheck")
+    condition = await both.condition("FailedDiscoveryCheck")
+    assert "dial tcp" in condition["message"]
+    assert condition["message"].endswith(f":{both.extension.port}: connect: connection refused")
     await rest_is_fine(both)
+
+
+async def test_a_server_that_speaks_no_http(both: Aggregated) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 wardle ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    await served(both)
+    await both.extension.stop()
+    folder = both.extension.folder
+    tls = server_tls(folder / "wardle.crt", folder / "wardle.key", [folder / "front-proxy-ca.crt"])
+    other = await asyncio.start_server(speak, "127.0.0.1", both.extension.port, ssl=tls)
+    async with both.patience():
+        while "malformed HTTP response" not in (await both.condition("FailedDiscoveryCheck"))["message"]:
+            await both.changed()
+    assert await both.ask("GET", FLUNDERS) == (503, b"service unavailable\n")
+    await rest_is_fine(both)
+    other.close()
+    await other.wait_closed()
 
 
 @pytest.mark.parametrize("bundle", ["bm8=", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="])

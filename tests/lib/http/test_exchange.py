@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -130,3 +131,31 @@ async def _slow(server: Server, port: int) -> AsyncIterator[bytes]:
     closing = asyncio.ensure_future(server.close())
     await asyncio.wait([closing], timeout=0.05)
     yield b"67890"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "malformed HTTP response"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * (11 << 20), "the head of the response is too long"),
+        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (2 << 20), "the head of the response is too long"),
+        (b"HTTP/1.1 200", "the server closed the connection"),
+        (b"", "the server closed the connection"),
+    ],
+    ids=["other protocol", "long header", "many headers", "cut", "silent"],
+)
+async def test_a_server_that_speaks_otherwise(answer: bytes, says: str) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    client = HttpClient(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+    with pytest.raises(ConnectionError, match=says):
+        await client.request("GET", "/")
+    await client.close()
+    server.close()
+    await server.wait_closed()
