@@ -20,7 +20,7 @@ def install(extras: dict[str, Any]) -> None:
 
 async def asked(call: Call, request: Object) -> None:
     """Fill in the user."""
-    spec, user = request["spec"], call.user
+    spec, user = request.setdefault("spec", {}), call.user
     for name in ("username", "uid", "groups", "extra"):
         spec.pop(name, None)
     spec["username"] = user.name

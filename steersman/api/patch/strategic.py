@@ -128,6 +128,8 @@ class _Merger:
             return current + [item for i, item in enumerate(patch) if item not in current and item not in patch[:i]]
         if any(isinstance(item, list) for item in [*current, *patch]):
             raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+        if not all(isinstance(item, dict) for item in [*current, *patch]):
+            raise errors.bad_request("list element types are not identical")
         key = field.get(_MERGE_KEY)
         if not key:
             raise errors.internal("cannot merge lists without merge key")

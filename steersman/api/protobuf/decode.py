@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from steersman.api.protobuf.table import Field, Message, Table
+from steersman.api.quantity import canonical
 
 DEEPEST = 150
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,7 +136,10 @@ class Decoder:
     def _special(self, field: Field, kind: str, data: bytes, depth: int) -> Any:
         parts = _parts(data)
         if kind == "Q":
-            return _text(_bytes(field, parts.get(1, b""))) or "0"
+            try:
+                return canonical(_text(_bytes(field, parts.get(1, b""))) or "0")
+            except ValueError as error:
+                raise ProtobufError(str(error)) from None
         if kind == "O":
             if _integer(field, parts.get(1, 0)) == 0:
                 return signed(_integer(field, parts.get(2, 0)))

@@ -97,7 +97,7 @@ def read(
     return Body(obj, problems if validation == WARN else [])
 
 
-_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
 class _Unrecognized(ValueError):
@@ -113,7 +113,7 @@ def _claim(wanted: GroupVersionKind, body: bytes) -> GroupVersionKind:
         if kind == "null":
             return wanted
         field = str(error).partition(" - at `$.")[2].rstrip("`")
-        where = f"Go struct field .{field} of type string" if field else f"Go value of type {_STRUCT}"
+        where = f"Go struct field .{field} of type string" if field else f"Go value of type {STRUCT}"
         got = {"str": "string", "int": "number", "float": "number", "bool": "bool"}.get(kind, kind)
         raise _Unrecognized(
             f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into {where}"

@@ -30,10 +30,15 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object with all its members, repeated ones too."""
 
 
+def _members(body: bytes) -> Any:
+    """The document. What msgspec skips it does not look into: bytes that are no text are replaced, as Go does."""
+    return json.loads(body.decode("utf-8", "replace"), object_pairs_hook=_Pairs)
+
+
 def problems(schemas: Schemas, name: str, body: bytes) -> list[str]:
     """Texts such as `unknown field "spec.foo"`, in the order of the document; `body` has been decoded already."""
     found: dict[str, None] = {}
-    _walk(schemas, json.loads(body, object_pairs_hook=_Pairs), {"$ref": name}, "", found)
+    _walk(schemas, _members(body), {"$ref": name}, "", found)
     return list(found)[:_MOST]
 
 
@@ -54,7 +59,7 @@ def repeated(body: bytes) -> list[str]:
             for i, item in enumerate(value):
                 walk(item, f"{path}[{i}]")
 
-    walk(json.loads(body, object_pairs_hook=_Pairs), "")
+    walk(_members(body), "")
     return list(found)[:_MOST]
 
 

@@ -6,6 +6,7 @@ Owns the choice by Content-Type and the retry on a lost race. Source: apiserver'
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from steersman.api.errors import ApiError
 from steersman.api.patch import apply, json, merge, strategic
 from steersman.api.patch.fieldmanager import limits
 from steersman.api.resource import Object
-from steersman.api.schema.body import IGNORE, STRICT, WARN, GroupVersionKind, read
+from steersman.api.schema.body import IGNORE, STRICT, STRUCT, WARN, GroupVersionKind, read
 from steersman.api.schema.decode import YamlError, malformed
 from steersman.api.schema.strict import clean, repeated
 from steersman.apiserver import managed
@@ -104,7 +105,12 @@ def _patched(call: Call, kind: str, current: Object, document: object) -> Object
         bare = not call.kind.custom and "status" not in current and call.kind.subresource("status") is not None
         if bare:
             current["status"] = {}  # as Go writes a struct that is empty: paths may lead into it
-        patched: Object = json.apply(current, document)
+        patched: Any = json.apply(current, document)
+        if patched is None:
+            return {}
+        if not isinstance(patched, dict):
+            text = f"json: cannot unmarshal {_shape(patched)} into Go value of type {STRUCT}"
+            raise errors.patched_wrong(encode(patched).decode(), f"couldn't get version/kind; json parse error: {text}")
         if bare and patched.get("status") == {}:
             del patched["status"]
         return patched
