@@ -17,7 +17,7 @@ from steersman.api.resource import Object
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.profiles import DEFAULT
-from steersman.scheduler.scheduler import decide
+from steersman.scheduler.repeats import Repeats
 
 _PODS = 1000
 _ZONE, _HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -66,15 +66,16 @@ def _floor(nodes: int) -> float:
 def measure(nodes: int, spec: dict[str, Any]) -> float:
     """CPU seconds a pod: reading it, deciding, counting it."""
     columns, random = Columns(), Random(1)
+    repeats = Repeats(columns)
     for number in range(nodes):
         columns.set_node(_node(number))
     start = time.process_time()
     for number in range(_PODS):
         info = podinfo.read(_pod(f"pod-{number}", spec))
-        decision = decide(columns, info, DEFAULT, random)
-        if not decision.node:
-            raise RuntimeError(f"pod {number} fits nowhere: {decision.message}")
-        columns.add_pod(info, decision.node)
+        choice = repeats.decide(info, DEFAULT, random)
+        if choice is None:
+            raise RuntimeError(f"pod {number} fits nowhere")
+        columns.add_pod(info, choice.node)
     return (time.process_time() - start) / _PODS
 
 

@@ -27,6 +27,7 @@ Codes = npt.NDArray[np.int32]
 
 ABSENT = -1  # the code of a node that lacks a label
 _FIRST_ROWS = 16
+_TOUCHED = 4096  # how many comings and goings of pods are remembered
 _NAME = "metadata.name"  # node names are kept as one more label key
 
 
@@ -64,6 +65,9 @@ class Columns:
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
         self.comings = 0  # how often a node came or went: rows mean the same nodes while it stands
+        self.changes = 0  # how often a node came, went or changed
+        self.touched: list[int] = []  # rows on which a pod came or went, from `touched_upto` backwards
+        self.touched_upto = 0
         self.nominated: set[str] = set()  # pods that are not there yet: room is being made for them
         self._where: dict[str, str] = {}  # pod uid -> node name
         self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
@@ -99,6 +103,7 @@ class Columns:
     def set_node(self, node: Object) -> None:
         """Add a node or replace what is known of it; the pods counted on it stay."""
         name = node["metadata"]["name"]
+        self.changes += 1
         row = self.rows.get(name)
         if row is None:
             row = self._new_row(name)
@@ -132,12 +137,12 @@ class Columns:
         return row
 
     def _grow(self) -> None:
-        more = len(self.live)
+        more = max(_FIRST_ROWS, len(self.live) // 4)
         self.live = np.concatenate([self.live, np.zeros(more, np.bool_)])
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, np.bool_)])
         self.taints = np.concatenate([self.taints, np.zeros(more, np.int32)])
-        self.peers.grow(2 * more)
-        self.volumes.grow(2 * more)
+        self.peers.grow(len(self.live))
+        self.volumes.grow(len(self.live))
         for table in (self.allocatable, self.requested, self.nonzero, self.images):
             for name, column in table.items():
                 table[name] = np.concatenate([column, np.zeros(more, np.int64)])
@@ -166,15 +171,12 @@ class Columns:
             for name in image.get("names") or ():
                 self.resource(self.images, name)[row] = image.get("sizeBytes", 0)
 
-    def in_domain(self, key: str, counts: Ints) -> Ints:
+    def in_domain(self, key: str, counts: Ints) -> npt.NDArray[np.float64]:
         """Each row's sum of `counts` over all rows that have the same value of a label; 0 where it is absent."""
-        column = self.label(key)
-        present = column.codes != ABSENT
-        codes = column.codes[present]
-        sums = np.bincount(codes, weights=counts[present], minlength=len(column.values))
-        out = np.zeros(len(counts), np.int64)
-        out[present] = sums[codes].astype(np.int64)
-        return out
+        codes = self.label(key).codes + 1  # nodes without the label are a domain of their own, which does not count
+        sums: npt.NDArray[np.float64] = np.bincount(codes, weights=counts)  # type: ignore[assignment]
+        sums[0] = 0
+        return sums[codes]
 
     def has_label(self, key: str) -> Mask:
         """Rows whose node has the label."""
@@ -186,6 +188,7 @@ class Columns:
         if row is None:
             return
         self.comings += 1
+        self.changes += 1
         left = dict(self.pods[row])
         for info in left.values():
             self._count(row, info, -1)
@@ -232,7 +235,16 @@ class Columns:
         elif (info := self.pods[row].get(uid)) is not None:
             self._count(row, info, -1)
 
+    def touched_since(self, count: int) -> set[int] | None:
+        """Rows on which a pod came or went since `touched_upto` was that; None when it is no longer known."""
+        back = self.touched_upto - count
+        return None if back > len(self.touched) else set(self.touched[len(self.touched) - back :])
+
     def _count(self, row: int, info: PodInfo, sign: int) -> None:
+        self.touched_upto += 1
+        self.touched.append(row)
+        if len(self.touched) > 2 * _TOUCHED:
+            del self.touched[:_TOUCHED]
         for resource, amount in info.requests.items():
             self.resource(self.requested, resource)[row] += sign * amount
         for resource, amount in info.nonzero.items():

@@ -45,6 +45,7 @@ from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile, make_all
 from steersman.scheduler.queue import Queue
+from steersman.scheduler.repeats import Repeats
 from steersman.scheduler.why import Memory, Parts, Worked
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ class Scheduler:
         self._observer = Observer(informers, self.columns, self._queue, self._nominations, self._profiles)
         self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
+        self._repeats = Repeats(self.columns)
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
 
@@ -141,13 +143,15 @@ class Scheduler:
         profile = None if pod is None else self._profiles.get(pod["spec"].get("schedulerName") or DEFAULT_NAME)
         if pod is None or profile is None:
             return None
-        info = podinfo.read(pod)
+        info = replace(podinfo.read(pod), node_name="")  # where it is does not say where it could be
         node = pod["spec"].get("nodeName") or self._observer.assumed.get(info.uid, "")
         worked = self._memory.find(info.uid, self.columns)
         remembered = worked is not None and worked.node == node
         if worked is None or not remembered:
-            info_now = replace(info, node_name="")  # where it is does not say where it could be
-            worked = why.work_out(self.columns, info_now, profile, node)
+            worked = why.work_out(self.columns, info, profile, node)
+        elif not worked.verdict.refusals:
+            now = why.work_out(self.columns, info, profile, node)
+            worked = replace(worked, verdict=Verdict(worked.verdict.feasible, now.verdict.refusals))
         told = why.tell(self.columns, info, worked, remembered=remembered)
         state = self._queue.state(info.uid)
         return told if state is None or node else {**told, "queue": state}
@@ -228,11 +232,13 @@ class Scheduler:
     def _decide(self, pod: PodInfo, profile: Profile) -> Decision:
         """Decide with the pods counted that room is being made for, unless this one is more important than they."""
         pod = replace(pod, nominated=self._nominations.node_of(pod) or pod.nominated)
-        if not len(self._nominations):
-            return decide(self.columns, pod, profile, self._random)
         with self._nominations.aside(pod):
-            decision = decide(self.columns, pod, profile, self._random)
-        if not decision.node or not (pod.affinity.near or pod.spread):
+            choice = None if pod.nominated else self._repeats.decide(pod, profile, self._random)
+            if choice is None:
+                decision = decide(self.columns, pod, profile, self._random)
+            else:
+                decision = Decision(choice.node, verdict=Verdict(choice.feasible), parts=choice.parts)
+        if not len(self._nominations) or not decision.node or not (pod.affinity.near or pod.spread):
             return decision
         with self._nominations.aside(pod, everybody=True):  # those who may never come are no company
             verdict = run_filters(profile.filters, self.columns, pod)

@@ -19,6 +19,7 @@ from steersman.scheduler.framework import Scores, Verdict, refusal, run_filters,
 from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile
 
+_NO_MORE = {"plugin": "", "reason": "it did not suit then, and does now"}
 _REMEMBERED = 16  # decisions: arrays over all nodes each
 Parts = Sequence[tuple[str, int, Scores]]
 """The plugins that had an opinion: name, weight, and the score of every node."""
@@ -88,7 +89,7 @@ def tell(columns: Columns, pod: PodInfo, worked: Worked, *, remembered: bool) ->
         for row in np.flatnonzero(rejection.nodes):
             reasons.setdefault(int(row), {"plugin": plugin, "reason": rejection.reason})
     told["nodes"] = [
-        {"name": name, **(reasons[row] if row in reasons else _scored(worked.parts, row))}
+        {"name": name, **(_scored(worked.parts, row) if verdict.feasible[row] else reasons.get(row, _NO_MORE))}
         for name, row in sorted(columns.rows.items())
     ]
     return told

@@ -127,9 +127,10 @@ def _counted(columns: Columns, pod: PodInfo, constraint: Spread, labelled: Mask)
 def _sums(columns: Columns, constraint: Spread, counted: Mask) -> tuple[np.ndarray, np.ndarray]:
     """By domain: pods in it, and whether it has a node that counts."""
     column = columns.label(constraint.key)
-    codes, size = column.codes[counted], len(column.values)
-    pods = columns.peers.counts(constraint.peers, deleting=False)[counted]
-    return np.bincount(codes, weights=pods, minlength=size), np.bincount(codes, minlength=size) > 0
+    codes, size = column.codes + 1, len(column.values) + 1
+    pods = columns.peers.counts(constraint.peers, deleting=False) * counted
+    sums = np.bincount(codes, weights=pods, minlength=size)[1:]
+    return sums, np.bincount(codes, weights=counted, minlength=size)[1:] > 0
 
 
 def filter(columns: Columns, pod: PodInfo, defaults: Defaults = _USUAL) -> Sequence[Rejection]:

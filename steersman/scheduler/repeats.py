@@ -1,0 +1,168 @@
+"""Pods alike, one after the other: what has not changed since the last one is not worked out anew.
+
+Owns, for the latest kinds of pod, what nodes and resources say of every node, brought up to date for the nodes on which
+pods have come or gone since. Whatever else has a say (neighbours, ports, volumes, plugins of others) is asked in full.
+Called by the loop before `decide`; the answer is the same, which a test compares. Compare KEP-5598, which does it for
+pods of equal signature.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from steersman.scheduler.columns import Columns, Ints, Mask
+from steersman.scheduler.framework import Plugin, Scores
+from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.profiles import Profile
+
+_KINDS = 32  # of pods that are remembered
+_MOST_ROWS = 64  # of changed nodes: with more, everything is worked out anew
+_MOVING = ("NodeResourcesFit", "NodeResourcesBalancedAllocation")  # whose say changes with the pods of a node
+_STILL = ("NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity")  # whose refusals change with nodes alone
+_STILL_SCORES = ("ImageLocality",)
+
+
+class Rows:
+    """Some rows of the columns, for plugins that look at resources alone."""
+
+    def __init__(self, columns: Columns, rows: npt.NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.live = columns.live[rows]
+        self.allocatable = columns.allocatable
+        self.requested = columns.requested
+        self.nonzero = columns.nonzero
+
+    def resource(self, table: dict[str, Ints], name: str) -> Ints:
+        """One resource's amounts on these rows."""
+        return self._columns.resource(table, name)[self._rows]
+
+
+Part = tuple[str, int, Scores]
+
+
+@dataclass(slots=True)
+class _Kind:
+    """One kind of pod: `still` is what does not change with pods, `total` is -1 where it does not fit."""
+
+    nodes: int
+    upto: int
+    suits: Mask
+    still: Scores
+    total: Scores
+    parts: list[Part]  # what the total is made of
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best node, all that would do, and every plugin's score with its weight."""
+
+    node: str
+    feasible: Mask
+    parts: list[Part]
+
+
+class Repeats:
+    """See the module."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._kinds: OrderedDict[bytes, _Kind] = OrderedDict()
+
+    def decide(self, pod: PodInfo, profile: Profile, random: Random) -> Choice | None:
+        """The best node for a pod; None where it fits nowhere, and `decide` should say why."""
+        columns = self._columns
+        kind = self._kind(pod, profile)
+        feasible = kind.total >= 0
+        for plugin in profile.filters:
+            if plugin.admit is not None and plugin.admit(columns, pod) is not None:
+                return None
+            if plugin.filter is not None and plugin.name not in _STILL and plugin.name not in _MOVING:
+                for rejection in plugin.filter(columns, pod):
+                    feasible &= ~rejection.nodes
+        if not feasible.any():
+            return None
+        total = np.where(feasible, kind.total, -1.0)
+        parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]
+        for plugin in profile.scores:
+            if plugin.score is None or plugin.name in _MOVING or plugin.name in _STILL_SCORES:
+                continue
+            scores = plugin.score(columns, pod, feasible)
+            if scores is not None:
+                total += plugin.weight * np.floor(scores)
+                total[~feasible] = -1
+                parts.append((plugin.name, plugin.weight, scores))
+        best = np.flatnonzero(total == total.max())
+        return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts)
+
+    def _kind(self, pod: PodInfo, profile: Profile) -> _Kind:
+        """What nodes and resources say of this kind of pod."""
+        columns, key = self._columns, _key(pod)
+        kind = self._kinds.pop(key, None)
+        changed = None if kind is None or kind.nodes != columns.changes else columns.touched_since(kind.upto)
+        if kind is None or changed is None or len(changed) > _MOST_ROWS:
+            kind = self._work_out(pod, profile)
+        elif changed:
+            rows = np.fromiter(changed, np.int64, len(changed))
+            kind.total[rows], moved = _total(Rows(columns, rows), pod, profile, kind.suits[rows], kind.still[rows])
+            for (_, _, scores), (_, _, now) in zip(kind.parts[len(kind.parts) - len(moved) :], moved, strict=True):
+                scores[rows] = now
+        kind.upto = columns.touched_upto
+        self._kinds[key] = kind
+        if len(self._kinds) > _KINDS:
+            self._kinds.popitem(last=False)
+        return kind
+
+    def _work_out(self, pod: PodInfo, profile: Profile) -> _Kind:
+        columns = self._columns
+        suits = columns.live.copy()
+        still = np.zeros(len(suits), np.float64)
+        parts: list[Part] = []
+        for plugin in profile.filters:
+            if plugin.filter is not None and plugin.name in _STILL:
+                for rejection in plugin.filter(columns, pod):
+                    suits &= ~rejection.nodes
+        for plugin in profile.scores:
+            if plugin.name in _STILL_SCORES and plugin.score is not None:
+                scores = plugin.score(columns, pod, suits)
+                if scores is not None:
+                    still += plugin.weight * np.floor(scores)
+                    parts.append((plugin.name, plugin.weight, scores))
+        total, moving = _total(columns, pod, profile, suits, still)
+        return _Kind(columns.changes, columns.touched_upto, suits, still, total, parts + moving)
+
+
+def _moving(plugins: Sequence[Plugin]) -> Sequence[Plugin]:
+    return [plugin for plugin in plugins if plugin.name in _MOVING]
+
+
+def _total(
+    columns: Columns | Rows, pod: PodInfo, profile: Profile, suits: Mask, still: Scores
+) -> tuple[Scores, list[Part]]:
+    """All scores of some rows, -1 where the pod does not fit, and those that change with pods one by one."""
+    fits, total = suits.copy(), still.copy()
+    parts: list[Part] = []
+    for plugin in _moving(profile.filters):
+        for rejection in plugin.filter(columns, pod) if plugin.filter is not None else ():  # type: ignore[arg-type]
+            fits &= ~rejection.nodes
+    for plugin in _moving(profile.scores):
+        if plugin.score is not None and (scores := plugin.score(columns, pod, fits)) is not None:  # type: ignore[arg-type]
+            total += plugin.weight * np.floor(scores)
+            parts.append((plugin.name, plugin.weight, scores))
+    total[~fits] = -1
+    return total, parts
+
+
+def _key(pod: PodInfo) -> bytes:
+    """What tells kinds of pod apart."""
+    spec = pod.pod["spec"]
+    images = [each.get("image") for each in (*(spec.get("initContainers") or ()), *spec["containers"])]
+    said = (spec.get("affinity"), spec.get("nodeSelector"), spec.get("tolerations"), images)
+    return msgspec.json.encode((pod.scheduler, pod.node_name, pod.requests, pod.nonzero, said))
