@@ -11,7 +11,7 @@ from typing import Any
 
 from steersman.api import names, rules
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Column
+from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, CREATED, NAME, dig
@@ -239,6 +239,14 @@ def _validate_service(service: Object) -> Complaints:
     return out
 
 
+def _validate_conditions(service: Object, old: Object) -> Complaints:
+    return [
+        not_supported(f"status.conditions[{at}].status", each.get("status") or "", ("True", "False", "Unknown"))
+        for at, each in enumerate((service.get("status") or {}).get("conditions") or ())
+        if each.get("status") not in ("True", "False", "Unknown")
+    ]
+
+
 def _where(service: Object, now: float) -> str:
     reference = dig(service, "spec", "service")
     return f"{reference.get('namespace')}/{reference.get('name')}" if reference else "Local"
@@ -259,6 +267,7 @@ APISERVICE = Behavior(
     default=_default_service,
     validate=_validate_service,
     prepare_create=_begin_service,
+    updates={"status": Update(strategy.keep("spec"), _validate_conditions)},
     name_rule=names.path_segment,
     columns=(NAME, Column("Service", _where), Column("Available", _available), AGE),
 )

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from steersman.api import errors
-from steersman.api.resource import Object
+from steersman.apiserver import serviceref
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.links import rewrite_html, rewrite_url
 from steersman.apiserver.subresources.streams import dialer
@@ -99,17 +99,12 @@ def _check_address(address: str) -> None:
 
 def _endpoint(call: Call, service: str, port: str) -> tuple[str, int]:
     """One of the addresses behind a service's port, by chance."""
-    kind = call.services.registry.find("discovery.k8s.io", "endpointslices")
-    assert kind is not None
-    found = []
-    for _, item in call.storage.cache(kind).items(call.storage.prefix(kind, call.info.namespace)):
-        if item.labels.get("kubernetes.io/service-name") != service:
-            continue
-        slice_: Object = item.obj()
-        numbers = [p["port"] for p in slice_.get("ports") or () if (p.get("name") or "") == port and p.get("port")]
-        for endpoint in slice_.get("endpoints") or ():
-            if numbers and (endpoint.get("conditions") or {}).get("ready", True) is not False:
-                found += [(address, int(numbers[0])) for address in endpoint["addresses"]]
+    found = [
+        (address, number)
+        for slice_ in serviceref.slices_of(call.services, call.info.namespace, service)
+        for number in serviceref.port_numbers(slice_, port)
+        for address in serviceref.ready_addresses(slice_)
+    ]
     if not found:
         raise errors.unavailable(f'no endpoints available for service "{call.info.name}"')
     chosen: tuple[str, int] = call.services.random.choice(found)

@@ -8,6 +8,7 @@ Source: kubernetes' pkg/controller/garbagecollector, and the documentation of ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
 _NEEDED = frozenset({"list", "watch", "delete"})
-_ASK_AGAIN = 30.0  # seconds, when discovery failed
+_ASK_AGAIN = 30.0  # seconds, when discovery failed for all or some
 _UNSERVED = 300.0  # seconds until an owner of a kind that is not served is looked for again
 
 
@@ -46,19 +47,21 @@ async def feed(context: Context, queue: WorkQueue[Key]) -> None:
     asked.set()
     for changes in (CUSTOMRESOURCEDEFINITIONS, APISERVICES):
         context.informers.informer(changes).add_handler(lambda *_: asked.set())
+    wait: float | None = None
     while True:
-        await asked.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await asked.wait()
         asked.clear()
         try:
-            await _follow(context, known)
+            wait = None if await _follow(context, known) else _ASK_AGAIN
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("cannot discover what is served: %s", error)
-            await context.clock.sleep(_ASK_AGAIN)
-            asked.set()
+            wait = _ASK_AGAIN
 
 
-async def _follow(context: Context, known: _Known) -> None:
-    """Start informers for what is new, stop those for what is gone."""
+async def _follow(context: Context, known: _Known) -> bool:
+    """Start informers for what is new, stop those for what is gone; whether everybody has said what they serve."""
     found = await discover(context.client)
     served = {
         each.resource
@@ -83,6 +86,7 @@ async def _follow(context: Context, known: _Known) -> None:
         except TimeoutError:
             log.warning("cannot read %s, going on without", informer.resource.plural)
     known.ready = True
+    return not found.stale
 
 
 async def reconcile(context: Context, key: Key) -> Result:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from steersman.api.errors import ApiError
 from steersman.api.resource import APISERVICES, CUSTOMRESOURCEDEFINITIONS, SERVICES, Object, Resource
 from steersman.apiserver.aggregation.backend import Patience
 from steersman.client.client import WatchEvent
@@ -208,3 +209,17 @@ async def test_custom_groups_have_objects_that_come_back(both: Aggregated) -> No
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     await both.client.delete(CUSTOMRESOURCEDEFINITIONS, "ports.sea.example.com")
     await both.gone("v1.sea.example.com")
+
+
+async def test_conditions_have_three_states(both: Aggregated) -> None:
+    await both.register()
+    await both.condition("Passed")
+    name = f"v1alpha1.{GROUP}"
+    found = await both.client.get(APISERVICES, name)
+    found["status"]["conditions"].append({"type": "Mine", "status": "Maybe"})
+    with pytest.raises(ApiError, match=r'status\.conditions\[1\]\.status: Unsupported value: "Maybe"'):
+        await both.client.update(APISERVICES, found, subresource="status")
+    found["status"]["conditions"][1]["status"] = "Unknown"
+    found["spec"]["versionPriority"] = 7
+    updated = await both.client.update(APISERVICES, found, subresource="status")
+    assert (len(updated["status"]["conditions"]), updated["spec"]["versionPriority"]) == (2, 200)
