@@ -7,7 +7,7 @@ Errors are ValueError with apimachinery's text. Source: apimachinery's labels an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -93,6 +93,11 @@ class Selector:
     def exact(self, key: str) -> str | None:
         """The one value that this label must have, if so."""
         return next((value for name, value in self._equal if name == key), None)
+
+    @property
+    def equal(self) -> Iterator[str]:
+        """Every `label=value` that is asked for."""
+        return (f"{key}={value}" for key, value in self._equal)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.requirements or ()))

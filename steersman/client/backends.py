@@ -6,34 +6,37 @@ staging/src/k8s.io/endpointslice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-from steersman.api import pods
+from steersman.api import labels, pods
+from steersman.api.labels import Selector
 from steersman.api.resource import PODS, SERVICES, Object
 from steersman.client.controller import Context, Key, key_of
+from steersman.client.selecting import BY_LABEL, BY_SELECTOR, file_by_label, file_by_selector, selected, selectors
 
 HEADLESS = "service.kubernetes.io/headless"
 
 
-def selects(service: Object, labels: Mapping[str, str] | None) -> bool:
-    """Whether the Service has a selector that these labels satisfy."""
-    selector = service["spec"].get("selector")
-    return bool(selector) and all((labels or {}).get(key) == value for key, value in selector.items())
+def selector_of(service: Object) -> Selector:
+    """The Service's selector; one without any selects nothing."""
+    chosen = service["spec"].get("selector")
+    return labels.from_set(chosen) if chosen else labels.NOTHING
+
+
+INDEXES = {PODS: {BY_LABEL: file_by_label}, SERVICES: {BY_SELECTOR: file_by_selector(selector_of)}}
+"""What `services_of` and `backends` need."""
 
 
 def services_of(context: Context, pod: Object) -> Iterable[Key]:
     """The Services that select a pod."""
-    labels = pod["metadata"].get("labels")
-    if labels:
-        for service in context.informer(SERVICES).list(pod["metadata"]["namespace"]):
-            if selects(service, labels):
-                yield key_of(service)
+    return map(key_of, selectors(context.informer(SERVICES), pod, selector_of))
 
 
 def backends(context: Context, service: Object, *, terminating: bool) -> Iterator[Object]:
     """The Service's pods that have an address and have not ended, those that terminate only if asked for."""
-    for pod in context.informer(PODS).list(service["metadata"]["namespace"]):
-        if not selects(service, pod["metadata"].get("labels")) or pods.is_terminal(pod):
+    found = selected(context.informer(PODS), service["metadata"]["namespace"], selector_of(service))
+    for pod in sorted(found, key=lambda each: str(each["metadata"]["name"])):
+        if pods.is_terminal(pod):
             continue
         if pod["metadata"].get("deletionTimestamp") and not terminating:
             continue

@@ -19,13 +19,20 @@ from steersman.client.workload import controller_of, is_controlled_by, owner_ref
 
 BY_CONTROLLER = "controller"
 BURST = 500  # children created or deleted in one go
+_AT_ONCE = 32  # requests: each more is a new connection, whose handshake costs more than to wait
 _ASK_FIRST, _ASK_MOST = 0.1, 30.0  # seconds between questions that get no answer
 
 
 def file_by_controller(obj: Object) -> Iterable[str]:
-    """The index function: the controller's uid, or the namespace of those who have none."""
+    """The index function: the controller's uid; for those who have none the namespace, and each label in it."""
     reference = controller_of(obj)
-    yield reference["uid"] if reference is not None else f"orphans {obj['metadata'].get('namespace', '')}"
+    if reference is not None:
+        yield reference["uid"]
+        return
+    meta = obj["metadata"]
+    yield f"orphans {meta.get('namespace', '')}"
+    for key, value in (meta.get("labels") or {}).items():
+        yield f"orphans {meta.get('namespace', '')}/{key}={value}"
 
 
 INDEX = {BY_CONTROLLER: file_by_controller}
@@ -36,9 +43,10 @@ def owned_by(informer: Informer, owner: Object) -> list[Object]:
     return informer.by_index(BY_CONTROLLER, owner["metadata"]["uid"])
 
 
-def orphans(informer: Informer, namespace: str) -> list[Object]:
-    """The objects of a namespace that nobody controls."""
-    return informer.by_index(BY_CONTROLLER, f"orphans {namespace}")
+def orphans(informer: Informer, namespace: str, selector: Selector) -> list[Object]:
+    """The objects of a namespace that nobody controls, and that the selector may mean."""
+    label = next(selector.equal, "")
+    return informer.by_index(BY_CONTROLLER, f"orphans {namespace}{'/' if label else ''}{label}")
 
 
 def in_doubt(error: BaseException) -> bool:
@@ -94,7 +102,7 @@ class Children:
         if dying or not adopt:
             return mine
         checked = False
-        for child in orphans(self.informer, self.owner["metadata"]["namespace"]):
+        for child in orphans(self.informer, self.owner["metadata"]["namespace"], selector):
             meta = child["metadata"]
             if meta.get("deletionTimestamp") or not selector.matches(meta.get("labels")) or not also(child):
                 continue
@@ -179,7 +187,13 @@ class Children:
         await self._together(self.delete(child) for child in unwanted)
 
     async def _together(self, work: Iterable[Awaitable[object]]) -> None:
-        results = await asyncio.gather(*work, return_exceptions=True)
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def in_turn(each: Awaitable[object]) -> None:
+            async with room:
+                await each
+
+        results = await asyncio.gather(*map(in_turn, work), return_exceptions=True)
         errors = [each for each in results if isinstance(each, BaseException)]
         if any(map(in_doubt, errors)):
             await self._catch_up()

@@ -15,6 +15,7 @@ from steersman.client.children import BURST, INDEX, Children
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
 from steersman.client.history import HASH_LABEL, hash_of, record, trim
 from steersman.client.nodefit import matches, node_of, pinned, untolerated
+from steersman.client.selecting import BY_SELECTOR, file_by_selector, object_selector, selectors
 from steersman.client.workload import (
     controller_of,
     counts,
@@ -337,9 +338,7 @@ def _every(context: Context, node: Object) -> Iterable[Key]:
 def _adopters(context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
     if controller_of(pod) is None and meta.get("labels"):
-        for owner in context.informer(DAEMONSETS).list(meta["namespace"]):
-            if labels.from_object(owner["spec"]["selector"]).matches(meta["labels"]):
-                yield key_of(owner)
+        yield from map(key_of, selectors(context.informer(DAEMONSETS), pod))
 
 
 CONTROLLER = Controller(
@@ -353,5 +352,9 @@ CONTROLLER = Controller(
         Owns(CONTROLLERREVISIONS, DAEMONSETS),
     ),
     workers=2,
-    indexes={PODS: INDEX, CONTROLLERREVISIONS: INDEX},
+    indexes={
+        PODS: INDEX,
+        CONTROLLERREVISIONS: INDEX,
+        DAEMONSETS: {BY_SELECTOR: file_by_selector(object_selector)},
+    },
 )

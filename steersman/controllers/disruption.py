@@ -21,6 +21,15 @@ from steersman.api.resource import (
 )
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.discovery import discover
+from steersman.client.selecting import (
+    BY_LABEL,
+    BY_SELECTOR,
+    file_by_label,
+    file_by_selector,
+    object_selector,
+    selected,
+    selectors,
+)
 from steersman.client.workload import controller_of, scaled
 from steersman.lib.clock import parse_rfc3339, rfc3339
 
@@ -89,9 +98,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     now = context.clock.now()
     selector = labels.from_object(budget["spec"].get("selector"))
-    chosen = [
-        pod for pod in context.informer(PODS).list(key.namespace) if selector.matches(pod["metadata"].get("labels"))
-    ]
+    chosen = selected(context.informer(PODS), key.namespace, selector)
     if not chosen:
         context.recorder.event(budget, "Normal", "NoPods", "No matching pods found")
     try:
@@ -175,9 +182,7 @@ async def _take_back(context: Context, key: Key) -> Result:
 
 def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
-    for budget in context.informer(PODDISRUPTIONBUDGETS).list(meta["namespace"]):
-        if labels.from_object(budget["spec"].get("selector")).matches(meta.get("labels")):
-            yield key_of(budget)
+    yield from map(key_of, selectors(context.informer(PODDISRUPTIONBUDGETS), pod))
     if _stale_in(pod, 0.0) is not None:
         yield Key(meta["namespace"], _POD + meta["name"])
 
@@ -185,9 +190,8 @@ def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
 def _of_owner(context: Context, owner: Object) -> Iterable[Key]:
     """A controller that changes its size changes every share of it."""
     template = (owner["spec"].get("template") or {}).get("metadata") or {}
-    for budget in context.informer(PODDISRUPTIONBUDGETS).list(owner["metadata"]["namespace"]):
-        if needs_scale(budget) and labels.from_object(budget["spec"].get("selector")).matches(template.get("labels")):
-            yield key_of(budget)
+    child = {"metadata": {"namespace": owner["metadata"]["namespace"], "labels": template.get("labels")}}
+    yield from map(key_of, filter(needs_scale, selectors(context.informer(PODDISRUPTIONBUDGETS), child)))
 
 
 CONTROLLER = Controller(
@@ -195,4 +199,8 @@ CONTROLLER = Controller(
     reconcile,
     (For(PODDISRUPTIONBUDGETS), Watch(PODS, _of_pod), *(Watch(each, _of_owner) for each in _KNOWN.values())),
     component="controllermanager",
+    indexes={
+        PODS: {BY_LABEL: file_by_label},
+        PODDISRUPTIONBUDGETS: {BY_SELECTOR: file_by_selector(object_selector)},
+    },
 )

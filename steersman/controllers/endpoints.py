@@ -12,6 +12,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import ENDPOINTS, PODS, SERVICES, Object
 from steersman.client.backends import (
     HEADLESS,
+    INDEXES,
     addresses,
     backends,
     find_port,
@@ -162,4 +163,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(SERVICES), Watch(PODS, services_of), For(ENDPOINTS)),
     component="endpoint-controller",
+    indexes=INDEXES,
 )

@@ -12,6 +12,7 @@ from steersman.api import pods
 from steersman.api.resource import ENDPOINTSLICES, NODES, PODS, SERVICES, Object
 from steersman.client.backends import (
     HEADLESS,
+    INDEXES,
     addresses,
     backends,
     find_port,
@@ -152,6 +153,6 @@ CONTROLLER = Controller(
     "endpointslice-controller",
     reconcile,
     (For(SERVICES), Watch(PODS, services_of), Watch(ENDPOINTSLICES, _of_slice), Watch(NODES, lambda *_: ())),
-    indexes={ENDPOINTSLICES: {_BY_SERVICE: _file_by_service}},
+    indexes={ENDPOINTSLICES: {_BY_SERVICE: _file_by_service}, **INDEXES},
     component="endpoint-slice-controller",
 )

@@ -16,6 +16,7 @@ from steersman.api.labels import Selector
 from steersman.api.resource import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Object, Resource
 from steersman.client.children import BURST, INDEX, Children, owned_by
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
+from steersman.client.selecting import BY_SELECTOR, file_by_selector, selectors
 from steersman.client.workload import (
     controller_of,
     counts,
@@ -28,6 +29,7 @@ from steersman.client.workload import (
 )
 
 _SIBLINGS = "deployment"
+_TELL_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,13 @@ def status_of(
         reason = "FailedCreate" if missing > 0 else "FailedDelete"
         set_condition(conditions, "ReplicaFailure", "True", reason, failure.message, now)
     seconds = spec.get("minReadySeconds") or 0
+    ready = [pod for pod in active if pods.is_ready(pod)]
     status = counts(
         {
             "replicas": len(active),
             "fullyLabeledReplicas": sum(template.matches(pod["metadata"].get("labels")) for pod in active),
-            "readyReplicas": sum(pods.is_ready(pod) for pod in active),
-            "availableReplicas": sum(is_available(pod, seconds, now) for pod in active),
+            "readyReplicas": len(ready),
+            "availableReplicas": sum(is_available(pod, seconds, now) for pod in ready) if seconds else len(ready),
             "terminatingReplicas": terminating,
             "observedGeneration": owner["metadata"].get("generation"),
         },
@@ -88,13 +91,16 @@ async def reconcile(kind: Resource, context: Context, key: Key) -> Result:
     owner = context.informer(kind).get(*key)
     if owner is None:
         context.expectations.forget([key])
+        context.memory.pop(key, None)
         return DONE
+    now = context.clock.now()
+    if owner["metadata"].get("deletionTimestamp") and (wait := _told_lately(context, key, now)):
+        return Result(wait)
     children = Children(context, owner, kind, PODS)
     if not children.settled():
         return DONE  # a count of what we see would be wrong, and a Deployment builds on it
     claimed = await children.claim(selector_of(kind, owner), lambda pod: not pods.is_terminal(pod))
     active = [pod for pod in claimed if pods.is_active(pod)]
-    now = context.clock.now()
     wanted = owner["spec"].get("replicas", 1)
     failure: ApiError | None = None
     if not owner["metadata"].get("deletionTimestamp"):
@@ -113,6 +119,15 @@ async def reconcile(kind: Resource, context: Context, key: Key) -> Result:
     return Result(soonest_available(active, owner["spec"].get("minReadySeconds") or 0, now))
 
 
+def _told_lately(context: Context, key: Key, now: float) -> float:
+    """Seconds until the status of an owner that goes is due: a thousand pods that go need not be told one by one."""
+    due: float = context.memory.get(key, 0.0)
+    if now < due:
+        return due - now
+    context.memory[key] = now + _TELL_EVERY
+    return 0.0
+
+
 def _related(context: Context, kind: Resource, owner: Object, active: Sequence[Object]) -> Iterable[Object]:
     """The active pods of the ReplicaSets that have the same controller, ours among them."""
     above = controller_of(owner) if kind is REPLICASETS else None
@@ -128,9 +143,7 @@ def _adopters(kind: Resource, context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
     if controller_of(pod) is not None or not meta.get("labels"):
         return
-    for owner in context.informer(kind).list(meta["namespace"]):
-        if selector_of(kind, owner).matches(meta["labels"]):
-            yield key_of(owner)
+    yield from map(key_of, selectors(context.informer(kind), pod, partial(selector_of, kind)))
 
 
 def _file_by_deployment(owner: Object) -> Iterable[str]:
@@ -142,7 +155,14 @@ CONTROLLER = Controller(
     "replicaset-controller",
     partial(reconcile, REPLICASETS),
     (For(REPLICASETS), Owns(PODS, REPLICASETS), Watch(PODS, partial(_adopters, REPLICASETS))),
-    indexes={PODS: INDEX, REPLICASETS: {_SIBLINGS: _file_by_deployment, **INDEX}},
+    indexes={
+        PODS: INDEX,
+        REPLICASETS: {
+            _SIBLINGS: _file_by_deployment,
+            BY_SELECTOR: file_by_selector(partial(selector_of, REPLICASETS)),
+            **INDEX,
+        },
+    },
 )
 REPLICATIONCONTROLLER = Controller(
     "replicationcontroller-controller",
@@ -152,6 +172,9 @@ REPLICATIONCONTROLLER = Controller(
         Owns(PODS, REPLICATIONCONTROLLERS),
         Watch(PODS, partial(_adopters, REPLICATIONCONTROLLERS)),
     ),
-    indexes={PODS: INDEX},
+    indexes={
+        PODS: INDEX,
+        REPLICATIONCONTROLLERS: {BY_SELECTOR: file_by_selector(partial(selector_of, REPLICATIONCONTROLLERS))},
+    },
     component="replication-controller",
 )

@@ -13,6 +13,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import DEPLOYMENTS, PODS, REPLICASETS, Object
 from steersman.client.children import INDEX, Children, namespace_terminates, owned_by
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
+from steersman.client.selecting import BY_SELECTOR, file_by_selector, object_selector, selectors
 from steersman.client.workload import controller_of, set_condition, without_label
 from steersman.controllers.deployment import status
 from steersman.controllers.deployment.plan import Plan, plan
@@ -159,14 +160,12 @@ def _adopters(context: Context, replica_set: Object) -> Iterable[Key]:
     meta = replica_set["metadata"]
     if controller_of(replica_set) is not None or not meta.get("labels"):
         return
-    for deployment in context.informer(DEPLOYMENTS).list(meta["namespace"]):
-        if labels.from_object(deployment["spec"]["selector"]).matches(meta["labels"]):
-            yield key_of(deployment)
+    yield from map(key_of, selectors(context.informer(DEPLOYMENTS), replica_set))
 
 
 CONTROLLER = Controller(
     "deployment-controller",
     reconcile,
     (For(DEPLOYMENTS), Owns(REPLICASETS, DEPLOYMENTS), Watch(REPLICASETS, _adopters), Watch(PODS, _of_pod)),
-    indexes={REPLICASETS: INDEX, PODS: INDEX},
+    indexes={REPLICASETS: INDEX, PODS: INDEX, DEPLOYMENTS: {BY_SELECTOR: file_by_selector(object_selector)}},
 )

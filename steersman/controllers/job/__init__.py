@@ -17,6 +17,7 @@ from steersman.api.resource import JOBS, PODS, Object
 from steersman.client.children import INDEX as BY_CONTROLLER
 from steersman.client.children import Children
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
+from steersman.client.selecting import BY_SELECTOR, file_by_selector, object_selector, selectors
 from steersman.client.workload import Conditions, condition, controller_of, drop_condition
 from steersman.controllers.job.indexes import index_of, render
 from steersman.controllers.job.plan import Verdict, deadline_left, is_complete, new_pods, plan, verdict
@@ -326,14 +327,12 @@ def _of_tracked(_: Context, pod: Object) -> Iterable[Key]:
 def _adopters(context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
     if controller_of(pod) is None and meta.get("labels"):
-        for job in context.informer(JOBS).list(meta["namespace"]):
-            if labels.from_object(job["spec"].get("selector")).matches(meta["labels"]):
-                yield key_of(job)
+        yield from map(key_of, selectors(context.informer(JOBS), pod))
 
 
 CONTROLLER = Controller(
     "job-controller",
     reconcile,
     (For(JOBS), Owns(PODS, JOBS), Watch(PODS, _of_tracked), Watch(PODS, _adopters)),
-    indexes={PODS: {**BY_CONTROLLER, "tracked": _file_tracked}},
+    indexes={PODS: {**BY_CONTROLLER, "tracked": _file_tracked}, JOBS: {BY_SELECTOR: file_by_selector(object_selector)}},
 )
