@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.bootstrap import bootstrap, ensure
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
+from steersman.apiserver.expiry import expire
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
@@ -93,7 +95,7 @@ async def _run(
 ) -> None:
     clock = SystemClock()
     store = await storage.open_store(profile, clock)
-    every = storage.compaction_interval(profile.options("apiserver").get("etcd-compaction-interval", "5m0s"))
+    every = storage.seconds(profile.options("apiserver"), "etcd-compaction-interval", "5m0s")  # 0: never
     async with Tasks() as tasks:
         server = await make(profile, store, clock, tasks)
         try:
@@ -177,7 +179,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     server.authenticators.append(bearer)
     server.services.extras["bearer"] = bearer
     reservations = Reservations(store, clock, tasks) if store.shared else None
-    await Allocator(server, network, (30000, 32767), reservations=reservations).attach()
+    await Allocator(server, network, node_ports(flags), reservations=reservations).attach()
     advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
     await bootstrap(
@@ -196,7 +198,21 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     openapi.documents.others = aggregator.documents
     await aggregator.start()
     await flowing.attach(server, flags, tasks)
+    life = storage.seconds(flags, "event-ttl", "1h0m0s")
+    if (events := registry.find("", "events")) is not None:
+        tasks.spawn(expire(server.storage, events, clock, life), "events' end")
     return server
+
+
+def node_ports(flags: Mapping[str, str]) -> tuple[int, int]:
+    """The first and the last node port: "30000-32767", or "30000+2767". Raises StartFailure."""
+    text = flags.get("service-node-port-range", "30000-32767")
+    found = re.fullmatch(r"(\d{1,5})([-+])(\d{1,5})", text)
+    if found is not None:
+        first, last = int(found[1]), int(found[3]) + (int(found[1]) if found[2] == "+" else 0)
+        if 0 < first <= last < 65536:
+            return first, last
+    raise StartFailure(f"invalid value for service-node-port-range: {text!r} is no range such as 30000-32767")
 
 
 async def _metrics(server: ApiServer) -> dict[tuple[str, str], Resident]:

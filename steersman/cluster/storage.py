@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,15 +25,14 @@ ETCD = "etcd="
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def compaction_interval(text: str) -> float:
-    """Seconds of `--etcd-compaction-interval`, such as "5m0s" or "90s"; 0 never compacts. Raises StartFailure."""
-    import re
-
+def seconds(flags: Mapping[str, str], name: str, default: str) -> float:
+    """A flag's duration, such as "5m0s" or "90s". Raises StartFailure."""
+    text = flags.get(name, default)
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
     if text == "0":
         return 0.0
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise StartFailure(f"invalid value for etcd-compaction-interval: {text!r} is no duration such as 5m0s")
+        raise StartFailure(f"invalid value for {name}: {text!r} is no duration such as 5m0s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

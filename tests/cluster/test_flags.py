@@ -1,0 +1,35 @@
+"""Values of the API server's flags: what they mean, and the sentence that refuses the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from steersman.cluster import storage
+from steersman.cluster.apiserver import node_ports
+from steersman.cluster.process import StartFailure
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5m0s", 300.0), ("90s", 90.0), ("1h0m0.5s", 3600.5), ("0", 0.0)])
+def test_durations(text: str, seconds: float) -> None:
+    assert storage.seconds({"event-ttl": text}, "event-ttl", "1h") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 m", "-1s", "1d", "m", "1.2.3s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(StartFailure, match=r"invalid value for event-ttl: .* is no duration such as 5m0s"):
+        storage.seconds({"event-ttl": text}, "event-ttl", "1h")
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [("30000-32767", (30000, 32767)), ("20000+100", (20000, 20100)), ("8080-8080", (8080, 8080))],
+)
+def test_node_ports(text: str, ports: tuple[int, int]) -> None:
+    assert node_ports({"service-node-port-range": text}) == ports
+    assert node_ports({}) == (30000, 32767)
+
+
+@pytest.mark.parametrize("text", ["", "30000", "0-10", "32767-30000", "60000-70000", "60000+9000", "-1-5", "a-b"])
+def test_what_is_no_range(text: str) -> None:
+    with pytest.raises(StartFailure, match="invalid value for service-node-port-range"):
+        node_ports({"service-node-port-range": text})
