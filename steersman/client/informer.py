@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Object | None, Object | None], None]
 """Told of (old, new): old None for a new object, new None for one that is gone."""
 Index = Callable[[Object], Iterable[str]]
+Transform = Callable[[Object], Object]
+"""What is kept of an object, where that is less than all; it may change the object and return it."""
 Objects = list[Object]
 
 _PAGE = 500
@@ -46,6 +48,7 @@ class Informer:
         fields: str = "",
         labels: str = "",
         metadata_only: bool = False,
+        transform: Transform | None = None,
         random: Random | None = None,
         detect_mutation: bool = False,
     ) -> None:
@@ -55,6 +58,7 @@ class Informer:
         self._clock = clock
         self._namespace, self._fields, self._labels = namespace, fields, labels
         self._metadata_only = metadata_only
+        self._transform = transform
         self._sealed: dict[tuple[str, str], bytes] | None = {} if detect_mutation else None
         self._objects: dict[tuple[str, str], Object] = {}
         self._spaces: dict[str, dict[str, Object]] = {}
@@ -186,7 +190,7 @@ class Informer:
                 "kind": self.resource.kind,
                 "metadata": obj["metadata"],
             }
-        return obj
+        return obj if self._transform is None else self._transform(obj)
 
     def verify(self) -> None:
         """Raises RuntimeError when an object was changed by a reader; needs `detect_mutation`."""
@@ -255,7 +259,9 @@ class Informers:
         self._tasks = tasks
         self._random = random or Random()
         self._detect_mutation = detect_mutation
-        self._informers: dict[tuple[Resource, str, str, str, bool], tuple[Informer, asyncio.Task[None]]] = {}
+        self._informers: dict[
+            tuple[Resource, str, str, str, bool, Transform | None], tuple[Informer, asyncio.Task[None]]
+        ] = {}
 
     def informer(
         self,
@@ -265,11 +271,12 @@ class Informers:
         fields: str = "",
         labels: str = "",
         metadata_only: bool = False,
+        transform: Transform | None = None,
     ) -> Informer:
         """The informer of a collection, started. With `metadata_only`, one that has whole objects serves as well."""
-        if metadata_only and (resource, namespace, fields, labels, False) in self._informers:
+        if metadata_only and (resource, namespace, fields, labels, False, None) in self._informers:
             metadata_only = False
-        key = (resource, namespace, fields, labels, metadata_only)
+        key = (resource, namespace, fields, labels, metadata_only, transform)
         if key not in self._informers:
             made = Informer(
                 self._client,
@@ -279,6 +286,7 @@ class Informers:
                 fields=fields,
                 labels=labels,
                 metadata_only=metadata_only,
+                transform=transform,
                 random=self._random,
                 detect_mutation=self._detect_mutation,
             )

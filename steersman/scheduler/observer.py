@@ -57,7 +57,10 @@ class Observer:
         queue: Queue,
         nominations: Nominations,
         profiles: Mapping[str, Profile],
+        *,
+        whole: bool = False,
     ) -> None:
+        """`whole`: keep all of pods that are on nodes, for those who send them to others."""
         self._columns = columns
         self._queue = queue
         self._nominations = nominations
@@ -71,8 +74,10 @@ class Observer:
             (NODES, self._node),
             (PODS, self._pod),
         ]
-        self._pods = informers.informer(PODS)
-        self._watched = [(informers.informer(resource), handler) for resource, handler in watched]
+        self._pods = informers.informer(PODS, transform=None if whole else podinfo.lean)
+        self._watched = [
+            (self._pods if resource == PODS else informers.informer(resource), handler) for resource, handler in watched
+        ]
 
     async def start(self) -> None:
         """Begin to watch; returns when everything that is there has been read."""
@@ -173,7 +178,7 @@ class Observer:
         """A pod is on a node: new there, or changed."""
         known = self._columns.pod(uid, node)
         was_there = old is not None and bool(old["spec"].get("nodeName"))
-        same = old is not None and _unchanged(old, new, bound=not was_there)
+        same = old is not None and _unchanged(old, new, bound=not was_there and uid in self.assumed)
         if known is not None and same and uid not in self._columns.nominated:
             info = replace(known, pod=new)
             self._columns.refresh(info, node)
@@ -220,12 +225,11 @@ def _images(node: Object) -> object:
 
 
 def _unchanged(old: Object, new: Object, *, bound: bool) -> bool:
-    """Whether nothing that scheduling counts differs; `bound`: but for the node, which is new."""
+    """Whether nothing that scheduling counts differs; `bound`: we have just bound it, and its spec cannot change."""
     one, other = old["metadata"], new["metadata"]
     if one.get("labels") != other.get("labels") or ("deletionTimestamp" in one) != ("deletionTimestamp" in other):
         return False
-    spec = {key: value for key, value in new["spec"].items() if key != "nodeName"} if bound else new["spec"]
-    return bool(old["spec"] == spec)
+    return bound or bool(old["spec"] == new["spec"])
 
 
 def _wants_attempt(old: Object | None, new: Object) -> bool:

@@ -228,6 +228,48 @@ def _claims(spec: Mapping[str, Any], pod: str) -> Sequence[tuple[str, bool]]:
     return found
 
 
+_SPEC = (
+    "nodeName", "schedulerName", "priority", "overhead", "resources", "topologySpreadConstraints", "affinity",
+    "nodeSelector", "tolerations",
+)  # fmt: skip
+_META = (
+    "name",
+    "namespace",
+    "uid",
+    "labels",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "generation",
+)
+_CONTAINER = ("name", "image", "resources", "ports", "restartPolicy")
+
+
+def lean(pod: Object) -> Object:
+    """A pod on a node without what scheduling does not ask of it; one that waits is kept whole."""
+    spec = pod["spec"]
+    if not spec.get("nodeName"):
+        return pod
+    kept = _only(spec, _SPEC)
+    for name in ("containers", "initContainers"):
+        if spec.get(name):
+            kept[name] = [_only(each, _CONTAINER) for each in spec[name]]
+    if claims := [each for each in spec.get("volumes") or () if "persistentVolumeClaim" in each or "ephemeral" in each]:
+        kept["volumes"] = claims
+    status = _only(pod.get("status") or {}, ("phase", "startTime"))
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _only(pod["metadata"], _META),
+        "spec": kept,
+        "status": status,
+    }
+
+
+def _only(given: Mapping[str, Any], names: Sequence[str]) -> Object:
+    return {name: given[name] for name in names if name in given}
+
+
 def is_ended(pod: Object) -> bool:
     """Whether the pod uses no resources any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

@@ -130,7 +130,9 @@ class Scheduler:
             interests=_interests(self._profiles),
             asked=self._asked,
         )
-        self._observer = Observer(informers, self.columns, self._queue, self._nominations, self._profiles)
+        self._observer = Observer(
+            informers, self.columns, self._queue, self._nominations, self._profiles, whole=bool(configuration.extenders)
+        )
         self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
         self._repeats = Repeats(self.columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from random import Random
 from typing import Any
 
@@ -248,3 +249,16 @@ def test_gates_open_taints_go_and_cordons_end() -> None:
         assert cluster.clock.monotonic() - began < 2
 
     virtual(lambda: with_scheduler(body))
+
+
+@given(pods)
+def test_what_is_left_of_a_pod_says_the_same(facts: dict[str, Any]) -> None:
+    whole = pod("u", facts).pod
+    whole["spec"]["nodeName"] = "n1"
+    whole["spec"]["containers"][0] |= {"env": [{"name": "A"}], "image": "i"}
+    whole["metadata"]["annotations"] = {"a": "b"}
+    whole["status"] = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": []}
+    left = podinfo.lean(whole)
+    assert podinfo.read(left) == dataclasses.replace(podinfo.read(whole), pod=left)
+    assert "env" not in left["spec"]["containers"][0] and "annotations" not in left["metadata"]
+    assert podinfo.lean(pod("w", {**facts, "spec": {}}).pod)["spec"].get("nodeName") is None
