@@ -28,9 +28,10 @@ from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
 from steersman.apiserver.request import Query, RequestInfo, resolve
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
+from steersman.apiserver.telemetry.requests import Requests, Route, size_of
 from steersman.apiserver.verbs import create, delete, patch, read, update, watch
 from steersman.lib.clock import Clock
-from steersman.lib.http.messages import Answer, Request, Response, Stream
+from steersman.lib.http.messages import Answer, Request, Response, Stream, Upgrade
 from steersman.store.interface import Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -119,9 +120,12 @@ class ApiServer:
         self.discovery = Discovery(registry, address)
         self.remote: Mapping[tuple[str, str], Remote] = {}
         self.ready = False
+        self.started = False  # with everything that a cluster begins with
         self.audit: Auditor | None = None
         self.flow: Flow | None = None
         self.request_seconds = _REQUEST_SECONDS
+        self.requests: Requests | None = None
+        self._now = clock.monotonic
 
     async def start(self) -> None:
         """Load every kind; afterwards requests are served."""
@@ -142,32 +146,53 @@ class ApiServer:
         return self._handle(request) if self.audit is None else self.audit(request, self._handle)
 
     def _handle(self, request: Request) -> Answer | Awaitable[Answer]:
+        began = self._now()
         try:
             user = self._authenticate(request)
-            if isinstance(user, User):
-                answer = self._serve(request, user)
-                if isinstance(answer, Awaitable):
-                    return self._guarded(answer, request)
-                return compressed(request, answer)
-            return self._guarded(self._serve_later(request, user), request)
+            if not isinstance(user, User):
+                return self._guarded(self._serve_later(request, user), request, began)
+            answer = self._serve(request, user)
+            if isinstance(answer, Awaitable):
+                return self._guarded(answer, request, began)
+            answer = compressed(request, answer)
         except ApiError as error:
-            return failure(error, request)
+            answer = failure(error, request)
         except Exception as error:
-            return self._broken(error, request)
+            answer = self._broken(error, request)
+        return answer if self.requests is None else self._counted(self.requests, request, answer, began)
+
+    def _counted(self, requests: Requests, request: Request, answer: Answer, began: float) -> Answer:
+        route = request.route
+        if route is None:  # refused before anybody looked at what is asked
+            query = Query(request.query)
+            route = requests.route(resolve(request.method, request.path, Query("")), query, request.query)
+        route.note(answer.status if not isinstance(answer, Upgrade) else 101, self._now() - began, size_of(answer))
+        if answer.__class__ is Response:
+            if answer.status in (429, 504):
+                route.ended(answer.status)
+            return answer
+        return requests.lasting(route, answer)
 
     async def _serve_later(self, request: Request, user: Awaitable[User]) -> Answer:
         answer = self._serve(request, await user)
         return await answer if isinstance(answer, Awaitable) else answer
 
-    async def _guarded(self, answer: Awaitable[Answer], request: Request) -> Answer:
+    async def _guarded(self, waiting: Awaitable[Answer], request: Request, began: float) -> Answer:
+        route: Route | None = request.route
+        if route is not None:
+            route.kind.value += 1
         try:
-            return compressed(request, await answer)
+            answer = compressed(request, await waiting)
         except ApiError as error:
-            return failure(error, request)
+            answer = failure(error, request)
         except ConnectionError:
             raise
         except Exception as error:
-            return self._broken(error, request)
+            answer = self._broken(error, request)
+        finally:
+            if route is not None:
+                route.kind.value -= 1
+        return answer if self.requests is None else self._counted(self.requests, request, answer, began)
 
     def _broken(self, error: Exception, request: Request) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
@@ -199,6 +224,8 @@ class ApiServer:
     def _serve(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
         query = Query(request.query)
         info = resolve(request.method, request.path, query)
+        if self.requests is not None:
+            request.route = self.requests.route(info, query, request.query)
         if request.context is not None:
             request.context.identify(user, info)
         if (target := impersonate.wanted(request)) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from steersman.api.errors import ApiError, forbidden
+from steersman.api.errors import forbidden
 from steersman.api.openapi import OpenApi
 from steersman.api.registry import Registry
 from steersman.apiserver.call import User
@@ -21,7 +21,6 @@ from steersman.lib.http.messages import Request, Response
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 _JSON = ("content-type", "application/json")
 _HEALTH = ("/healthz", "/livez", "/readyz")
-_CHECKS = ("ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles")
 
 
 def version_info(release: str, patch: int = 0) -> dict[str, str]:
@@ -54,29 +53,6 @@ class Version:
     def __call__(self, request: Request, user: User) -> Response | None:
         """The version, for anybody."""
         return Response(200, [_JSON], self._body) if request.path in ("/version", "/version/") else None
-
-
-class Health:
-    """/healthz, /livez and /readyz, whole and check by check."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-
-    def __call__(self, request: Request, user: User) -> Response | None:
-        """ok, or which check failed."""
-        root, _, check = request.path[1:].partition("/")
-        if f"/{root}" not in _HEALTH:
-            return None
-        good = self._server.ready or root == "livez"
-        if check:
-            if check not in _CHECKS:
-                raise ApiError(404, "", "404 page not found")
-            return Response(200 if good else 500, [_TEXT], b"ok" if good else b"not ready")
-        if good and not Query(request.query).has("verbose"):
-            return Response(200, [_TEXT], b"ok")
-        mark = "[+]{} ok\n" if good else "[-]{} failed: reason withheld\n"
-        text = "".join(mark.format(name) for name in _CHECKS) + f"{root} check {'passed' if good else 'failed'}\n"
-        return Response(200 if good else 500, [_TEXT], text.encode())
 
 
 class OpenApiPaths:
@@ -135,5 +111,5 @@ class Root:
         for group in self._registry.groups():
             if group:
                 paths += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in self._registry.versions(group))]
-        paths += [*_HEALTH, "/openapi/v2", "/openapi/v3", "/version"]
+        paths += [*_HEALTH, "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/version"]
         return Response(200, [_JSON], msgspec.json.encode({"paths": sorted(paths)}))

@@ -70,6 +70,11 @@ class Storage:
         """The kind's cache. Raises KeyError before `open`."""
         return self._caches[kind.storage_location]
 
+    def count(self, kind: Kind) -> int | None:
+        """How many objects there are of a kind; None when it has none of its own."""
+        cache = self._caches.get(kind.storage_location)
+        return None if cache is None else len(cache)
+
     def close_kind(self, kind: Kind) -> None:
         """Forget a custom kind's cache."""
         self._caches.pop(kind.storage_location, None)

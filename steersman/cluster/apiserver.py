@@ -36,6 +36,7 @@ from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
+from steersman.apiserver.telemetry.server import Telemetry
 from steersman.cluster import admissionconfig, auditing, flowing, process, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
@@ -166,11 +167,11 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile), ROUTES: not profile.nodes}
     server.paths += [
         paths.Version(registry.release),
-        paths.Health(server),
         openapi := paths.OpenApiPaths(registry),
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
+    Telemetry(server, paths.version_info(registry.release)).attach()
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)
@@ -201,6 +202,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     life = storage.seconds(flags, "event-ttl", "1h0m0s")
     if (events := registry.find("", "events")) is not None:
         tasks.spawn(expire(server.storage, events, clock, life), "events' end")
+    server.started = True
     return server
 
 

@@ -16,7 +16,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.apiserver.call import User
 from steersman.apiserver.flow import match, shares
-from steersman.apiserver.flow.level import Level
+from steersman.apiserver.flow.level import Level, Tally
 from steersman.apiserver.flow.retry import Drops
 from steersman.apiserver.request import LONG_RUNNING, Query, RequestInfo
 from steersman.lib.clock import Clock
@@ -35,13 +35,14 @@ Serve = Callable[[Request, Query, RequestInfo, User], Answer | Awaitable[Answer]
 class Place:
     """Where a request belongs: a flow of a schema, at a level."""
 
-    __slots__ = ("_hand", "by_namespace", "flow", "headers", "level", "schema")
+    __slots__ = ("_hand", "by_namespace", "flow", "headers", "level", "schema", "tally")
 
     def __init__(self, schema: str, level: Level, flow: str, headers: list[tuple[str, str]]) -> None:
         self.schema = schema
         self.flow = flow
         self.level = level
         self.headers = headers
+        self.tally = level.tallies.setdefault(schema, Tally())
         self.by_namespace: dict[str, Place] | None = None  # where each namespace is a flow of its own
         self._hand: tuple[int, ...] | None = None
 
@@ -188,34 +189,46 @@ class Gate:
         if not place.level.room(seats):
             return self._held(place, seats, _later(serve, request, query, info, user), info)
         try:
+            place.tally.begun += 1
             answer = serve(request, query, info, user)
         except ApiError as error:
             error.headers = [*error.headers, *place.headers]
             raise
         if isinstance(answer, Awaitable):
+            place.tally.begun -= 1  # not yet
             return self._held(place, seats, answer, info)
         answer.headers = [*answer.headers, *place.headers]
         return answer
 
     async def _held(self, place: Place, seats: int, waiting: Awaitable[Answer], info: RequestInfo) -> Answer:
         """Have seats while the answer is made. Many requests may have come since there was room."""
-        level = place.level
-        turn = None
+        level, tally, turn = place.level, place.tally, None
         if level.room(seats):
             level.sit(seats)
         else:
             patience = min(info.seconds / 4, _MOST_PATIENCE) if info.seconds else _PATIENCE
-            turn = await level.wait(place.hand, seats, patience)
+            since = self._clock.monotonic()
+            tally.waiting += 1
+            try:
+                turn = await level.wait(place.hand, seats, patience)
+            finally:
+                tally.waiting -= 1
             if turn is None:
                 if (close := getattr(waiting, "close", None)) is not None:
                     close()
-                return self._turned_away(place)
+                late = self._clock.monotonic() - since >= patience
+                return self._turned_away(place, "time-out" if late else "queue-full")
+        tally.begun += 1
+        tally.executing += 1
+        tally.seats += seats
         try:
             answer = await waiting
         except ApiError as error:
             error.headers = [*error.headers, *place.headers]
             raise
         finally:
+            tally.executing -= 1
+            tally.seats -= seats
             if turn is None:
                 level.rise(seats)
             else:
@@ -223,8 +236,9 @@ class Gate:
         answer.headers = [*answer.headers, *place.headers]
         return answer
 
-    def _turned_away(self, place: Place) -> Response:
-        place.level.rejected += 1
+    def _turned_away(self, place: Place, reason: str) -> Response:
+        reason = reason if place.hand else "concurrency-limit"
+        place.tally.gone[reason] = place.tally.gone.get(reason, 0) + 1
         drops = self._drops.setdefault(place.level.name, Drops())
         drops.note(int(self._clock.now()))
         return too_many(drops.seconds, place.headers)

@@ -44,6 +44,16 @@ class Queue:
         self.start = 0.0
 
 
+class Tally:
+    """A schema's requests at a level, counted for the metrics."""
+
+    __slots__ = ("begun", "executing", "gone", "seats", "waiting")
+
+    def __init__(self) -> None:
+        self.begun = self.executing = self.seats = self.waiting = 0
+        self.gone: dict[str, int] = {}  # turned away, by reason
+
+
 class Level:
     """A priority level. It is full when a request of so many seats has to wait or go."""
 
@@ -58,7 +68,7 @@ class Level:
         self.most_seats = 1  # that one request may take
         self.taken = 0
         self.waiting = 0
-        self.rejected = 0
+        self.tallies: dict[str, Tally] = {}  # by schema
         self.hand_size = 0
         self._length = 0
         self._number = 0  # of queues; they are made when somebody first waits in them
@@ -197,6 +207,10 @@ class Level:
         self._smooth = max(peak, _SMOOTHING * self._smooth + (1 - _SMOOTHING) * peak)
         least = max(self.limits.least, min(self.limits.nominal, peak))
         return Wish(max(least, self._smooth), least, self.limits.most)
+
+    def figures(self) -> tuple[int, int, int, int]:
+        """Seats: nominal, the fewest, the most, now."""
+        return self.limits.nominal, self.limits.least, self.limits.most, self.limit
 
     def grant(self, seats: int) -> None:
         """Have so many seats from now on."""

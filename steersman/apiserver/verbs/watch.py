@@ -18,10 +18,12 @@ from steersman.apiserver.cache import Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
+from steersman.apiserver.telemetry.requests import WATCH_EVENTS
 from steersman.apiserver.verbs.longlist import TURN
 from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
 from steersman.lib.http.messages import Stream, Writer
 from steersman.lib.http.streams import ChunkWriter, frame
+from steersman.lib.metrics import Value
 from steersman.lib.tasks import turn
 
 BOOKMARK_EVERY = 60.0  # seconds
@@ -78,6 +80,8 @@ class _Session:
         self._bookmarks = call.query.flag("allowWatchBookmarks")
         self._cache = call.storage.cache(call.kind)
         self._everything = chosen.everything and not chosen.namespace
+        events = call.services.extras.get(WATCH_EVENTS)
+        self._told = Value() if events is None else events.labels(call.kind.group, call.version, call.kind.plural)
         self._first = True
         self._held: list[Change] | None = []
         self._over = asyncio.Event()
@@ -248,6 +252,7 @@ class _Session:
         elif (framed := change.frames.get(key := (type, self._share), b"")) == b"":
             framed = change.frames[key] = frame(self._encoder.event(type, item))
         self._first = False
+        self._told.value += 1
         self._send(framed)
 
     def _bookmark(self, annotations: dict[str, str], revision: int = 0) -> None:

@@ -35,6 +35,7 @@ class Request:
     peer: Peer = field(default_factory=Peer)
     stream: AsyncIterator[bytes] | None = None  # the body, for handlers that asked to stream it; then `body` is empty
     context: Any = None  # what the handler keeps with the request
+    route: Any = None  # what the handler counts the request by
 
     def header(self, name: str) -> str | None:
         """The first value of the header `name` (lower case), or None."""

@@ -1,0 +1,1 @@
+"""What the API server tells of itself: metrics and health, under the original's names."""
