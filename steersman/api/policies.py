@@ -16,10 +16,11 @@ from steersman.api.cel.syntax import CostError
 from steersman.api.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
-from steersman.api.validation import duplicate, invalid, required, too_many
+from steersman.api.validation import duplicate, invalid, not_supported, required, too_many
 
 BUDGET = 10_000_000  # of one policy's expressions: apiserver's RuntimeCELCostBudget
 CONDITIONS_BUDGET = BUDGET // 4
+APPLIED, PATCHES = "Object", "list(JSONPatch)"  # what the two kinds of mutation evaluate to
 
 _KIND = object_of("kubernetes.GroupVersionKind", dict.fromkeys(("group", "version", "kind"), STRING).get)
 _RESOURCE = object_of("kubernetes.GroupVersionResource", dict.fromkeys(("group", "version", "resource"), STRING).get)
@@ -61,8 +62,13 @@ Variables = tuple[tuple[str, str], ...]
 
 
 @lru_cache(maxsize=4096)
-def program(source: str, results: tuple[str, ...], *, params: bool, variables: Variables = ()) -> cel.Program:
-    """A compiled expression. Raises CompileError, or ValueError when it gives none of `results`."""
+def program(
+    source: str, results: tuple[str, ...], *, params: bool, variables: Variables = (), structs: bool = False
+) -> cel.Program:
+    """A compiled expression, which may make objects with `structs`.
+
+    Raises CompileError, or ValueError when it gives none of `results`.
+    """
     known = dict(_BASE)
     if params:
         known["params"] = DYN
@@ -73,11 +79,15 @@ def program(source: str, results: tuple[str, ...], *, params: bool, variables: V
         except cel.CompileError:
             types[name] = DYN
     known["variables"] = object_of("kubernetes.variables", types.get)
-    made = cel.compile(source, known)
-    if results and made.type.name not in (*results, "dyn"):
+    made = cel.compile(source, known, structs=structs)
+    if results and not _gives(made.type, results):
         wanted = results[0] if len(results) == 1 else f"one of [{' '.join(results)}]"
-        raise ValueError(f"must evaluate to {wanted}")
+        raise ValueError(f"must evaluate to {wanted} but got {made.type}")
     return made
+
+
+def _gives(kind: Type, results: tuple[str, ...]) -> bool:
+    return str(kind) in results or (PATCHES in results and str(kind) == "list(dyn)")  # an empty list, if anything
 
 
 class Lazy(dict[str, Any]):
@@ -107,10 +117,10 @@ class Run:
         self._values = {**values, "variables": Lazy(self, variables)}
         self.left = budget
 
-    def value(self, source: str, results: tuple[str, ...]) -> Any:
+    def value(self, source: str, results: tuple[str, ...], *, structs: bool = False) -> Any:
         """What an expression gives. Raises CelError with the text that a denial shows."""
         try:
-            made = program(source, results, params=self._params, variables=self._variables)
+            made = program(source, results, params=self._params, variables=self._variables, structs=structs)
             found, cost = made.evaluate(self._values, limit=min(cel.PER_CALL_LIMIT, self.left))
         except (cel.CompileError, ValueError) as error:
             raise cel.CelError(f"compilation error: {compile_text(error)}") from error
@@ -142,13 +152,19 @@ def compile_text(error: Exception) -> str:
 
 
 def check(
-    path: str, source: str, results: tuple[str, ...], *, params: bool = False, variables: Variables = ()
+    path: str,
+    source: str,
+    results: tuple[str, ...],
+    *,
+    params: bool = False,
+    variables: Variables = (),
+    structs: bool = False,
 ) -> list[FieldError]:
     """Complaints about one expression of an object that is written."""
     if not source.strip():
         return [required(path)]
     try:
-        program(source, results, params=params, variables=variables)
+        program(source, results, params=params, variables=variables, structs=structs)
     except (cel.CompileError, ValueError) as error:
         return [invalid(path, source, compile_text(error))]
     return []
@@ -176,6 +192,43 @@ def variables_of(spec: Object) -> Variables:
     return tuple((each.get("name") or "", each.get("expression") or "") for each in spec.get("variables") or ())
 
 
+def check_mutations(policy: Object) -> list[FieldError]:
+    """Complaints about a MutatingAdmissionPolicy's expressions."""
+    spec = policy.get("spec") or {}
+    params, known = bool(spec.get("paramKind")), variables_of(spec)
+    found = check_conditions("spec.matchConditions", spec.get("matchConditions") or (), params=params)
+    for at, (_, source) in enumerate(known):
+        found += check(f"spec.variables[{at}].expression", source, (), params=params, variables=known[:at])
+    if not spec.get("mutations"):
+        found.append(required("spec.mutations", "mutations must contain at least one item"))
+    for at, each in enumerate(spec.get("mutations") or ()):
+        found += _mutation(f"spec.mutations[{at}]", each, params, known)
+    return found
+
+
+_PATCHES = {"ApplyConfiguration": ("applyConfiguration", APPLIED), "JSONPatch": ("jsonPatch", PATCHES)}
+
+
+def _mutation(path: str, mutation: Object, params: bool, known: Variables) -> list[FieldError]:
+    kind = mutation.get("patchType")
+    if not kind:
+        return [required(f"{path}.patchType")]
+    if kind not in _PATCHES:
+        return [not_supported(f"{path}.patchType", kind, list(_PATCHES))]
+    key, result = _PATCHES[kind]
+    found: list[FieldError] = []
+    if key not in mutation:
+        found.append(required(f"{path}.{key}", f"must be specified when patchType is {kind}"))
+    else:
+        source = (mutation[key].get("expression") or "").strip()
+        found += check(f"{path}.{key}.expression", source, (result,), params=params, variables=known, structs=True)
+    for other, _ in _PATCHES.values():
+        if other != key and other in mutation:
+            text = f"must not be specified when patchType is {kind}"
+            found.append(invalid(f"{path}.{other}", f"{{{other}}}", text))
+    return found
+
+
 def check_policy(policy: Object) -> list[FieldError]:
     """Complaints about a ValidatingAdmissionPolicy's expressions."""
     spec = policy.get("spec") or {}
@@ -184,10 +237,6 @@ def check_policy(policy: Object) -> list[FieldError]:
     if not spec.get("validations") and not spec.get("auditAnnotations"):
         text = "validations or auditAnnotations must contain at least one item"
         found += [required("spec.validations", text), required("spec.auditAnnotations", text)]
-    if not (spec.get("matchConstraints") or {}).get("resourceRules"):
-        found.append(
-            required("spec.matchConstraints.resourceRules" if spec.get("matchConstraints") else "spec.matchConstraints")
-        )
     for at, (_, source) in enumerate(known):
         found += check(f"spec.variables[{at}].expression", source, (), params=params, variables=known[:at])
     for at, each in enumerate(spec.get("validations") or ()):
@@ -199,5 +248,5 @@ def check_policy(policy: Object) -> list[FieldError]:
             )
     for at, each in enumerate(spec.get("auditAnnotations") or ()):
         here = f"spec.auditAnnotations[{at}].valueExpression"
-        found += check(here, each.get("valueExpression") or "", ("string", "null_type"), params=params, variables=known)
+        found += check(here, each.get("valueExpression") or "", ("string", "null"), params=params, variables=known)
     return found

@@ -13,6 +13,7 @@ from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
 from steersman.api.schema.decode import Decoders
+from steersman.apiserver.admission.rounds import Rounds
 from steersman.apiserver.encode import Encoder, content_type, in_medium
 from steersman.apiserver.negotiate import Format
 from steersman.apiserver.request import Query, RequestInfo
@@ -72,6 +73,7 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     options: Object = field(default_factory=dict)
     dry_run: bool = False
+    rounds: Rounds = field(default_factory=Rounds)  # of the mutation that is under way
     written: tuple[int, Any] | None = None  # status and object of an answer to a write that has happened
 
     @property

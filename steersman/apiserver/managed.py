@@ -23,20 +23,20 @@ _MANAGER_MOST = 128
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 
-def type_of(call: Call) -> Type:
-    """The type that the request's objects have: from the release's schemas, or the custom resource's own."""
+def type_of(call: Call, version: str = "") -> Type:
+    """The type that the request's objects have, in its version or another: by the release's schemas, or its own."""
     types = call.services.extras.get("types")
     if types is None:
         types = call.services.extras["types"] = Types(call.services.registry.schemas)
-    version = call.kind.version(call.version)
-    if version is None:
+    served = call.kind.version(version or call.version)
+    if served is None:
         unknown: Type = types.unknown
         return unknown
     schemas = call.services.registry.schemas
-    if isinstance(version.schema, str):
-        node = schemas.definitions.get(version.schema)
+    if isinstance(served.schema, str):
+        node = schemas.definitions.get(served.schema)
     else:
-        node = _custom(call, version.schema)
+        node = _custom(call, served.schema)
     found: Type = types.of(node) if node else types.unknown
     return found
 

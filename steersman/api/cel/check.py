@@ -186,13 +186,11 @@ class _Checker:
             strange = [each for each in node.items if each[0] not in ("op", "path", "from", "value")]
             for name, _, _, at in strange:
                 self._fail(at, f"undefined field '{name}'")
+            for name, value, _, at in node.items:
+                if name in ("op", "path", "from") and value.type.name not in ("string", "dyn"):
+                    text = f"expected type of field '{name}' is 'string' but provided type is '{value.type}'"
+                    self._fail(at, text)
             return Type("JSONPatch")
-        for name, value, _, at in node.items:
-            given = value.type
-            if given.name.startswith("Object") and given.name != f"{node.name}.{name}":
-                self._fail(
-                    at, f"expected type of field '{name}' is '{node.name}.{name}' but provided type is '{given}'"
-                )
         return Type(node.name, (), None, lambda _: DYN)
 
     def comprehension(self, node: Comprehension) -> Type:

@@ -6,6 +6,7 @@ Source: pkg/apis/admissionregistration/v1/defaults.go and validation, printMutat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from steersman.api import labels, names, policies
@@ -14,7 +15,7 @@ from steersman.api.kind import Behavior, Column, Default, Validate
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, length
-from steersman.api.validation import duplicate, invalid, not_supported, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
 
 Complaints = list[FieldError]
 
@@ -26,6 +27,7 @@ _EFFECTS = ("None", "NoneOnDryRun")
 _FAILURES = ("Fail", "Ignore")
 _MATCHES = ("Equivalent", "Exact")
 _REVIEWS = ("v1", "v1beta1")
+_AGAIN = ("IfNeeded", "Never")
 
 
 def _webhooks(*, mutating: bool) -> Default:
@@ -71,7 +73,7 @@ def _webhook(path: str, hook: Mapping[str, Any], *, mutating: bool) -> Complaint
         out += _rule(f"{path}.rules[{i}]", rule)
     choices = [("failurePolicy", _FAILURES), ("matchPolicy", _MATCHES)]
     if mutating:
-        choices.append(("reinvocationPolicy", ("IfNeeded", "Never")))
+        choices.append(("reinvocationPolicy", _AGAIN))
     for key, allowed in choices:
         if key in hook and hook[key] not in allowed:
             out.append(not_supported(f"{path}.{key}", hook[key], allowed))
@@ -158,6 +160,114 @@ def _default_policy_binding(binding: Object) -> None:
                 rule.setdefault("scope", "*")
 
 
+_MUTABLE = ("*", "CREATE", "UPDATE")
+
+
+def _match_resources(path: str, found: Mapping[str, Any] | None, *, mutating: bool) -> Complaints:
+    """Complaints about what a policy or a binding matches."""
+    if found is None:
+        return []
+    out: Complaints = []
+    if found.get("matchPolicy") not in _MATCHES:
+        out.append(not_supported(f"{path}.matchPolicy", found.get("matchPolicy"), _MATCHES))
+    for key in ("namespaceSelector", "objectSelector"):
+        out += labels.validate(found.get(key), f"{path}.{key}")
+    for key in ("resourceRules", "excludeResourceRules"):
+        for i, rule in enumerate(found.get(key) or ()):
+            given = rule.get("resourceNames") or []
+            out += [
+                duplicate(f"{path}.{key}[{i}].resourceNames[{at}]", name)
+                for at, name in enumerate(given)
+                if name in given[:at]
+            ]
+            out += _rule(f"{path}.{key}[{i}]", rule)
+    if mutating:
+        for rule in found.get("resourceRules") or ():
+            for operation in rule.get("operations") or ():
+                if operation not in _MUTABLE:
+                    out.append(not_supported(f"{path}.resourceRules.operations", operation, _MUTABLE))
+    return out
+
+
+def _validate_policy(policy: Object, *, mutating: bool) -> Complaints:
+    spec = policy.get("spec") or {}
+    out: Complaints = []
+    if spec.get("failurePolicy") not in _FAILURES:
+        out.append(not_supported("spec.failurePolicy", spec.get("failurePolicy"), _FAILURES))
+    if (kind := spec.get("paramKind")) is not None:
+        out += [required(f"spec.paramKind.{key}") for key in ("apiVersion", "kind") if not kind.get(key)]
+        if str(kind.get("apiVersion", "")).count("/") > 1:
+            text = f"unexpected GroupVersion string: {kind['apiVersion']}"
+            out.append(invalid("spec.paramKind.apiVersion", kind["apiVersion"], text))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        out.append(required("spec.matchConstraints"))
+    else:
+        out += _match_resources("spec.matchConstraints", constraints, mutating=mutating)
+        if not constraints.get("resourceRules"):
+            out.append(required("spec.matchConstraints.resourceRules"))
+    return out
+
+
+def _validate_validations(policy: Object) -> Complaints:
+    return _validate_policy(policy, mutating=False) + policies.check_policy(policy)
+
+
+def _validate_mutations(policy: Object) -> Complaints:
+    out = _validate_policy(policy, mutating=True) + policies.check_mutations(policy)
+    again = dig(policy, "spec", "reinvocationPolicy")
+    if not again:
+        out.append(required("spec.reinvocationPolicy"))
+    elif again not in _AGAIN:
+        out.append(not_supported("spec.reinvocationPolicy", again, _AGAIN))
+    return out
+
+
+_ACTIONS = ("Audit", "Deny", "Warn")
+
+
+def _validate_binding(binding: Object, *, mutating: bool) -> Complaints:
+    spec = binding.get("spec") or {}
+    name = spec.get("policyName") or ""
+    out: Complaints = [] if name else [required("spec.policyName")]
+    if name:
+        out += [invalid("spec.policyName", name, text) for text in names.dns_subdomain(name)]
+    out += _param_ref(spec.get("paramRef"))
+    out += _match_resources("spec.matchResources", spec.get("matchResources"), mutating=mutating)
+    if mutating:
+        return out
+    actions = spec.get("validationActions") or []
+    path = "spec.validationActions"
+    for at, action in enumerate(actions):
+        if action not in _ACTIONS:
+            out.append(not_supported(f"{path}[{at}]", action, _ACTIONS))
+        if action in actions[:at]:
+            out.append(duplicate(f"{path}[{at}]", action))
+    if "Deny" in actions and "Warn" in actions:
+        text = "repeating the same validation failure information in the API response and headers serves no purpose"
+        out.append(invalid(path, actions, f"must not contain both Deny and Warn ({text})"))
+    if not actions:
+        out.append(required(path, "at least one validation action is required"))
+    return out
+
+
+def _param_ref(ref: Mapping[str, Any] | None) -> Complaints:
+    if ref is None:
+        return []
+    path, out = "spec.paramRef", list[FieldError]()
+    if ref.get("name") and "selector" in ref:
+        out += [forbidden(f"{path}.{key}", "name and selector are mutually exclusive") for key in ("name", "selector")]
+    if not ref.get("name") and "selector" not in ref:
+        out.append(required(path, "one of name or selector must be specified"))
+    out += labels.validate(ref.get("selector"), f"{path}.selector")
+    action = ref.get("parameterNotFoundAction")
+    if not action:
+        out.append(required(f"{path}.parameterNotFoundAction"))
+    elif action not in ("Allow", "Deny"):
+        out.append(not_supported(f"{path}.parameterNotFoundAction", action, ("Deny", "Allow")))
+    return out
+
+
 def _parameter_kind(policy: Object, now: float) -> str:
     kind = dig(policy, "spec", "paramKind")
     return f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}" if kind else UNSET
@@ -192,11 +302,12 @@ def _policy_kind(kind: str, counted: str, status: Object | None, validate: Valid
     )
 
 
-def _binding_kind(kind: str) -> Behavior:
+def _binding_kind(kind: str, *, mutating: bool) -> Behavior:
     return Behavior(
         GROUP,
         kind,
         default=_default_policy_binding,
+        validate=partial(_validate_binding, mutating=mutating),
         prepare_create=strategy.begin(None, generations=True),
         columns=(NAME, field("PolicyName", "spec", "policyName"), Column("ParamRef", _parameter), AGE),
     )
@@ -205,8 +316,8 @@ def _binding_kind(kind: str) -> Behavior:
 BEHAVIORS = (
     _webhook_kind("MutatingWebhookConfiguration", mutating=True),
     _webhook_kind("ValidatingWebhookConfiguration", mutating=False),
-    _policy_kind("ValidatingAdmissionPolicy", "Validations", {}, policies.check_policy),
-    _policy_kind("MutatingAdmissionPolicy", "Mutations", None),
-    _binding_kind("ValidatingAdmissionPolicyBinding"),
-    _binding_kind("MutatingAdmissionPolicyBinding"),
+    _policy_kind("ValidatingAdmissionPolicy", "Validations", {}, _validate_validations),
+    _policy_kind("MutatingAdmissionPolicy", "Mutations", None, _validate_mutations),
+    _binding_kind("ValidatingAdmissionPolicyBinding", mutating=False),
+    _binding_kind("MutatingAdmissionPolicyBinding", mutating=True),
 )

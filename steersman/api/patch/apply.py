@@ -117,7 +117,7 @@ def _apply(
     keep: Set | None,
 ) -> tuple[Object, Managed, Conflicts]:
     """The merged object, who manages what then, and with whom that conflicts."""
-    merged = _merge(live, config, type)
+    merged = merge(live, config, type)
     mine = fieldset.without(named, ignore)
     if keep is not None:
         mine = fieldset.only(mine, keep)
@@ -149,46 +149,46 @@ def _apply(
 
 
 def _named(config: Object, type: Type) -> Set:
-    """The fields that a configuration names; the same spec is not looked at twice. Raises ValueError as `_check`."""
+    """The fields that a configuration names; the same spec is not looked at twice. Raises ValueError."""
     spec = config.get("spec")
     if not isinstance(spec, dict):
-        _check(config, type, "")
+        check_fields(config, type, "")
         return ownership.field_set(config, type)
     bare = {key: value for key, value in config.items() if key != "spec"}
     text = b"applied " + msgspec.json.encode(spec)
     found = type.specs.get(text)
     if found is None:
-        _check(config, type, "")
+        check_fields(config, type, "")
         found = fieldset.Kept(ownership.field_set({"spec": spec}, type).get("f:spec") or {})
         ownership.remember(type, text, found)
     else:
-        _check(bare, type, "")
+        check_fields(bare, type, "")
     out = ownership.field_set(bare, type)
     if found:
         out["f:spec"] = found
     return out
 
 
-def _merge(live: Any, config: Any, type: Type) -> Any:
-    """`config` over `live`; neither is changed."""
+def merge(live: Any, config: Any, type: Type) -> Any:
+    """`config` over `live`, by the type's merge rules; neither is changed."""
     kind = type.kind
     if isinstance(live, dict) and isinstance(config, dict) and kind not in (types.ATOMIC, types.SCALAR):
         out = dict(live)
         for key, value in config.items():
-            out[key] = _merge(live[key], value, type.field(key)) if key in live else value
+            out[key] = merge(live[key], value, type.field(key)) if key in live else value
         return out
     if isinstance(live, list) and isinstance(config, list) and kind in (types.KEYED, types.SET):
         return _merge_lists(live, config, type)
     return config
 
 
-def _check(value: Any, type: Type, path: str) -> None:
+def check_fields(value: Any, type: Type, path: str) -> None:
     """Fields are the schema's, and list items have their keys, each once. Raises ValueError."""
     if isinstance(value, dict) and type.kind not in (types.ATOMIC, types.SCALAR):
         for key, item in value.items():
             if type.closed and not type.named(key):
                 raise ValueError(f"{path}.{key}: field not declared in schema")
-            _check(item, type.field(key), f"{path}.{key}")
+            check_fields(item, type.field(key), f"{path}.{key}")
     elif isinstance(value, list) and type.kind in (types.KEYED, types.SET):
         seen: set[str] = set()
         for i, item in enumerate(value):
@@ -200,7 +200,7 @@ def _check(value: Any, type: Type, path: str) -> None:
                 raise ValueError(f"{path}: duplicate entries for key {fieldset.show((element,))}")
             seen.add(element)
             try:
-                _check(item, type.element, "")
+                check_fields(item, type.element, "")
             except ValueError as error:
                 raise ValueError(f"{path}{fieldset.show((element,))}{error}") from None
     elif value is not None and (wanted := type.expects) and not _is(value, wanted):
@@ -245,7 +245,7 @@ def _merge_lists(live: list[Any], config: list[Any], type: Type) -> list[Any]:
                 continue
             mine = order[position]
             item = wanted[mine]
-            out.append(_merge(known[mine], item, type.element) if mine in known else item)
+            out.append(merge(known[mine], item, type.element) if mine in known else item)
             done.add(mine)
             position += 1
             if shared and mine == shared[0]:

@@ -7,7 +7,7 @@ one copies it first. Errors are ApiErrors with the original's codes and texts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from steersman.api import errors
@@ -18,8 +18,12 @@ REJECTED = "the server rejected our request due to an error in our request"
 _OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")
 
 
-class _Refused(Exception):
-    """An operation does not fit the document."""
+class Refused(Exception):
+    """An operation does not fit the document; the text is what the original's library says of the common cases."""
+
+
+class TestFailed(Refused):
+    """A test operation found something else."""
 
 
 def apply(document: Any, operations: Any) -> Any:
@@ -37,10 +41,15 @@ def apply(document: Any, operations: Any) -> Any:
         if not isinstance(operation, dict):
             raise errors.bad_request("json: cannot unmarshal array into Go value of type jsonpatch.Operation")
     try:
-        for operation in operations:
-            document = _perform(document, operation)
-    except _Refused:
+        return perform(document, operations)
+    except Refused:
         raise errors.generic(422, "Invalid", REJECTED) from None
+
+
+def perform(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
+    """The document after all operations. Raises Refused, and TestFailed when it is a test that fails."""
+    for operation in operations:
+        document = _perform(document, operation)
     return document
 
 
@@ -64,14 +73,26 @@ def _perform(document: Any, operation: Mapping[str, Any]) -> Any:
         return _remove(document, path)
     value = operation["value"]
     if kind == "test":
-        if not _equal(_find(document, path), value):
-            _refuse()
+        try:
+            same = _equal(_find(document, path), value)
+        except Refused:
+            same = value is None
+        if not same:
+            raise TestFailed(f"testing value {path} failed: test failed")
         return document
     return _add(document, path, value) if kind == "add" else _replace(document, path, value)
 
 
-def _refuse() -> NoReturn:
-    raise _Refused
+def _refuse(why: str = "invalid state detected") -> NoReturn:
+    raise Refused(why)
+
+
+def _parent(document: Any, tokens: list[str], shown: str) -> Any:
+    """What holds the last token of a path; `shown` is the complaint's beginning when there is nothing."""
+    try:
+        return _walk(document, tokens[:-1])
+    except Refused:
+        _refuse(f"{shown}: missing value")
 
 
 def _tokens(path: str) -> list[str]:
@@ -101,7 +122,7 @@ def _index(token: str, last: int) -> int:
     index = int(token)
     index = index + last + 1 if index < 0 else index
     if not 0 <= index <= last:
-        _refuse()
+        _refuse(f"Unable to access invalid index: {token}: invalid index referenced")
     return index
 
 
@@ -120,7 +141,8 @@ def _add(document: Any, path: str, value: Any) -> Any:
     tokens = _tokens(path)
     if not tokens:
         return value
-    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    parent = _parent(document, tokens, f'add operation does not apply: doc is missing path: "{path}"')
+    last = tokens[-1]
     if isinstance(parent, dict):
         parent[last] = value
     elif isinstance(parent, list):
@@ -134,13 +156,14 @@ def _replace(document: Any, path: str, value: Any) -> Any:
     tokens = _tokens(path)
     if not tokens:
         return value if isinstance(value, (dict, list)) else _refuse()
-    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    parent = _parent(document, tokens, f"replace operation does not apply: doc is missing path: {path}")
+    last = tokens[-1]
     if isinstance(parent, dict) and last in parent:
         parent[last] = value
     elif isinstance(parent, list):
         parent[_index(last, len(parent) - 1)] = value
     else:
-        _refuse()
+        _refuse(f"replace operation does not apply: doc is missing key: {path}: missing value")
     return document
 
 
@@ -148,13 +171,14 @@ def _remove(document: Any, path: str) -> Any:
     tokens = _tokens(path)
     if not tokens:
         _refuse()
-    parent, last = _walk(document, tokens[:-1]), tokens[-1]
+    parent = _parent(document, tokens, f'remove operation does not apply: doc is missing path: "{path}"')
+    last = tokens[-1]
     if isinstance(parent, dict) and last in parent:
         del parent[last]
     elif isinstance(parent, list):
         del parent[_index(last, len(parent) - 1)]
     else:
-        _refuse()
+        _refuse(f"error in remove for path: '{path}': Unable to remove nonexistent key: {last}: missing value")
     return document
 
 

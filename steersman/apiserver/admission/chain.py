@@ -19,6 +19,7 @@ from steersman.apiserver.admission import (
     extended_resources,
     external_ips,
     limit_ranger,
+    mutating_policy,
     namespace_lifecycle,
     node_restriction,
     owner_references,
@@ -34,6 +35,7 @@ from steersman.apiserver.admission import (
     webhooks,
 )
 from steersman.apiserver.admission.podsecurity import plugin as pod_security
+from steersman.apiserver.admission.rounds import Rounds
 from steersman.apiserver.authz import escalation
 from steersman.apiserver.authz.rbac import Rbac
 from steersman.apiserver.authz.union import Union
@@ -75,6 +77,7 @@ ALL: tuple[Plugin, ...] = (
     Plugin("DefaultIngressClass", mutate=default_class.ingress),
     Plugin("DenyServiceExternalIPs", validate=external_ips.validate, on=False),
     Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
+    Plugin("MutatingAdmissionPolicy", mutate=mutating_policy.mutate),
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
     Plugin("ValidatingAdmissionPolicy", validate=validating_policy.validate),
     Plugin("ValidatingAdmissionWebhook", validate=webhooks.validate),
@@ -82,14 +85,13 @@ ALL: tuple[Plugin, ...] = (
 )
 
 DEFAULT = tuple(plugin for plugin in ALL if plugin.on)
-_ELSEWHERE = frozenset({"MutatingAdmissionPolicy"})  # known, and not plugins here
 
 
 def chosen(enabled: Collection[str], disabled: Collection[str]) -> list[Plugin]:
     """The plugins that run, in order. Raises ValueError for a name that is not known, or in both."""
     known = {plugin.name for plugin in ALL}
     for flag, names in (("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)):
-        if unknown := sorted(set(names) - known - _ELSEWHERE):
+        if unknown := sorted(set(names) - known):
             raise ValueError(f'{flag} plugin "{unknown[0]}" is unknown')
     if both := sorted(set(enabled) & set(disabled)):
         raise ValueError(f"[{' '.join(both)}] in enable-admission-plugins and disable-admission-plugins overlapped")
@@ -112,7 +114,14 @@ class Chain:
             server.services.extras["rbac"] = rbac
 
     async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
-        """Change the object in place."""
+        """Change the object in place; once more when somebody from outside changed it, as it may need more now."""
+        call.rounds = Rounds()
+        await self._mutate(call, obj, old)
+        if call.rounds.wanted:
+            call.rounds.second = True
+            await self._mutate(call, obj, old)
+
+    async def _mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         for step in self._mutating:
             waiting = step(call, obj, old)
             if waiting is not None:

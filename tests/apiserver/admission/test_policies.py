@@ -100,9 +100,8 @@ async def test_a_bad_expression_is_not_stored(guarded: Guarded, expression: str)
         "admissionReviewVersions": ["v1"],
         "matchConditions": [{"name": "c", "expression": expression}],
     }
-    if expression != "object.metadata.name":  # dyn may be a bool
-        with pytest.raises(ApiError, match="compilation failed"):
-            await guarded.client("admin").create(WEBHOOKS, {"metadata": {"name": "w"}, "webhooks": [hook]})
+    with pytest.raises(ApiError, match=r"compilation failed|must evaluate to bool but got dyn"):
+        await guarded.client("admin").create(WEBHOOKS, {"metadata": {"name": "w"}, "webhooks": [hook]})
 
 
 async def test_a_webhook_is_spared_what_its_conditions_leave_out(guarded: Guarded) -> None:
