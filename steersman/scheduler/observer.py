@@ -74,7 +74,8 @@ class Observer:
             (NODES, self._node),
             (PODS, self._pod),
         ]
-        self._pods = informers.informer(PODS, transform=None if whole else podinfo.lean)
+        share = self._share = podinfo.Shared()
+        self._pods = informers.informer(PODS, transform=None if whole else lambda pod: podinfo.lean(pod, share))
         self._watched = [
             (self._pods if resource == PODS else informers.informer(resource), handler) for resource, handler in watched
         ]
@@ -180,10 +181,10 @@ class Observer:
         was_there = old is not None and bool(old["spec"].get("nodeName"))
         same = old is not None and _unchanged(old, new, bound=not was_there and uid in self.assumed)
         if known is not None and same and uid not in self._columns.nominated:
-            info = replace(known, pod=new)
+            info = self._share.info(replace(known, pod=new))
             self._columns.refresh(info, node)
         else:
-            info = podinfo.read(new)
+            info = self._share.info(podinfo.read(new))
             self._columns.add_pod(info, node)
         if not was_there:
             self._queue.remove(uid)

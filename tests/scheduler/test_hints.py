@@ -258,7 +258,13 @@ def test_what_is_left_of_a_pod_says_the_same(facts: dict[str, Any]) -> None:
     whole["spec"]["containers"][0] |= {"env": [{"name": "A"}], "image": "i"}
     whole["metadata"]["annotations"] = {"a": "b"}
     whole["status"] = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": []}
-    left = podinfo.lean(whole)
-    assert podinfo.read(left) == dataclasses.replace(podinfo.read(whole), pod=left)
+    share = podinfo.Shared()
+    left = podinfo.lean(whole, share)
+    plain = podinfo.read(left)
+    assert plain == dataclasses.replace(podinfo.read(whole), pod=left)
+    shared = share.info(plain)
+    for each in dataclasses.fields(PodInfo):
+        assert (getattr(shared, each.name) or None) == (getattr(plain, each.name) or None)
+    assert share.info(podinfo.read(podinfo.lean(copy.deepcopy(whole), share))).requests is shared.requests
     assert "env" not in left["spec"]["containers"][0] and "annotations" not in left["metadata"]
-    assert podinfo.lean(pod("w", {**facts, "spec": {}}).pod)["spec"].get("nodeName") is None
+    assert podinfo.lean(pod("w", {**facts, "spec": {}}).pod, share)["spec"].get("nodeName") is None
