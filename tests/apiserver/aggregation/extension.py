@@ -48,7 +48,9 @@ def identities() -> list[certs.Identity]:
 
 
 REF = {"$ref": "#/definitions/com.example.Flunder"}
+KIND = {"group": GROUP, "kind": "Flunder", "version": "v1alpha1"}
 OPERATION = {
+    "x-kubernetes-group-version-kind": KIND,
     "operationId": "listFlunders",
     "produces": ["application/json"],
     "parameters": [{"name": "limit", "in": "query", "type": "integer"}, {"name": "body", "in": "body", "schema": REF}],
@@ -63,7 +65,7 @@ OPENAPI = {
         "com.example.Flunder": {
             "type": "object",
             "properties": {"metadata": {"$ref": f"#/definitions/{META}"}},
-            "x-kubernetes-group-version-kind": [{"group": GROUP, "kind": "Flunder", "version": "v1alpha1"}],
+            "x-kubernetes-group-version-kind": [KIND],
         },
         META: {"type": "object", "description": "an older one"},
         "com.example.Unused": {"type": "string"},
@@ -74,8 +76,9 @@ OPENAPI = {
 class Extension:
     """Serves flunders to whom the front proxy names, from a dict."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
+        self._host = host
         self.twist = ""
         self.openapi: dict[str, bytes] = {}  # path: document
         self.objects: dict[str, Object] = {}
@@ -89,7 +92,7 @@ class Extension:
 
     async def start(self) -> None:
         """Listen where it listened before, if it did."""
-        self.port = await self._web.listen("127.0.0.1", self.port)
+        self.port = await self._web.listen(self._host, self.port)
 
     async def stop(self) -> None:
         """Be gone."""
