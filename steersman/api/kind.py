@@ -47,14 +47,27 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where an object has what its scale shows: wanted replicas, present ones and perhaps the selector's text."""
+
+    spec: tuple[str, ...] = ("spec", "replicas")
+    status: tuple[str, ...] = ("status", "replicas")
+    selector: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Subresource:
-    """`…/NAME/<name>`. `group`, `version` and `kind` are those of the body; all empty: the parent's own kind."""
+    """`…/NAME/<name>`. `group`, `version` and `kind` are those of the body; all empty: the parent's own kind.
+
+    `scale` says where a custom resource has what its scale shows; built-in kinds all have it in the same places.
+    """
 
     name: str
     verbs: tuple[str, ...]
     kind: str = ""
     group: str = ""
     version: str = ""
+    scale: ScalePaths | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +254,7 @@ def count_generation(kind: Kind, new: Object, old: Object) -> None:
             for key in new.keys() | old.keys()
             if key not in ("metadata", "status", "apiVersion", "kind")
         )
-        generation = (generation or 0) + changed
+        generation = (generation or 0) + changed or None  # a kind that begins without one shows none
     if generation is None:
         new["metadata"].pop("generation", None)
     else:

@@ -24,7 +24,7 @@ from steersman.api.openapi_schemas import V2, V3, built_in, closure, custom
 from steersman.api.registry import Registry
 
 Document = dict[str, Any]
-FORMAT = "1"
+FORMAT = "2"
 """Grows when the same registry gives other documents than before: clients keep documents by their hash."""
 
 PRODUCES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
@@ -34,6 +34,7 @@ PATCHES = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+_STRATEGIC = "application/strategic-merge-patch+json"
 ALWAYS = tuple(f"{META}.{name}" for name in ("ObjectMeta", "ListMeta", "WatchEvent", "APIResourceList"))
 _KEPT = 6
 
@@ -250,6 +251,13 @@ def _medias(op: Operation) -> tuple[str, ...]:
     return ("*/*",) if op.action == "connect" else (*PRODUCES, "text/plain")
 
 
+def _bodies(op: Operation) -> tuple[str, ...]:
+    """What a body may be. kubectl looks here whether a kind takes strategic merge patches, as no custom one does."""
+    if op.body != PATCH:
+        return ("*/*",)
+    return tuple(media for media in PATCHES if not (op.custom and media == _STRATEGIC))
+
+
 def _v3_parameter(name: str, where: str) -> Document:
     kind, text = PARAMETERS[name]
     out = {"name": name, "in": where, "description": text, "schema": {"type": kind, "uniqueItems": True}}
@@ -261,7 +269,7 @@ def _v3_operation(op: Operation) -> Document:
     if op.query:
         out["parameters"] = [_v3_parameter(name, "query") for name in op.query]
     if op.body:
-        medias = PATCHES if op.body == PATCH else ("*/*",)
+        medias = _bodies(op)
         schema = {"schema": {"$ref": V3 + op.body}}
         out["requestBody"] = {"content": dict.fromkeys(medias, schema), "required": op.body != DELETE_OPTIONS}
     schema = {"$ref": V3 + op.answer} if op.answer else {"type": "string"}
@@ -279,7 +287,7 @@ def _v2_parameter(name: str, where: str) -> Document:
 
 def _v2_operation(op: Operation) -> Document:
     out = _common(op)
-    out["consumes"] = PATCHES if op.body == PATCH else ("*/*",)
+    out["consumes"] = _bodies(op)
     out["produces"] = _medias(op)
     parameters = [_v2_parameter(name, "query") for name in op.query]
     if op.body:

@@ -82,6 +82,7 @@ class Operation:
     query: tuple[str, ...]
     body: str = ""
     answer: str = ""
+    custom: bool = False
 
     @property
     def description(self) -> str:
@@ -115,7 +116,7 @@ def operations(schemas: Schemas, kind: Kind, version: str) -> Iterator[Operation
     collection, item = f"{scope}/{kind.plural}", f"{scope}/{kind.plural}/{{name}}"
 
     def op(path: str, method: str, id: str, action: str, query: tuple[str, ...], body: str, answer: str) -> Operation:
-        return Operation(path, method, id, action, kind.group, version, kind.kind, query, body, answer)
+        return Operation(path, method, id, action, kind.group, version, kind.kind, query, body, answer, kind.custom)
 
     if "list" in kind.verbs:
         yield op(collection, "get", f"list{word}{noun}", "list", _LIST, "", lists)
@@ -158,4 +159,4 @@ def _subresource(
         body = {"get": "", "patch": PATCH}.get(method, name)
         answer = "" if sub.name == "log" else name
         id = f"{_WORDS[method]}{word}{noun}{title}"
-        yield Operation(path, method, id, method, group, sub_version, sub_kind, query, body, answer)
+        yield Operation(path, method, id, method, group, sub_version, sub_kind, query, body, answer, kind.custom)

@@ -15,6 +15,8 @@ from steersman.api.openapi_paths import META, definition_name
 from steersman.api.schema import Schema, Schemas
 
 V2, V3 = "#/definitions/", "#/components/schemas/"
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_ANY_NUMBER: dict[str, Any] = {"oneOf": [{"type": "string"}, {"type": "number"}]}
 _NOT_IN_V2 = ("nullable", "oneOf", "anyOf", "allOf", "not", "default")
 _DESCRIBED = "io.k8s.api.core.v1.ConfigMap"  # its fields of every object have the words that custom ones get too
 
@@ -42,7 +44,7 @@ def _references(node: Schema) -> list[str]:
 def built_in(schemas: Schemas, name: str, prefix: str) -> dict[str, Any]:
     """A definition with its descriptions; `prefix` is V2 or V3."""
     texts = schemas.descriptions(name)
-    out = _node(schemas.definitions[name], prefix)
+    out = dict(_ANY_NUMBER) if name == _QUANTITY and prefix == V3 else _node(schemas.definitions[name], prefix)
     if texts.get(""):
         out["description"] = texts[""]
     for prop, node in out.get("properties", {}).items():

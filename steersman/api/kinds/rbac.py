@@ -25,7 +25,7 @@ _RULES = "rules cannot apply to both regular resources and non-resource URLs"
 
 def _default_role(role: Object) -> None:
     """Rules are always there; in an aggregated role they are somebody else's to fill in."""
-    role.setdefault("rules", [])
+    role["rules"] = role.get("rules") or None  # Go writes a list without omitempty as null
 
 
 def _default_binding(binding: Object) -> None:

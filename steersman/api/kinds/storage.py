@@ -139,7 +139,7 @@ CSIDRIVER = Behavior(
     default=_default_driver,
     validate=_validate_driver,
     validate_update=_driver_update,
-    prepare_create=strategy.begin(None, generations=True),
+    prepare_create=strategy.begin(None),
     columns=(
         NAME,
         flag("AttachRequired", "spec", "attachRequired"),

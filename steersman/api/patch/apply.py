@@ -87,7 +87,8 @@ def check(config: Object, type: Type) -> Set:
 def _what(config: Object) -> str:
     metadata = config.get("metadata") or {}
     name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-    return f"{name}; {config.get('apiVersion', '')}, Kind={config.get('kind', '')}"
+    version = config.get("apiVersion", "")
+    return f"{name}; {version if '/' in version else f'/{version}'}, Kind={config.get('kind', '')}"
 
 
 def _readable(obj: Mapping[str, Any]) -> Managed:
@@ -144,7 +145,8 @@ def _apply(
         if left:
             after[key] = entry.having(left)
     if owns:
-        after[me.key] = Entry(me, owns, wire=wire, time=now if result != live or last is None else last.time)
+        then = now if result != live else last.time if last is not None else ""  # what changes nothing has no time
+        after[me.key] = Entry(me, owns, wire=wire, time=then)
     return result, after, conflicts
 
 

@@ -50,6 +50,8 @@ def unfit(patch: Any, why: str) -> ApiError:
             why = f"cannot restore map from {got}"
         elif "." in wanted:
             why = f"cannot restore struct from: {got}"
+        elif (got, wanted) == ("number", "string"):
+            why = "cannot convert int64 to string"
         else:
             why = f"unrecognized type: {wanted}"
     return errors.patched_wrong(_go(patch), why)

@@ -45,6 +45,9 @@ _STRUCTS = frozenset(("devices", "pool", "source", "deprecatedSource"))
 """The same, where they are structs; elsewhere lists have these names."""
 
 
+_RAW = "io.k8s.apimachinery.pkg.runtime.RawExtension"
+
+
 class Resolver(Protocol):
     """Follows `$ref`; `schema.Schemas` is one."""
 
@@ -105,11 +108,18 @@ class Type:
 
     def absent(self, name: str) -> Any:
         """What an absent field is compared as: `{}` or `[]` for one that is never absent, else None."""
+        if not self._refers(name):
+            return None
         if name in _STRUCTS and self.named(name) and self.field(name).kind == STRUCT:
             return {}
         if name not in _ALWAYS or not self.named(name):
             return None
         return {STRUCT: {}, KEYED: []}.get(self.field(name).kind)
+
+    def _refers(self, name: str) -> bool:
+        """Whether a field is of a Go type: a custom resource's schema, which refers to none, has fields or has not."""
+        node = self._properties.get(name) or {}
+        return "$ref" in node or "$ref" in (node.get("items") or {})
 
     @property
     def element(self) -> Type:
@@ -173,6 +183,8 @@ class Types:
                 return Type(self, resolved, KEYED, tuple(node.get("x-kubernetes-list-map-keys") or ()))
             return Type(self, resolved, SET if how == "set" else ATOMIC)
         if kind == "object" or "properties" in resolved:
+            if node.get("$ref") == _RAW:
+                return Type(self, resolved, ATOMIC)
             if "atomic" in (node.get("x-kubernetes-map-type"), resolved.get("x-kubernetes-map-type")):
                 return Type(self, resolved, ATOMIC)
             if "properties" in resolved:

@@ -24,10 +24,6 @@ SUPERUSERS = "system:masters"
 _NODE = "system:node:"
 _NODES = "system:nodes"
 _REMEMBERED = 20_000
-_EVERYTHING = (
-    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-    {"verbs": ["*"], "nonResourceURLs": ["*"]},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +154,7 @@ class Rbac:
         """Everything a user may do in a namespace: (resource rules, non-resource rules)."""
         resources: list[Object] = []
         paths: list[Object] = []
-        grants = [Grant("", _EVERYTHING, "")] if SUPERUSERS in user.groups else []
-        for grant in [*grants, *self._all(user)]:
+        for grant in self._all(user):
             if grant.namespace not in ("", namespace):
                 continue
             for rule in grant.rules:

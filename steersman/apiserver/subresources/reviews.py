@@ -11,6 +11,7 @@ from steersman.api import errors
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.verbs.write import body_of, options
+from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
 
@@ -30,7 +31,7 @@ async def self_subject_review(server: Any, call: Call) -> Response:
     """The caller's own attributes."""
     options(call)
     body = body_of(call)
-    body["metadata"] = {"creationTimestamp": None}
+    body["metadata"] = {"creationTimestamp": rfc3339(call.services.clock.now())}
     body["status"] = {"userInfo": user_info(call.user)}
     return call.document(201, body)
 

@@ -10,20 +10,35 @@ from typing import Any
 import msgspec
 
 from steersman.api import errors, labels
+from steersman.api.kind import Column, ScalePaths
 from steersman.api.patch import json, merge
 from steersman.api.resource import Object
+from steersman.api.table import AGE, NAME, dig, number, table
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.encode import in_medium
 from steersman.apiserver.verbs.patch import TYPES
 from steersman.apiserver.verbs.write import body_of, options, update_object
 from steersman.lib.http.messages import Response
+
+_USUAL = ScalePaths()
+_COLUMNS: tuple[Column, ...] = (
+    NAME,
+    number("Desired", "spec", "replicas"),
+    number("Available", "status", "replicas"),
+    AGE,
+)
 
 
 async def scale(server: Any, call: Call) -> Response:
     """GET, PUT and PATCH of NAME/scale."""
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    paths = _paths(call)
     if call.info.verb == "get":
-        return call.document(200, view(item.obj()))
+        obj = item.obj()
+        if paths is not None and dig(obj, *paths.spec) is None:
+            raise errors.internal(f'the spec replicas field ".{".".join(paths.spec)}" does not exist')
+        return _answer(call, view(obj, paths))
     if call.info.verb not in ("update", "patch"):
         raise errors.method_not_allowed(call.kind.group, f"{call.kind.plural}/scale", call.info.verb)
     options(call)
@@ -33,7 +48,7 @@ async def scale(server: Any, call: Call) -> Response:
         body = None
 
     def change(obj: Object) -> Object:
-        wanted = body if body is not None else _patched(call, view(obj))
+        wanted = body if body is not None else _patched(call, view(obj, paths))
         version = (wanted.get("metadata") or {}).get("resourceVersion")
         if version:
             obj["metadata"]["resourceVersion"] = version
@@ -42,14 +57,40 @@ async def scale(server: Any, call: Call) -> Response:
             text = f"Invalid value: {replicas}: must be greater than or equal to 0"
             found = errors.FieldError("FieldValueInvalid", "spec.replicas", text, replicas)
             raise errors.invalid("autoscaling", "Scale", call.info.name, [found])
-        obj["spec"]["replicas"] = replicas
+        _set(obj, (paths or _USUAL).spec, replicas)
         return obj
 
     call.info.subresource = ""
     call.options["through"] = "scale"
     made = await update_object(call, item, change, retry=body is None)
     call.info.subresource = "scale"
-    return call.document(200, view(made.obj() if isinstance(made, Item) else made))
+    return _answer(call, view(made.obj() if isinstance(made, Item) else made, paths))
+
+
+def _paths(call: Call) -> ScalePaths | None:
+    """Where a custom resource has its replicas; it is read as it is stored."""
+    found = call.kind.subresource("scale", call.kind.storage_version.name) if call.kind.custom else None
+    return found.scale if found is not None else None
+
+
+def _set(obj: Object, path: tuple[str, ...], replicas: int) -> None:
+    for step in path[:-1]:
+        obj = obj.setdefault(step, {})
+    obj[path[-1]] = replicas
+
+
+def _answer(call: Call, scale: Object) -> Response:
+    if call.format.transform != "Table":
+        return call.document(200, scale)
+    made = table(
+        _COLUMNS,
+        [scale],
+        call.services.clock.now(),
+        include=call.query.get("includeObject") or "Metadata",
+        list_meta={"resourceVersion": scale["metadata"].get("resourceVersion", "")},
+        version=call.format.version or "v1",
+    )
+    return call.respond(200, in_medium(made, call.format))
 
 
 def _patched(call: Call, current: Object) -> Object:
@@ -68,12 +109,12 @@ def _patched(call: Call, current: Object) -> Object:
     return merge.apply(current, document)
 
 
-def view(obj: Object) -> Object:
-    """The Scale of an object."""
-    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    selector = spec.get("selector") or {}
-    is_set = obj["kind"] == "ReplicationController"
-    text = str(labels.from_set(selector) if is_set else labels.from_object(selector)) if selector else ""
+def view(obj: Object, paths: ScalePaths | None = None) -> Object:
+    """The Scale of an object; `paths` are a custom resource's."""
+    meta = obj["metadata"]
+    places = paths or _USUAL
+    wanted, present = dig(obj, *places.spec), dig(obj, *places.status)
+    text = _selector(obj) if paths is None else (dig(obj, *paths.selector) if paths.selector else "")
     shown = {
         key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if key in meta
     }
@@ -81,9 +122,15 @@ def view(obj: Object) -> Object:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": shown,
-        "spec": {"replicas": spec.get("replicas", 0)} if spec.get("replicas") else {},
-        "status": {"replicas": status.get("replicas", 0)},
+        "spec": {"replicas": wanted} if wanted else {},
+        "status": {"replicas": present or 0},
     }
     if text:
         made["status"]["selector"] = text
     return made
+
+
+def _selector(obj: Object) -> str:
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    is_set = obj["kind"] == "ReplicationController"
+    return str(labels.from_set(selector) if is_set else labels.from_object(selector)) if selector else ""

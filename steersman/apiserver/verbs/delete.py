@@ -128,6 +128,9 @@ async def delete_item(call: Call, item: Item, options: Object) -> tuple[Item | O
         await call.services.admission.validate(call, None, obj)
         grace = _grace(call, obj, options)
         _set_finalizers(call, obj, options)
+        hook = call.services.extras.get("before_delete", {}).get((call.kind.group, call.kind.kind))
+        if hook is not None:
+            hook(obj)
         keeps = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
         if grace == 0 and not keeps:
             if call.dry_run:

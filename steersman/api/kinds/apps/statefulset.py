@@ -42,7 +42,6 @@ def default(statefulset: Object) -> None:
         how.setdefault("rollingUpdate", {})
     if how["type"] == "RollingUpdate" and "rollingUpdate" in how:
         how["rollingUpdate"].setdefault("partition", 0)
-        how["rollingUpdate"].setdefault("maxUnavailable", 1)
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     for key in ("whenDeleted", "whenScaled"):
         retention[key] = retention.get(key) or "Retain"

@@ -341,6 +341,24 @@ def _ports_text(service: Object, now: float) -> str:
     return ",".join(shown) or NONE
 
 
+def warnings(service: Object) -> list[str]:
+    """Fields that are on their way out, or say nothing here."""
+    spec = service["spec"]
+    headless = spec.get("clusterIP") == "None" and spec.get("type") != "ExternalName"
+    found = []
+    if headless and spec.get("loadBalancerIP"):
+        found.append("spec.loadBalancerIP is ignored for headless services")
+    if headless and spec.get("externalIPs"):
+        found.append("spec.externalIPs is ignored for headless services")
+    if headless and spec.get("sessionAffinity", "None") != "None":
+        found.append("spec.SessionAffinity is ignored for headless services")
+    if spec.get("externalIPs") and spec.get("type") == "ExternalName":
+        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    elif spec.get("externalIPs") and not headless:
+        found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    return found
+
+
 SERVICE = Behavior(
     "",
     "Service",
@@ -361,4 +379,5 @@ SERVICE = Behavior(
     ),
     fields={"spec.clusterIP": text_at("spec", "clusterIP"), "spec.type": text_at("spec", "type")},
     name_rule=names.label_name,
+    warnings=warnings,
 )

@@ -1,0 +1,117 @@
+"""Custom resources as clients meet them: scale at paths of their own, patches that are told of, a definition's end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object, Resource
+from steersman.cluster.plane import ControlPlane
+
+FLEETS = Resource("sea.example.com", "v1", "fleets", "Fleet")
+_INTEGER = {"type": "integer"}
+_SPEC = {"type": "object", "properties": {"ships": {"type": "object", "properties": {"wanted": _INTEGER}}}}
+_STATUS = {"type": "object", "properties": {"afloat": _INTEGER, "named": {"type": "string"}}}
+NAME = "fleets.sea.example.com"
+DEFINITION: Object = {
+    "metadata": {"name": NAME},
+    "spec": {
+        "group": "sea.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "fleets", "singular": "fleet", "kind": "Fleet"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": _SPEC, "status": _STATUS}}},
+                "subresources": {
+                    "status": {},
+                    "scale": {
+                        "specReplicasPath": ".spec.ships.wanted",
+                        "statusReplicasPath": ".status.afloat",
+                        "labelSelectorPath": ".status.named",
+                    },
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    async with ControlPlane(tmp_path, listen=None, controllers=()) as made:
+        await made.client.create(CUSTOMRESOURCEDEFINITIONS, DEFINITION)
+        events = made.client.watch(CUSTOMRESOURCEDEFINITIONS, "", resource_version="0", fields=f"metadata.name={NAME}")
+        async for event in events:
+            if any(each["type"] == "Established" for each in (event.object.get("status") or {}).get("conditions", ())):
+                break
+        yield made
+
+
+async def ask(plane: ControlPlane, path: str, accept: str = "application/json") -> Any:
+    return await plane.client.call("GET", path, accept=accept)
+
+
+async def test_a_scale_is_read_and_written_where_the_definition_says(plane: ControlPlane) -> None:
+    client = plane.client
+    await client.create(FLEETS, {"metadata": {"name": "a"}, "spec": {"ships": {"wanted": 3}}}, "default")
+    await client.patch(FLEETS, "a", "default", {"status": {"afloat": 2, "named": "x=y"}}, subresource="status")
+    scale = await client.get(FLEETS, "a", "default", subresource="scale")
+    assert (scale["spec"], scale["status"]) == ({"replicas": 3}, {"replicas": 2, "selector": "x=y"})
+    await client.patch(FLEETS, "a", "default", {"spec": {"replicas": 5}}, subresource="scale")
+    assert (await client.get(FLEETS, "a", "default"))["spec"] == {"ships": {"wanted": 5}}
+    await client.update(FLEETS, {**scale, "metadata": {"name": "a", "namespace": "default"}}, subresource="scale")
+    assert (await client.get(FLEETS, "a", "default"))["spec"] == {"ships": {"wanted": 3}}
+
+
+async def test_without_replicas_there_is_no_scale_to_read(plane: ControlPlane) -> None:
+    await plane.client.create(FLEETS, {"metadata": {"name": "b"}, "spec": {}}, "default")
+    with pytest.raises(ApiError, match="the spec replicas field"):
+        await plane.client.get(FLEETS, "b", "default", subresource="scale")
+
+
+async def test_a_scale_as_a_table(plane: ControlPlane) -> None:
+    await plane.client.create(FLEETS, {"metadata": {"name": "c"}, "spec": {"ships": {"wanted": 4}}}, "default")
+    path = "/apis/sea.example.com/v1/namespaces/default/fleets/c/scale"
+    table = await ask(plane, path, "application/json;as=Table;v=v1;g=meta.k8s.io")
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table["rows"][0]["cells"][:3] == ["c", 4, 0]
+
+
+async def test_the_published_patches_of_a_custom_kind_are_not_strategic(plane: ControlPlane) -> None:
+    custom = await ask(plane, "/openapi/v3/apis/sea.example.com/v1")
+    patch = custom["paths"]["/apis/sea.example.com/v1/namespaces/{namespace}/fleets/{name}"]["patch"]
+    assert "application/strategic-merge-patch+json" not in patch["requestBody"]["content"]
+    built_in = json.dumps((await ask(plane, "/openapi/v3/api/v1"))["paths"])
+    assert "application/strategic-merge-patch+json" in built_in
+
+
+async def test_owners_of_what_nobody_had_before(plane: ControlPlane) -> None:
+    made = await plane.client.create(FLEETS, {"metadata": {"name": "d"}, "spec": {"ships": {"wanted": 1}}}, "default")
+    [entry] = made["metadata"]["managedFields"]
+    assert entry["fieldsV1"] == {"f:spec": {".": {}, "f:ships": {".": {}, "f:wanted": {}}}}
+
+
+async def test_an_applier_of_what_is_so_already_has_no_time(plane: ControlPlane) -> None:
+    body = {"apiVersion": "sea.example.com/v1", "kind": "Fleet", "metadata": {"name": "e"}}
+    await plane.client.create(FLEETS, {**body, "spec": {"ships": {"wanted": 1}}}, "default")
+    config = {**body, "spec": {"ships": {"wanted": 1}}}
+    applied = await plane.client.patch(FLEETS, "e", "default", config, type="apply", field_manager="late")
+    first = applied["metadata"]["managedFields"][0]
+    assert (first["manager"], "time" in first) == ("late", False)
+
+
+async def test_a_definition_is_held_only_once_it_ends(plane: ControlPlane) -> None:
+    found = await plane.client.get(CUSTOMRESOURCEDEFINITIONS, NAME, "")
+    assert "finalizers" not in found["metadata"]
+    ending = await plane.client.delete(CUSTOMRESOURCEDEFINITIONS, NAME, "")
+    assert ending["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
+    [condition] = [each for each in ending["status"]["conditions"] if each["type"] == "Terminating"]
+    assert (condition["status"], condition["reason"]) == ("True", "InstanceDeletionPending")
