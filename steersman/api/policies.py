@@ -1,8 +1,8 @@
 """The expressions of admission: what they may name, whether they compile, what they give.
 
 Owns compilation (kept, since the same expressions are written once and run often) and the complaints about an
-expression that does not compile. Called by the kinds that hold expressions and by admission. Pure. `authorizer` is
-not there yet. Source: apiserver's pkg/admission/plugin/cel.
+expression that does not compile. Called by the kinds that hold expressions and by admission. Pure.
+Source: apiserver's pkg/admission/plugin/cel.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from steersman.api import cel
+from steersman.api.cel import authz
 from steersman.api.cel.syntax import CostError
 from steersman.api.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of
 from steersman.api.errors import FieldError
@@ -63,13 +64,21 @@ Variables = tuple[tuple[str, str], ...]
 
 @lru_cache(maxsize=4096)
 def program(
-    source: str, results: tuple[str, ...], *, params: bool, variables: Variables = (), structs: bool = False
+    source: str,
+    results: tuple[str, ...],
+    *,
+    params: bool,
+    variables: Variables = (),
+    structs: bool = False,
+    authorizer: bool = True,
 ) -> cel.Program:
-    """A compiled expression, which may make objects with `structs`.
+    """A compiled expression, which may make objects with `structs`, and ask for rights with `authorizer`.
 
     Raises CompileError, or ValueError when it gives none of `results`.
     """
     known = dict(_BASE)
+    if authorizer:
+        known["authorizer"] = authz.TYPE
     if params:
         known["params"] = DYN
     types: dict[str, Type] = {}
@@ -117,10 +126,17 @@ class Run:
         self._values = {**values, "variables": Lazy(self, variables)}
         self.left = budget
 
-    def value(self, source: str, results: tuple[str, ...], *, structs: bool = False) -> Any:
+    def value(self, source: str, results: tuple[str, ...], *, structs: bool = False, authorizer: bool = True) -> Any:
         """What an expression gives. Raises CelError with the text that a denial shows."""
         try:
-            made = program(source, results, params=self._params, variables=self._variables, structs=structs)
+            made = program(
+                source,
+                results,
+                params=self._params,
+                variables=self._variables,
+                structs=structs,
+                authorizer=authorizer,
+            )
             found, cost = made.evaluate(self._values, limit=min(cel.PER_CALL_LIMIT, self.left))
         except (cel.CompileError, ValueError) as error:
             raise cel.CelError(f"compilation error: {compile_text(error)}") from error
@@ -159,12 +175,13 @@ def check(
     params: bool = False,
     variables: Variables = (),
     structs: bool = False,
+    authorizer: bool = True,
 ) -> list[FieldError]:
     """Complaints about one expression of an object that is written."""
     if not source.strip():
         return [required(path)]
     try:
-        program(source, results, params=params, variables=variables, structs=structs)
+        program(source, results, params=params, variables=variables, structs=structs, authorizer=authorizer)
     except (cel.CompileError, ValueError) as error:
         return [invalid(path, source, compile_text(error))]
     return []
@@ -244,7 +261,12 @@ def check_policy(policy: Object) -> list[FieldError]:
         found += check(f"{here}.expression", each.get("expression") or "", ("bool",), params=params, variables=known)
         if each.get("messageExpression"):
             found += check(
-                f"{here}.messageExpression", each["messageExpression"], ("string",), params=params, variables=known
+                f"{here}.messageExpression",
+                each["messageExpression"],
+                ("string",),
+                params=params,
+                variables=known,
+                authorizer=False,
             )
     for at, each in enumerate(spec.get("auditAnnotations") or ()):
         here = f"spec.auditAnnotations[{at}].valueExpression"

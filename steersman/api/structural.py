@@ -8,15 +8,16 @@ the texts of kube-openapi's validation errors.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from steersman.api.cel.operators import regex
+from steersman.api.cel.syntax import CelError
 from steersman.api.errors import FieldError
-from steersman.api.validation import not_supported, required
+from steersman.api.validation import invalid, not_supported, required
 
 Schema = Mapping[str, Any]
 
@@ -225,14 +226,15 @@ def _array(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]:
 def _unique(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]:
     """Sets hold an item once, maps a key once."""
     kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or ()
-    seen: list[Any] = []
+    seen: set[bytes] = set()
     found: list[FieldError] = []
     for at, item in enumerate(value if kind in ("set", "map") else ()):
         key = item if kind == "set" else {name: item.get(name) for name in keys if isinstance(item, dict)}
-        if key in seen:
+        told = msgspec.json.encode(key, order="deterministic")
+        if told in seen:
             text = f"Duplicate value: {_compact(key)}"
             found.append(FieldError("FieldValueDuplicate", f"{path}[{at}]", text, key))
-        seen.append(key)
+        seen.add(told)
     return found
 
 
@@ -250,12 +252,32 @@ def _string(value: str, schema: Schema, path: str) -> list[FieldError]:
 
 
 @lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    """A Go (RE2) pattern, as far as Python reads it the same; one that it cannot read matches everything."""
+def _pattern(text: str) -> Any:
+    """A Go (RE2) pattern, which no text can make slow; one that is stored and cannot be read matches everything."""
     try:
-        return re.compile(text.replace("\\z", "\\Z"), re.ASCII)
-    except re.error:
-        return re.compile("")
+        return regex(text)
+    except CelError:
+        return regex("")
+
+
+def check_patterns(schema: Schema, path: str) -> list[FieldError]:
+    """Complaints about the patterns of a schema that is written."""
+    found: list[FieldError] = []
+    if isinstance(text := schema.get("pattern"), str):
+        try:
+            regex(text)
+        except CelError as error:
+            why = f"must be a valid regular expression, but isn't: {error}"
+            found.append(invalid(f"{path}.pattern", text, why))
+    for name, each in (schema.get("properties") or {}).items():
+        found += check_patterns(each, f"{path}.properties[{name}]")
+    for key in ("items", "additionalProperties", "not"):
+        if isinstance(inner := schema.get(key), dict):
+            found += check_patterns(inner, f"{path}.{key}")
+    for key in ("allOf", "anyOf", "oneOf"):
+        for at, each in enumerate(schema.get(key) or ()):
+            found += check_patterns(each, f"{path}.{key}[{at}]")
+    return found
 
 
 def _number(value: float, schema: Schema, path: str) -> list[FieldError]:

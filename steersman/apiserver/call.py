@@ -74,6 +74,7 @@ class Call:
     options: Object = field(default_factory=dict)
     dry_run: bool = False
     rounds: Rounds = field(default_factory=Rounds)  # of the mutation that is under way
+    decisions: dict[Any, str | None] = field(default_factory=dict)  # what expressions asked the authorizer
     written: tuple[int, Any] | None = None  # status and object of an answer to a write that has happened
 
     @property

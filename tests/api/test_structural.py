@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+import re2  # noqa: F401  # type: ignore[import-not-found]
 
 from steersman.api import structural
 
@@ -79,3 +80,24 @@ def test_defaulting_settles_at_once() -> None:
 def test_one_of(value: dict[str, Any], good: bool) -> None:
     schema = {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}
     assert (structural.validate(value, schema, "spec", root=False) == []) is good
+
+
+def test_no_pattern_makes_a_text_slow_to_judge() -> None:
+    schema = {"type": "string", "pattern": "^(a+)+$"}
+    assert "should match" in str(structural.validate("a" * 10_000 + "!", schema, "spec", root=False)[0])
+    assert structural.validate("a" * 10_000, schema, "spec", root=False) == []
+
+
+def test_a_pattern_that_is_none_is_refused_when_it_is_written() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"type": "string", "pattern": "(?=a)["}}},
+    }
+    (found,) = structural.check_patterns(schema, "schema")
+    assert found.field == "schema.properties[a].items.pattern" and "must be a valid regular expression" in str(found)
+
+
+def test_a_long_set_is_judged_at_once() -> None:
+    schema = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "integer"}}
+    assert structural.validate(list(range(100_000)), schema, "spec", root=False) == []
+    assert "Duplicate value: 7" in str(structural.validate([7, 8, 7], schema, "spec", root=False)[0])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from steersman.api.cel import types
-from steersman.api.cel.functions import all_overloads
+from steersman.api.cel.library import all_overloads
 from steersman.api.cel.parser import dotted
 from steersman.api.cel.syntax import (
     Bind,

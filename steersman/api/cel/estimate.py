@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steersman.api.cel.evaluate import LIST_COST, MAP_COST, STRUCT_COST
-from steersman.api.cel.functions import all_overloads
+from steersman.api.cel.library import all_overloads
 from steersman.api.cel.syntax import (
     Bind,
     Call,

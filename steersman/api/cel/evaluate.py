@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steersman.api.cel.check import TYPE_NAMES
-from steersman.api.cel.functions import Overload, all_overloads, no_such_overload, size_of
+from steersman.api.cel.functions import Overload, no_such_overload, size_of
+from steersman.api.cel.library import all_overloads
 from steersman.api.cel.parser import dotted
 from steersman.api.cel.syntax import (
     Bind,
@@ -27,7 +28,7 @@ from steersman.api.cel.syntax import (
     Select,
     StructLiteral,
 )
-from steersman.api.cel.values import NONE, Optional, TypeValue, as_key, equal, from_key, is_number, type_name
+from steersman.api.cel.values import NONE, Opaque, Optional, TypeValue, as_key, equal, from_key, is_number, type_name
 
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 _STEP_COST = 3  # what a macro's hidden accumulator costs an item
@@ -82,6 +83,8 @@ def _get(value: Any, name: str) -> Any:
             return value[name]
         except KeyError:
             raise CelError(f"no such key: {name}") from None
+    if isinstance(value, Opaque) and name in value.fields:
+        return value.fields[name]
     raise CelError(f"no such overload: type {type_name(value)} has no field {name}")
 
 

@@ -1,13 +1,13 @@
-"""What a function is to the checker, the estimate and the evaluator, and the table of all of them.
+"""What a function is to the checker, the estimate and the evaluator.
 
-Owns `Overload` and how one is chosen at run time; the functions themselves are in the modules named in `all_overloads`.
+Owns `Overload`, how one is chosen at run time, and what calls cost. The modules of functions are made of it;
+`library.py` puts them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from steersman.api.cel.syntax import CelError
@@ -60,26 +60,6 @@ def matching(sizes: Sequence[int]) -> int:
 def define(run: Callable[..., Any], *texts: str, price: Price | None = None) -> list[Overload]:
     """The overloads that one Python function carries."""
     return [Overload(*signature(text), run, price) for text in texts]
-
-
-@cache
-def all_overloads() -> dict[tuple[str, bool], list[Overload]]:
-    """Every overload by name and whether it is a method."""
-    from steersman.api.cel import collections, networks, operators, quantities, strings, texts
-
-    found: dict[tuple[str, bool], list[Overload]] = {}
-    tables: Iterable[list[Overload]] = (
-        operators.TABLE,
-        collections.TABLE,
-        strings.TABLE,
-        texts.TABLE,
-        networks.TABLE,
-        quantities.TABLE,
-    )
-    for table in tables:
-        for each in table:
-            found.setdefault((each.name, each.signature.member), []).append(each)
-    return found
 
 
 def no_such_overload(name: str, args: Sequence[Any]) -> CelError:

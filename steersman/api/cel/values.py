@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -79,11 +80,12 @@ class TypeValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
-    """A value of a library: its CEL type, what Python knows it as, and what equality goes by."""
+    """A value of a library: its CEL type, what Python knows it as, what equality goes by, and fields if it has any."""
 
     type: str
     value: Any
     key: Any
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=256)

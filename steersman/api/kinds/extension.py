@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api import names, rules
+from steersman.api import names, rules, structural
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
@@ -97,6 +97,8 @@ def _versions(versions: Any) -> Complaints:
         seen.add(name)
         if not dig(version, "schema", "openAPIV3Schema"):
             out.append(required(f"{here}.schema.openAPIV3Schema", "schemas are required"))
+        if isinstance(schema := dig(version, "schema", "openAPIV3Schema"), dict):
+            out += structural.check_patterns(schema, f"{here}.schema.openAPIV3Schema")
         columns: set[str] = set()
         for j, column in enumerate(version.get("additionalPrinterColumns") or ()):
             out += _column(f"{here}.additionalPrinterColumns[{j}]", column)

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from steersman.api.resource import Object
-from steersman.apiserver.admission import matching
+from steersman.apiserver.admission import matching, rights
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.reviews import user_info
 
@@ -56,11 +56,13 @@ def review(call: Call, obj: Object | None, old: Object | None, version: str) -> 
 def values(call: Call, obj: Object | None, old: Object | None, version: str) -> dict[str, Any]:
     """What an expression of admission may name."""
     request = review(call, obj, old, version)
+    name = request["name"]
     inside = bool(call.info.namespace) and not matching.is_namespace(call)
     return {
         "object": request.pop("object"),
         "oldObject": request.pop("oldObject"),
         "request": request,
+        "authorizer": rights.authorizer(call, name),
         "namespaceObject": matching.namespace(call) if inside else None,
     }
 

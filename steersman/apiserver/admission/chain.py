@@ -109,6 +109,7 @@ class Chain:
         """Plugins find what they need in the call; those that judge rights, the authorizer among the extras."""
         authorizer = server.authorizer
         server.services.extras["authorize"] = server.authorize
+        server.services.extras["decide"] = authorizer
         rbac = authorizer.rbac if isinstance(authorizer, Union) else authorizer
         if isinstance(rbac, Rbac):
             server.services.extras["rbac"] = rbac

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -17,7 +18,7 @@ from steersman.api.mutations import MutationError
 from steersman.api.resource import Object
 from steersman.api.schema.decode import DecodeError
 from steersman.apiserver import managed
-from steersman.apiserver.admission import asking, bindings, matching
+from steersman.apiserver.admission import asking, bindings, matching, rights
 from steersman.apiserver.admission.bindings import Bound
 from steersman.apiserver.call import Call
 
@@ -50,9 +51,9 @@ async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
     if rounds.second:
         asked.resume(obj)
     for each in todo:
-        if not _meant(call, each, obj, old, failed) or (rounds.second and not asked.due(each.key)):
+        if not await _meant(call, each, obj, old, failed) or (rounds.second and not asked.due(each.key)):
             continue
-        if _mutations(call, each, obj, old, failed):
+        if await _mutations(call, each, obj, old, failed):
             asked.changed()
             rounds.wanted = True
         if each.bound.policy["spec"].get("reinvocationPolicy") == "IfNeeded":
@@ -86,27 +87,29 @@ def _run(call: Call, each: _Invocation, obj: Object, old: Object | None, budget:
     return policies.Run(given, policies.variables_of(spec), budget)
 
 
-def _meant(
+async def _meant(
     call: Call, each: _Invocation, obj: Object, old: Object | None, failed: list[tuple[Bound, str, str]]
 ) -> bool:
     """Whether the match conditions hold."""
     wanted = each.bound.policy["spec"].get("matchConditions")
     if not wanted:
         return True
-    holds, wrong = policies.conditions(wanted, _run(call, each, obj, old, policies.CONDITIONS_BUDGET))
+    holds, wrong = await rights.settled(
+        call, lambda: policies.conditions(wanted, _run(call, each, obj, old, policies.CONDITIONS_BUDGET))
+    )
     if wrong:
         failed.append((each.bound, "Invalid", wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"))
     return holds
 
 
-def _mutations(
+async def _mutations(
     call: Call, each: _Invocation, obj: Object, old: Object | None, failed: list[tuple[Bound, str, str]]
 ) -> bool:
     """Make one invocation's changes, one after the other. True when anything changed."""
     before = msgspec.json.encode(obj, order="deterministic")
     for mutation in each.bound.policy["spec"].get("mutations") or ():
         try:
-            changed = _mutated(call, each, mutation, obj, old)
+            changed = await rights.settled(call, partial(_mutated, call, each, mutation, obj, old))
         except (MutationError, cel.CelError) as error:
             failed.append((each.bound, "Invalid", str(error)))
             continue

@@ -17,7 +17,7 @@ from steersman.api import errors, policies
 from steersman.api.errors import ApiError
 from steersman.api.patch import json
 from steersman.api.resource import Object
-from steersman.apiserver.admission import asking, matching
+from steersman.apiserver.admission import asking, matching, rights
 from steersman.apiserver.call import Call
 from steersman.apiserver.webhookpost import CallFailed, post
 
@@ -55,22 +55,24 @@ def _hooks(call: Call, plural: str) -> Iterator[Hook]:
             yield Hook(item.name, spec)
 
 
-def _version_for(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> str:
+async def _version_for(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> str:
     """The version in which the webhook wants to be asked; empty when it does not."""
     policy = hook.spec.get("matchPolicy") or "Equivalent"
     version = matching.version_for(call, hook.spec.get("rules") or (), policy, obj)
     if not version or not matching.selected(call, hook.spec, obj, old):
         return ""
-    return version if _meets_conditions(call, hook, obj, old, version) else ""
+    return version if await _meets_conditions(call, hook, obj, old, version) else ""
 
 
-def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> bool:
+async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> bool:
     """Whether the match conditions hold. Raises ApiError when one has no value and the webhook may not be missed."""
     wanted = hook.spec.get("matchConditions")
     if not wanted:
         return True
-    run = policies.Run(asking.values(call, obj, old, version), (), policies.CONDITIONS_BUDGET)
-    holds, failures = policies.conditions(wanted, run)
+    given = asking.values(call, obj, old, version)
+    holds, failures = await rights.settled(
+        call, lambda: policies.conditions(wanted, policies.Run(given, (), policies.CONDITIONS_BUDGET))
+    )
     if failures and hook.spec.get("failurePolicy") != "Ignore":
         said = failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]"
         raise errors.forbidden(call.kind.group, call.kind.plural, call.info.name, said)
@@ -85,7 +87,7 @@ async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
     if rounds.second:
         asked.resume(obj)
     for hook in list(_hooks(call, "mutatingwebhookconfigurations")):
-        version = _version_for(call, hook, obj, old)
+        version = await _version_for(call, hook, obj, old)
         if not version or (rounds.second and not asked.due(hook.key)):
             continue
         if await _mutate_one(call, hook, obj, old, version):
@@ -117,7 +119,7 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
     hooks = [
         (hook, version)
         for hook in _hooks(call, "validatingwebhookconfigurations")
-        if (version := _version_for(call, hook, obj, old))
+        if (version := await _version_for(call, hook, obj, old))
     ]
     results = await asyncio.gather(*(_ask(call, hook, obj, old, at) for hook, at in hooks), return_exceptions=True)
     for result in results:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import re2  # noqa: F401  # type: ignore[import-not-found]
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, Object, Resource
+from steersman.testing.cluster import ADMIN
+from tests.apiserver.audit.test_audit import audited
+from tests.apiserver.authz.test_escalation import grant, rule
 from tests.apiserver.guarded import Guarded
 
 GROUP = "admissionregistration.k8s.io"
@@ -128,3 +133,79 @@ async def test_a_definition_with_a_bad_rule_is_refused(guarded: Guarded) -> None
         await guarded.client("admin").create(
             CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": "things.e.com"}, "spec": {**body, "names": names}}
         )
+
+
+async def test_expressions_ask_the_authorizer(guarded: Guarded) -> None:
+    await grant(guarded, rule("create", "", "configmaps"), rule("break", "", "configmaps"), user="jane")
+    await grant(guarded, rule("create", "", "configmaps"), user="joe")
+    checks = [
+        "authorizer.requestResource.check('break').allowed()",
+        "!authorizer.group('').resource('secrets').namespace('kube-system').check('break').allowed()",
+        "!authorizer.serviceAccount('default', 'nobody').group('apps').resource('deployments').check('get').allowed()",
+        "authorizer.path('/healthz').check('get').errored() == false",
+    ]
+    await bind(guarded, policy(validations=[{"expression": each} for each in checks]))
+    assert await guarded.client("jane").create(CONFIGMAPS, configmap("good"))
+    with pytest.raises(ApiError, match=r"failed expression: authorizer\.requestResource"):
+        await guarded.client("joe").create(CONFIGMAPS, configmap("bad"))
+
+
+async def test_an_authorizer_that_takes_time_is_waited_for(guarded: Guarded) -> None:
+    asked: list[str] = []
+
+    async def later(name: str, verb: str) -> str | None:
+        asked.append(verb)
+        return None if name == ADMIN.name else "not you"
+
+    guarded.server.services.extras["decide"] = lambda user, info: later(user.name, info.verb)
+    both = "authorizer.requestResource.check('a').allowed() && authorizer.requestResource.check('b').allowed()"
+    who = "!authorizer.serviceAccount('x', 'y').path('/p').check('a').allowed()"
+    await bind(guarded, policy(validations=[{"expression": both}, {"expression": who}]))
+    assert await guarded.client("admin").create(CONFIGMAPS, configmap("good"))
+    assert asked == ["a", "b", "a"]
+
+
+async def test_a_message_may_not_ask_the_authorizer(guarded: Guarded) -> None:
+    made = policy(
+        validations=[{"expression": "true", "messageExpression": "authorizer.path('/').check('get').reason()"}]
+    )
+    with pytest.raises(ApiError, match="undeclared reference to 'authorizer'"):
+        await guarded.client("admin").create(POLICIES, made)
+
+
+async def test_the_audit_log_has_failures_and_annotations(guarded: Guarded) -> None:
+    notes = [
+        {"key": "size", "valueExpression": "' ' + string(size(object.data)) + ' '"},
+        {"key": "nothing", "valueExpression": "null"},
+    ]
+    made = policy(
+        validations=[{"expression": "true"}, {"expression": "false", "message": "no"}], auditAnnotations=notes
+    )
+    await bind(guarded, made, validationActions=["Warn", "Audit"])
+    events = audited(guarded)
+    await guarded.client("admin").create(CONFIGMAPS, configmap("c", a="1"))
+    annotations = events[-1]["annotations"]
+    (failure,) = json.loads(annotations["validation.policy.admission.k8s.io/validation_failure"])
+    assert failure == {
+        "message": "no",
+        "policy": "p",
+        "binding": "b",
+        "expressionIndex": 1,
+        "validationActions": ["Warn", "Audit"],
+    }
+    assert annotations["p/size"] == "1" and "p/nothing" not in annotations
+
+
+async def test_a_policy_that_wants_one_version_exactly_leaves_the_others(guarded: Guarded) -> None:
+    scalers = Resource("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler", namespaced=True)
+    on = {**RULE, "apiGroups": ["autoscaling"], "apiVersions": ["v2"], "resources": ["horizontalpodautoscalers"]}
+    made = policy(validations=[{"expression": "object.apiVersion != 'autoscaling/v2'"}])
+    made["spec"]["matchConstraints"] = {"resourceRules": [on]}
+    await bind(guarded, made)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    scaler = {"metadata": {"name": "a", "namespace": "default"}, "spec": {"maxReplicas": 2, "scaleTargetRef": target}}
+    admin = guarded.client("admin")
+    with pytest.raises(ApiError, match="failed expression"):
+        await admin.create(scalers, scaler)
+    await admin.patch(POLICIES, "p", "", {"spec": {"matchConstraints": {"matchPolicy": "Exact"}}})
+    assert await admin.create(scalers, scaler)
