@@ -117,6 +117,8 @@ class Election:
 
     async def _take(self) -> bool:
         now = rfc3339_micro(self._clock.now())
+        if self._observed is not None and self.leader == self.identity and await self._renewed(self._observed, now):
+            return True
         spec = {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": int(self.terms.lease),
@@ -144,6 +146,16 @@ class Election:
         else:
             spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + 1
         self._see(await self._client.update(LEASES, {**found, "spec": spec}))
+        return True
+
+    async def _renewed(self, ours: Object, now: str) -> bool:
+        """Renew the Lease as it was when we wrote it last; False when somebody else has written since."""
+        try:
+            self._see(await self._client.update(LEASES, {**ours, "spec": {**ours["spec"], "renewTime": now}}))
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            return False
         return True
 
     async def _release(self) -> None:

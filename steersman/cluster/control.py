@@ -1,20 +1,29 @@
 """The process of controllers and scheduler.
 
-Owns their wiring: two clients with their own identities, shared informers, one clock. Called by `components.py`.
+Owns their wiring: two clients with their own identities, shared informers, one clock, and a Lease for each. Called by
+`components.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
 
+from steersman.client.client import Client
 from steersman.client.controller import Context
+from steersman.client.election import Election, LeadershipLost
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.cluster import process, scheduling
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import run_controllers
+from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 _AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
 
@@ -38,13 +47,58 @@ async def _controllers(profile: Profile) -> None:
         Tasks() as tasks,
     ):
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
-        informers = Informers(client, clock=clock, tasks=tasks)
         authority = {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
         config = {**profile.options("controller-manager"), **authority}
         config["volumes"] = str(profile.volumes) if profile.nodes else ""
-        context = Context(client, informers, clock, recorder, process.random(), config)
-        await run_controllers(context, config.get("controllers", "*").split(","))
+        config["reserved-ports"] = f"{profile.api_port} 10250 10256"
+
+        async def work() -> None:
+            async with Tasks() as inner:
+                informers = Informers(client, clock=clock, tasks=inner)
+                context = Context(client, informers, clock, recorder, process.random(), config)
+                await run_controllers(context, config.get("controllers", "*").split(","))
+
+        await _lead(profile, "controller-manager", client, clock, recorder, work)
 
 
 async def _scheduler(profile: Profile) -> None:
-    await scheduling.run(profile, scheduling.configuration(profile), profile.run / "scheduler.sock")
+    async def work() -> None:
+        await scheduling.run(profile, scheduling.configuration(profile), profile.run / "scheduler.sock")
+
+    async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+        recorder = EventRecorder(client, clock, tasks, component="kube-scheduler")
+        await _lead(profile, "scheduler", client, clock, recorder, work)
+
+
+async def _lead(
+    profile: Profile,
+    component: str,
+    client: Client,
+    clock: Clock,
+    recorder: EventRecorder,
+    work: Callable[[], Awaitable[None]],
+) -> None:
+    """Work while the component's Lease is ours: other machines may run the same on the same state.
+
+    The identity outlives the process, of which the supervisor runs one at a time: who died goes on at once.
+    """
+    if profile.options(component).get("leader-elect", "true") == "false":
+        await work()
+        return
+    name = f"kube-{component}"
+    while True:
+        election = Election(
+            client,
+            clock=clock,
+            random=process.random(),
+            namespace="kube-system",
+            name=name,
+            identity=f"{socket.gethostname()}_{uuid.uuid5(uuid.NAMESPACE_URL, str(profile.run))}",
+            recorder=recorder.named(name),
+        )
+        try:
+            await election.lead(work)
+        except LeadershipLost as lost:
+            log.error("%s: %s: begin anew", name, lost)
+        else:
+            return

@@ -158,8 +158,10 @@ _APISERVER = """
 """
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
-    "controller-manager": frozenset({"controllers", "node-monitor-grace-period", "terminated-pod-gc-threshold"}),
-    "scheduler": frozenset({"config", "scheduler-name"}),
+    "controller-manager": frozenset(
+        {"controllers", "leader-elect", "node-monitor-grace-period", "terminated-pod-gc-threshold"}
+    ),
+    "scheduler": frozenset({"config", "leader-elect", "scheduler-name"}),
     "kubelet": frozenset({"max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
 }
@@ -181,6 +183,9 @@ def check_extra_config(text: str) -> str:
         raise ProfileError(
             f"invalid value for --extra-config: {component} has no setting {key!r} here, it has: {known}"
         )
+    value = text.partition("=")[2]
+    if key == "leader-elect" and value not in ("true", "false"):
+        raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
     return text
 
 

@@ -46,6 +46,8 @@ ALL: Mapping[str, str] = {
     "certificatesigningrequest-signing-controller": "certificates.signing",
     "certificatesigningrequest-cleaner-controller": "certificates.cleaning",
     "token-cleaner-controller": "tokencleaner",
+    "bootstrap-signer-controller": "bootstrapsigner",
+    "service-lb-controller": "servicelb",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 

@@ -79,3 +79,17 @@ async def test_terms_under_which_two_could_lead_are_refused(cluster: ApiCluster)
             Election(
                 cluster.client, clock=cluster.clock, random=Random(), namespace="x", name="y", identity="z", terms=terms
             )
+
+
+async def test_a_leader_renews_with_one_request_and_notices_what_others_write(
+    cluster: ApiCluster, tasks: Tasks
+) -> None:
+    leaders: list[str] = []
+    tasks.spawn(candidate(cluster, "one").lead(leading("one", leaders)), "one")
+    await cluster.clock.sleep(1)
+    before = cluster.store.revision
+    await cluster.client.patch(LEASES, "test", "kube-system", {"metadata": {"labels": {"a": "b"}}})
+    await cluster.clock.sleep(20)
+    assert leaders == ["one"]
+    assert (await cluster.client.get(LEASES, "test", "kube-system"))["metadata"]["labels"] == {"a": "b"}
+    assert cluster.store.revision - before <= 11

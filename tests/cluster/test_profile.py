@@ -89,6 +89,7 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         ("kubelet=5", "not of the form"),
         ("etcd.x=1", "unknown component 'etcd'"),
         ("kubelet.nonsense=1", "kubelet has no setting 'nonsense'"),
+        ("scheduler.leader-elect=maybe", "scheduler.leader-elect is true or false, not 'maybe'"),
     ],
 )
 def test_extra_config_is_checked(text: str, complaint: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from ipaddress import ip_address
 
 import pytest
 
-from steersman.api.resource import SECRETS, SERVICES, Object
+from steersman.api.resource import CONFIGMAPS, SECRETS, SERVICES, Object
 from steersman.controllers.servicecidr import FINALIZER, SERVICECIDRS, removable
 from steersman.lib.clock import rfc3339
 
@@ -84,3 +85,35 @@ async def test_bootstrap_tokens_end(world: World) -> None:
     assert await world.names(SECRETS, "kube-system") == ["bootstrap-token-ending", "bootstrap-token-lasting"]
     await world.settle(600)
     assert await world.names(SECRETS, "kube-system") == ["bootstrap-token-lasting"]
+
+
+async def test_cluster_info_is_signed_with_every_token_that_may(world: World) -> None:
+    world.start("bootstrap-signer-controller")
+
+    def token(name: str, **data: str) -> Object:
+        fields = {"token-id": name, "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true", **data}
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in fields.items()}
+        meta = {"name": f"bootstrap-token-{name}"}
+        return {"metadata": meta, "type": "bootstrap.kubernetes.io/token", "data": encoded}
+
+    info = {"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "a: b\n", "jws-kubeconfig-gone00": "x"}}
+    await world.client.create(CONFIGMAPS, info, "kube-public")
+    for made in (
+        token("abcdef"),
+        token("barred", **{"usage-bootstrap-signing": "false"}),
+        token("ended0", expiration="2020-01-01T00:00:00Z"),
+        token("broken", expiration="tomorrow"),
+        token("other0", **{"token-id": "misfit"}),
+    ):
+        await world.client.create(SECRETS, made, "kube-system")
+    await world.settle()
+    data = (await world.client.get(CONFIGMAPS, "cluster-info", "kube-public"))["data"]
+    assert sorted(data) == ["jws-kubeconfig-abcdef", "kubeconfig"]
+    head, middle, mark = data["jws-kubeconfig-abcdef"].split(".")
+    assert base64.urlsafe_b64decode(head + "==") == b'{"alg":"HS256","kid":"abcdef"}' and middle == ""
+    payload = base64.urlsafe_b64encode(b"a: b\n").rstrip(b"=")
+    expected = hmac.digest(b"0123456789abcdef", head.encode() + b"." + payload, "sha256")
+    assert base64.urlsafe_b64decode(mark + "=") == expected
+    await world.client.delete(SECRETS, "bootstrap-token-abcdef", "kube-system")
+    await world.settle()
+    assert list((await world.client.get(CONFIGMAPS, "cluster-info", "kube-public"))["data"]) == ["kubeconfig"]
