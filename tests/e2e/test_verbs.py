@@ -49,7 +49,7 @@ def web(steer: Steer, kubectl: Kubectl) -> Any:
     kubectl("create", "deployment", "web", "--image=nginx:1.7.9", "--replicas=2")
     rolled_out(kubectl, "web")
     yield kubectl
-    kubectl("delete", "deployment", "web", "--wait=true", "--grace-period=1")
+    kubectl("delete", "deployment,service", "-l", "app=web", "--wait=true", "--grace-period=1")
 
 
 def test_rollout_and_set(web: Kubectl) -> None:
@@ -65,7 +65,7 @@ def test_rollout_and_set(web: Kubectl) -> None:
     assert "env updated" in web("set", "env", "deployment/web", "COLOR=blue")
     assert "resource requirements updated" in web("set", "resources", "deployment/web", "--requests=cpu=10m")
     assert "serviceaccount updated" in web("set", "serviceaccount", "deployment/web", "default")
-    assert read(web, "deployment", "web")["status"]["updatedReplicas"] == 2, "paused: nothing was rolled out yet"
+    assert not read(web, "deployment", "web")["status"].get("updatedReplicas"), "paused: nothing is rolled out yet"
     assert "resumed" in web("rollout", "resume", "deployment/web")
     rolled_out(web, "web")
     changed = container(web, "web")
@@ -89,9 +89,10 @@ def test_scale_and_autoscale(web: Kubectl) -> None:
     web("delete", "hpa", "web")
 
 
-def test_expose_gives_an_address_that_answers(web: Kubectl) -> None:
+def test_expose_gives_an_address_that_answers(steer: Steer, web: Kubectl) -> None:
     web("expose", "deployment", "web", "--port=80", "--type=LoadBalancer")
-    web("wait", "service/web", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "--timeout=30s")
+    address = "jsonpath={.status.loadBalancer.ingress[0].ip}"  # the oldest kubectl waits for no field without a value
+    steer.kubectl()("wait", "service/web", f"--for={address}", "--timeout=30s")
     address = read(web, "service", "web")["status"]["loadBalancer"]["ingress"][0]["ip"]
     assert address in web("get", "service", "web")
     with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
