@@ -47,7 +47,8 @@ Kind = Literal[
 class Event:
     """Something that happened in the cluster. Of a node or another object: `old` and `new`, None where there is none.
 
-    Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed.
+    Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed. `known` is for hints to
+    remember what they have worked out for pods alike.
     """
 
     kind: Kind
@@ -56,6 +57,7 @@ class Event:
     pod: PodInfo | None = None
     was: PodInfo | None = None
     node: str = ""
+    known: dict[object, bool] = field(default_factory=dict, compare=False)
 
 
 Hint = Callable[[Columns, PodInfo, Event], bool]

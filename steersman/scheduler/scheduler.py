@@ -51,7 +51,7 @@ from steersman.scheduler.why import Memory, Parts, Worked
 log = logging.getLogger(__name__)
 
 DEFAULT_NAME = DEFAULT_SCHEDULER
-_BINDINGS = 24  # in flight at once: no more than the client keeps connections for
+_BINDINGS, _WRITES = 24, 8  # in flight at once: together no more than the client keeps connections for
 _CONDITION = "PodScheduled"
 
 
@@ -137,6 +137,7 @@ class Scheduler:
         self._memory = Memory()
         self._repeats = Repeats(self.columns)
         self._bindings = asyncio.Semaphore(_BINDINGS)
+        self._writes = asyncio.Semaphore(_WRITES)  # evictions and conditions
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
 
     def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
@@ -197,9 +198,9 @@ class Scheduler:
             self._queue.failed(pod.uid, decision.verdict.plugins() if decision.verdict is not None else ())
             node = victims.node if victims is not None else ""
             message = f"{decision.message} {why}" if why else decision.message
-            tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
             if victims is not None:
                 tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
+            tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
             return
         self._nominations.remove(pod.uid)
         self._observer.assumed[pod.uid] = decision.node
@@ -290,10 +291,11 @@ class Scheduler:
                 condition["observedGeneration"] = generation
             patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
             try:
-                await self._client.patch(
-                    PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
-                )
-                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
+                async with self._writes:
+                    await self._client.patch(
+                        PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
+                    )
+                    await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
             except (ApiError, OSError, TimeoutError) as error:
                 if isinstance(error, ApiError) and error.code in (404, 409):
                     continue  # gone already, or another pod of that name
@@ -385,7 +387,8 @@ class Scheduler:
         if nominated:
             patch["status"]["nominatedNodeName"] = nominated
         try:
-            await self._client.patch(PODS, pod.name, pod.namespace, patch, type="strategic", subresource="status")
+            async with self._writes:
+                await self._client.patch(PODS, pod.name, pod.namespace, patch, type="strategic", subresource="status")
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("cannot write the condition of %s: %s", pod.key, error)
 

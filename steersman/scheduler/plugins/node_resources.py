@@ -67,7 +67,16 @@ def _freed(columns: Columns, pod: PodInfo, event: Event) -> bool:
     gone = event.was or event.pod
     if gone is None or (event.kind == "pod changed" and event.pod is not None and not _shrank(event.pod, gone)):
         return False
-    return gone.priority >= pod.priority or _fits(columns, pod, event.node)
+    if gone.priority >= pod.priority:
+        return True
+    row = columns.rows.get(event.node)
+    if row is None or pod.uid in columns.pods[row]:  # its own nomination is counted there
+        return _fits(columns, pod, event.node)
+    alike = tuple(pod.requests.items())
+    found = event.known.get(alike)
+    if found is None:
+        found = event.known[alike] = _fits(columns, pod, event.node)
+    return found
 
 
 def _shrank(now: PodInfo, was: PodInfo) -> bool:
