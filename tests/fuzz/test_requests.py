@@ -25,7 +25,7 @@ from tests.fuzz import grammar
 pytestmark = pytest.mark.slow
 _REGISTRY = Registry()
 _HANG = 10.0  # seconds
-_FUZZ = settings(
+FUZZ = settings(
     max_examples=1000,
     derandomize=True,
     deadline=None,
@@ -59,7 +59,7 @@ def target() -> Iterator[Target]:
         runner.run(cluster.__aexit__())
 
 
-@_FUZZ
+@FUZZ
 @given(request=grammar.requests(list(_REGISTRY)))
 def test_any_request_has_an_answer(target: Target, request: Request) -> None:
     answer = target.answer(request)
@@ -68,7 +68,7 @@ def test_any_request_has_an_answer(target: Target, request: Request) -> None:
     assert answer.status < 500 or b"InternalError" not in whole, whole
 
 
-@_FUZZ
+@FUZZ
 @given(
     path=st.text(alphabet="/apis.v1wtch%2f0-é\0", max_size=60), method=st.sampled_from(["GET", "POST", "DELETE", "X"])
 )
@@ -76,7 +76,7 @@ def test_any_path_has_an_answer(target: Target, path: str, method: str) -> None:
     assert target.answer(Request(method, f"/{path}")).status < 500
 
 
-@_FUZZ
+@FUZZ
 @given(st.text(alphabet="ab,=!()<> innotexists\"'\\.", max_size=30))
 def test_any_selector_is_read_or_refused(text: str) -> None:
     for parse in (labels.parse, parse_fields):
@@ -86,7 +86,7 @@ def test_any_selector_is_read_or_refused(text: str) -> None:
             assert str(error)
 
 
-@_FUZZ
+@FUZZ
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_object_or_refused(target: Target, data: bytes) -> None:
     for media in ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf"):

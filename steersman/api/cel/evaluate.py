@@ -390,6 +390,8 @@ def _transform_entries(pairs: _Pairs, each: _Each) -> dict[Any, Any]:
         made = each(pair)
         if made is _SKIPPED:
             continue
+        if not isinstance(made, dict):
+            raise CelError("no such overload")
         for key, value in made.items():
             if key in found:
                 raise CelError(f"insert failed: key {from_key(key)} already exists")

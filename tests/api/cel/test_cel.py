@@ -79,6 +79,7 @@ def test_holds(source: str) -> None:
         ("'a'.matches('(')", "error parsing regexp"),
         ("'%d'.format(['x']) == ''", "integer clause cannot be used on string"),
         ("o.a > 1", "no such overload"),
+        ("self.l.transformMapEntry(i, v, o.a.b[0]) == {}", "no such overload"),
         ("optional.none().value() == 1", "optional.none() dereference"),
     ],
 )
