@@ -62,6 +62,7 @@ def test_top(busy: Steer, kubectl: Kubectl) -> None:
     everywhere = rows(kubectl("top", "pod", "-A", "--sort-by=memory"))
     assert ["default", pod[0]] in [row[:2] for row in everywhere]
     assert "v1beta1.metrics.k8s.io" in kubectl("get", "apiservices")
+    assert "PodMetrics" in kubectl("explain", "pods", "--api-version=metrics.k8s.io/v1beta1")
 
 
 def test_an_autoscaler_acts_on_it(busy: Steer) -> None:

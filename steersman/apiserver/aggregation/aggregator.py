@@ -59,6 +59,10 @@ class Resident(Protocol):
         """What it serves, as aggregated discovery writes it."""
         ...
 
+    def document(self) -> Document:
+        """Its part of the OpenAPI v2 document."""
+        ...
+
     def serve(self, request: Request, user: User, info: RequestInfo) -> Answer | Awaitable[Answer]:
         """Its answer. Raises ApiError."""
         ...
@@ -209,8 +213,10 @@ class Aggregator:
         if resident is not None and there:
             self.backends[where] = resident
             self._enter(where, _current(where[1], resident.resources()))
+            self.documents.know(where, resident.document())
         elif self.backends.pop(where, None) is not None:
             del self._entries[where]
+            self.documents.forget(where)
             self.revision += 1
 
     def _serve(self, name: str, where: GroupVersion, spec: Object) -> Extension:

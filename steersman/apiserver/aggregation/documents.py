@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -74,6 +74,10 @@ class Documents:
         known = self._known.get(where)
         return known is not None and known.own_v3
 
+    def know(self, where: GroupVersion, part: Document) -> None:
+        """The part of a server that is in this process."""
+        self._settle(where, _Known(msgspec.json.encode(part)))
+
     def forget(self, where: GroupVersion) -> None:
         """A server that is no more."""
         if self._known.pop(where, None) is not None:
@@ -92,10 +96,13 @@ class Documents:
             part, etag = await self._v2(where, backend, before)
         except _TROUBLE as error:
             _tell(where, error)
-        if not own:
-            url = f"{_PREFIX}{_place(where)}?hash={hashlib.sha256(part).hexdigest().upper()}" if part else ""
-        known = _Known(part, etag, url, own)
-        if known != before:
+        self._settle(where, _Known(part, etag, url, own))
+
+    def _settle(self, where: GroupVersion, known: _Known) -> None:
+        if not known.own_v3:
+            digest = hashlib.sha256(known.part).hexdigest().upper()
+            known = replace(known, url=f"{_PREFIX}{_place(where)}?hash={digest}" if known.part else "")
+        if known != self._known.get(where, _Known()):
             self._known[where] = known
             self.revision += 1
 

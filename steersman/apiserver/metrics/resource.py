@@ -15,6 +15,7 @@ from steersman.api.resource import Object
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Services, User
 from steersman.apiserver.encode import in_medium
+from steersman.apiserver.metrics import document
 from steersman.apiserver.metrics.collector import Collector
 from steersman.apiserver.metrics.usage import Usage, Use
 from steersman.apiserver.negotiate import negotiate
@@ -44,11 +45,15 @@ class Metrics:
                 "resource": plural,
                 "responseKind": {"group": "", "version": "", "kind": kind},
                 "scope": "Namespaced" if plural == "pods" else "Cluster",
-                "singularResource": "pod" if plural == "pods" else "",
+                "singularResource": "",
                 "verbs": ["get", "list"],
             }
             for plural, kind in _KINDS.items()
         ]
+
+    def document(self) -> Object:
+        """Its part of the OpenAPI v2 document."""
+        return document.part()
 
     async def serve(self, request: Request, user: User, info: RequestInfo) -> Response:
         """The answer. Raises ApiError."""

@@ -10,11 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from steersman.api.openapi_merge import part_of
+from steersman.api.openapi_protobuf import CONTENT_TYPE
 from steersman.api.resource import APISERVICES, NODES, PODS, Object
 from steersman.apiserver.aggregation.aggregator import Aggregator
 from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.metrics.usage import Counter, Look, Use, node_usage, pod_usages, read
+from steersman.apiserver.paths import OpenApiPaths
 from steersman.client.transport import InProcess
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.http.messages import Answer, Request, Response
@@ -94,7 +97,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         made = World(cluster)
         residents = {(GROUP, VERSION): Metrics(cluster.server.services, lambda node: made.transport)}
         nowhere = Proxy(tmp_path / "none.crt", tmp_path / "none.key")
-        await Aggregator(cluster.server, tasks, nowhere, residents=residents).start()
+        aggregator = Aggregator(cluster.server, tasks, nowhere, residents=residents)
+        documented = OpenApiPaths(cluster.server.registry)
+        documented.documents.others = aggregator.documents
+        cluster.server.paths.append(documented)
+        await aggregator.start()
         await cluster.client.create(NODES, {"metadata": {"name": "n1", "labels": {"disk": "fast"}}})
         yield made
         await made.transport.close()
@@ -213,6 +220,18 @@ async def test_tables_and_discovery(world: World) -> None:
     ]
     service = await world.client.get(APISERVICES, "v1beta1.metrics.k8s.io")
     assert service["status"]["conditions"][0]["reason"] == "Local"
+
+
+async def test_it_is_documented(world: World) -> None:
+    whole = msgspec.json.decode((await world.client.raw("GET", "/openapi/v2"))[1])
+    part_of(whole, f"{BASE}/")  # every reference leads somewhere
+    assert whole["definitions"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics"]["properties"]["containers"]
+    index = msgspec.json.decode((await world.client.raw("GET", "/openapi/v3"))[1])
+    _, body = await world.client.raw("GET", index["paths"][BASE.removeprefix("/")]["serverRelativeURL"])
+    operation = msgspec.json.decode(body)["paths"][f"{BASE}/nodes"]["get"]
+    assert operation["x-kubernetes-group-version-kind"]["kind"] == "NodeMetrics"
+    response, _ = await world.client.raw("GET", "/openapi/v2", accept=CONTENT_TYPE)
+    assert response.status == 200
 
 
 async def test_a_metrics_server_of_the_users_takes_over(world: World) -> None:
