@@ -82,10 +82,10 @@ class Call:
         """Where objects are."""
         return self.services.storage
 
-    def annotate(self, key: str, value: str) -> None:
-        """Add a fact to the request's audit event, where there is one."""
+    def annotate(self, key: str, value: str, level: str = "Metadata") -> None:
+        """Add a fact to the request's audit event, where there is one of at least that level."""
         if self.request.context is not None:
-            self.request.context.annotate(key, value)
+            self.request.context.annotate(key, value, level)
 
     def encoder(self) -> Encoder:
         """How answers are written."""

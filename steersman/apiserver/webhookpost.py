@@ -17,6 +17,8 @@ from steersman.apiserver import serviceref
 from steersman.apiserver.call import Services
 from steersman.lib.http.client import Address, HttpClient, client_tls
 
+_MOST = 64 << 20  # bytes of an answer
+
 
 class CallFailed(Exception):
     """The webhook cannot be reached or did not answer in time."""
@@ -31,7 +33,13 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
         async with asyncio.timeout(timeout):
             headers = [("content-type", "application/json"), ("accept", "application/json")]
             answer = await client.request("POST", target, headers, json.dumps(body).encode())
-            return answer.status, await answer.read()
+            data = bytearray()
+            async for chunk in answer.chunks():
+                data += chunk
+                if len(data) > _MOST:
+                    await answer.close()
+                    raise CallFailed(f"the answer is over {_MOST} bytes")
+            return answer.status, bytes(data)
     except TimeoutError:
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
     except (OSError, ssl.SSLError) as error:

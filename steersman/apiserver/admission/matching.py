@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from steersman.api import labels
+from steersman.api import errors, labels
 from steersman.api.resource import Object
+from steersman.api.schema.decode import DecodeError
 from steersman.apiserver.call import Call
 
 GROUP = "admissionregistration.k8s.io"
@@ -95,6 +96,21 @@ def in_version(call: Call, obj: Object | None, version: str) -> Object | None:
     converted = call.kind.convert(copied, wanted)
     converted["apiVersion"] = wanted
     return converted
+
+
+def typed(call: Call, obj: Object, version: str, *, strict: bool) -> Object:
+    """What somebody made of an object, through the decoder of its type. Raises ApiError 500."""
+    served = call.kind.version(version)
+    if served is None or not isinstance(served.schema, str) or not isinstance(obj, dict):
+        return obj
+    problems: list[str] = []
+    try:
+        found = call.services.decoders.decode(served.schema, msgspec.json.encode(obj), problems)
+    except DecodeError as error:
+        raise errors.internal(str(error)) from None
+    if problems and strict:
+        raise errors.internal(f"strict decoding error: {', '.join(problems)}")
+    return {**found, "apiVersion": obj.get("apiVersion"), "kind": obj.get("kind")}
 
 
 def replace(call: Call, obj: Object, changed: Object) -> None:

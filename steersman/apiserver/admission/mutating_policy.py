@@ -16,7 +16,6 @@ from steersman.api import cel, errors, mutations, policies
 from steersman.api.errors import ApiError
 from steersman.api.mutations import MutationError
 from steersman.api.resource import Object
-from steersman.api.schema.decode import DecodeError
 from steersman.apiserver import managed
 from steersman.apiserver.admission import asking, bindings, matching, rights
 from steersman.apiserver.admission.bindings import Bound
@@ -128,25 +127,10 @@ def _mutated(call: Call, each: _Invocation, mutation: Object, obj: Object, old: 
         source = (mutation.get("applyConfiguration") or {}).get("expression") or ""
         value = run.value(source.strip(), (policies.APPLIED,), structs=True)
         merged = mutations.applied(shown, value, managed.type_of(call, each.version))
-        return _typed(call, merged, each.version, strict=False)
+        return matching.typed(call, merged, each.version, strict=False)
     source = (mutation.get("jsonPatch") or {}).get("expression") or ""
     patched = mutations.patched(shown, run.value(source.strip(), (policies.PATCHES,), structs=True))
-    return None if patched is None else _typed(call, patched, each.version, strict=True)
-
-
-def _typed(call: Call, obj: Object, version: str, *, strict: bool) -> Object:
-    """The object through the decoder of its type. Raises ApiError 500, whatever the failure policy."""
-    served = call.kind.version(version)
-    if served is None or not isinstance(served.schema, str) or not isinstance(obj, dict):
-        return obj
-    problems: list[str] = []
-    try:
-        typed = call.services.decoders.decode(served.schema, msgspec.json.encode(obj), problems)
-    except DecodeError as error:
-        raise errors.internal(str(error)) from None
-    if problems and strict:
-        raise errors.internal(f"strict decoding error: {', '.join(problems)}")
-    return {**typed, "apiVersion": obj.get("apiVersion"), "kind": obj.get("kind")}
+    return None if patched is None else matching.typed(call, patched, each.version, strict=True)
 
 
 def _refused(call: Call, failed: list[tuple[Bound, str, str]]) -> ApiError:

@@ -1,35 +1,38 @@
 """Admission webhooks: other programs that change or refuse what is written.
 
-Owns which webhooks a request concerns, the AdmissionReview each gets, and what its answer means. Called by the
-admission chain. Source: apiserver's pkg/admission/plugin/webhook.
+Owns which webhooks a request concerns, in what order they are asked, and what follows from their answers and their
+failures. Called by the admission chain. Source: apiserver's pkg/admission/plugin/webhook.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json as jsonlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from steersman.api import errors, policies
-from steersman.api.errors import ApiError
 from steersman.api.patch import json
 from steersman.api.resource import Object
-from steersman.apiserver.admission import asking, matching, rights
+from steersman.apiserver.admission import answers, asking, matching, rights
+from steersman.apiserver.admission.answers import Answer, Garbage
 from steersman.apiserver.call import Call
 from steersman.apiserver.webhookpost import CallFailed, post
 
-_DEFAULT_TIMEOUT = 10
+_DEFAULT_TIMEOUT = 10  # seconds
+_VERSIONS = ("v1", "v1beta1")
+_MUTATION = "mutation.webhook.admission.k8s.io/"
+_PATCH = "patch.webhook.admission.k8s.io/"
+_VALIDATION = "validating.webhook.admission.k8s.io/"
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One webhook of one configuration."""
+    """One webhook of one configuration; `index` is its place among all of its sort."""
 
     configuration: str
     spec: Object
+    index: int
 
     @property
     def name(self) -> str:
@@ -41,18 +44,21 @@ class Hook:
         """What tells it from all others."""
         return self.configuration, self.name
 
-
-class _CallFailed(Exception):
-    """The webhook did not answer, or not sensibly."""
+    @property
+    def lenient(self) -> bool:
+        """Whether its failures are ignored."""
+        return self.spec.get("failurePolicy") == "Ignore"
 
 
 def _hooks(call: Call, plural: str) -> Iterator[Hook]:
     kind = call.services.registry.find(matching.GROUP, plural)
     if kind is None or call.kind.group == matching.GROUP:
         return
+    index = 0
     for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind))):
         for spec in item.obj().get("webhooks") or ():
-            yield Hook(item.name, spec)
+            yield Hook(item.name, spec, index)
+            index += 1
 
 
 async def _version_for(call: Call, hook: Hook, obj: Object | None, old: Object | None) -> str:
@@ -73,7 +79,7 @@ async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Obj
     holds, failures = await rights.settled(
         call, lambda: policies.conditions(wanted, policies.Run(given, (), policies.CONDITIONS_BUDGET))
     )
-    if failures and hook.spec.get("failurePolicy") != "Ignore":
+    if failures and not hook.lenient:
         said = failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]"
         raise errors.forbidden(call.kind.group, call.kind.plural, call.info.name, said)
     return holds
@@ -81,12 +87,13 @@ async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Obj
 
 async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
     """Let every mutating webhook change the object; those that ask for it see a later one's changes once more."""
-    if obj is None:
+    hooks = list(_hooks(call, "mutatingwebhookconfigurations"))
+    if not hooks:
         return
     rounds, asked = call.rounds, call.rounds.asked("MutatingAdmissionWebhook")
-    if rounds.second:
+    if rounds.second and obj is not None:
         asked.resume(obj)
-    for hook in list(_hooks(call, "mutatingwebhookconfigurations")):
+    for hook in hooks:
         version = await _version_for(call, hook, obj, old)
         if not version or (rounds.second and not asked.due(hook.key)):
             continue
@@ -95,22 +102,42 @@ async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
             rounds.wanted = True
         if hook.spec.get("reinvocationPolicy") == "IfNeeded":
             asked.willing(hook.key)
-    asked.leave(obj)
+    if obj is not None:
+        asked.leave(obj)
 
 
-async def _mutate_one(call: Call, hook: Hook, obj: Object, old: Object | None, version: str) -> bool:
-    response = await _ask(call, hook, obj, old, version)
-    if response is None or not response.get("patch"):
-        return False
+async def _mutate_one(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> bool:
+    """Ask one webhook and do what it says; whether that changed anything. Raises ApiError."""
+    place = f"round_{int(call.rounds.second)}_index_{hook.index}"
+    what = {"configuration": hook.configuration, "webhook": hook.name}
+    changed = False
     try:
-        patch = jsonlib.loads(base64.b64decode(response["patch"]))
-    except (ValueError, binascii.Error) as error:
-        raise errors.internal(f'webhook "{hook.name}" sent a malformed patch: {error}') from error
+        answer = await _ask(call, hook, obj, old, version, mutating=True)
+        operations = answer.operations()
+        if operations:
+            changed = _patch(call, hook, obj, version, operations)
+            shown = _compact({**what, "patch": operations, "patchType": "JSONPatch"})
+            call.annotate(f"{_PATCH}{place}", shown, "Request")
+    except Garbage as error:
+        _failed(call, hook, error, f"failed-open.{_MUTATION}{place}")
+    finally:
+        call.annotate(f"{_MUTATION}{place}", _compact({**what, "mutated": changed}))
+    return changed
+
+
+def _patch(call: Call, hook: Hook, obj: Object | None, version: str, operations: list[Object]) -> bool:
     shown = matching.in_version(call, obj, version)
-    patched = json.apply(jsonlib.loads(jsonlib.dumps(shown)), patch)
-    if patched == shown:
+    if obj is None or shown is None:
+        text = f'admission webhook "{hook.name}" attempted to modify the object'
+        raise errors.internal(f"{text}, which is not supported for this operation")
+    try:
+        patched = json.perform(jsonlib.loads(jsonlib.dumps(shown)), operations)
+    except json.Refused as error:
+        raise errors.internal(str(error)) from None
+    typed = matching.typed(call, patched, version, strict=False)
+    if typed == shown:
         return False
-    matching.replace(call, obj, patched)
+    matching.replace(call, obj, typed)
     return True
 
 
@@ -121,57 +148,55 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
         for hook in _hooks(call, "validatingwebhookconfigurations")
         if (version := await _version_for(call, hook, obj, old))
     ]
-    results = await asyncio.gather(*(_ask(call, hook, obj, old, at) for hook, at in hooks), return_exceptions=True)
+    results = await asyncio.gather(
+        *(_validate_one(call, hook, obj, old, version, at) for at, (hook, version) in enumerate(hooks)),
+        return_exceptions=True,
+    )
     for result in results:
         if isinstance(result, BaseException):
             raise result
 
 
-async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> Object | None:
-    """The response of one webhook; None when it failed and may be ignored. Raises ApiError when it refuses."""
-    if call.dry_run and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
-        text = f'admission webhook "{hook.name}" does not support dry run'
-        raise errors.bad_request(text)
-    request = asking.review(call, obj, old, version)
-    asked = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+async def _validate_one(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str, at: int) -> None:
     try:
-        response = await _post(call, hook, asked)
-    except _CallFailed as error:
-        if hook.spec.get("failurePolicy") == "Ignore":
-            return None
+        await _ask(call, hook, obj, old, version, mutating=False)
+    except Garbage as error:
+        _failed(call, hook, error, f"failed-open.{_VALIDATION}round_0_index_{at}")
+
+
+def _failed(call: Call, hook: Hook, error: Garbage, key: str) -> None:
+    """A webhook that gave no answer: noted, or the end of the request (ApiError 500)."""
+    if not hook.lenient:
         raise errors.internal(f'failed calling webhook "{hook.name}": {error}') from error
-    call.warnings += response.get("warnings") or []
-    if not response.get("allowed"):
-        raise _refused(hook, response.get("status") or {})
-    return response
+    call.annotate(key, hook.name)
 
 
-def _refused(hook: Hook, status: Object) -> ApiError:
-    said = status.get("message") or status.get("reason")
-    text = f'admission webhook "{hook.name}" denied the request'
-    text += f": {said}" if said else " without explanation"
-    code = int(status.get("code") or 403)
-    return ApiError(code if code >= 400 else 403, str(status.get("reason") or "Forbidden"), text, status.get("details"))
-
-
-async def _post(call: Call, hook: Hook, review: Object) -> Object:
+async def _ask(
+    call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str, *, mutating: bool
+) -> Answer:
+    """The answer of one webhook that allows the request. Raises Garbage, and ApiError when it refuses."""
+    if call.dry_run and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
+        raise errors.bad_request(f'admission webhook "{hook.name}" does not support dry run')
+    given = hook.spec.get("admissionReviewVersions") or ()
+    spoken = next((each for each in given if each in _VERSIONS), "")
+    if not spoken:
+        text = "webhook does not accept known AdmissionReview versions (v1, v1beta1)"
+        raise Garbage(f"could not create admission objects: {text}")
+    request = asking.review(call, obj, old, version)
+    review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{spoken}", "request": request}
     timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
     try:
         status, body = await post(call.services, hook.spec["clientConfig"], timeout, review)
     except CallFailed as error:
-        raise _CallFailed(f"failed to call webhook: {error}") from error
-    if status != 200:
-        raise _CallFailed("failed to call webhook: the server could not find the requested resource"
-                          if status == 404 else f"the server answered {status}")  # fmt: skip
-    return _response(body, review["request"]["uid"])
+        raise Garbage(f"failed to call webhook: {error}") from error
+    answer = answers.judged(status, body, request["uid"], spoken, mutating=mutating)
+    for key, value in (answer.audit_annotations or {}).items():
+        call.annotate(f"{hook.name}/{key}", value)
+    call.warnings += answer.warnings or []
+    if not answer.allowed:
+        raise answers.refusal(hook.name, answer.status)
+    return answer
 
 
-def _response(body: bytes, uid: str) -> Object:
-    try:
-        response = jsonlib.loads(body)["response"]
-        if response.get("uid") != uid:
-            raise ValueError("expected response.uid to be that of the request")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _CallFailed(f"received invalid webhook response: {error}") from error
-    found: Object = response
-    return found
+def _compact(value: Object) -> str:
+    return jsonlib.dumps(value, separators=(",", ":"), ensure_ascii=False)

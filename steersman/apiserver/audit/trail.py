@@ -78,9 +78,10 @@ class Trail:
         """They may act as somebody else."""
         self._impersonated = user
 
-    def annotate(self, key: str, value: str) -> None:
-        """Add a fact; the first of a key stays."""
-        self.annotations.setdefault(key, value)
+    def annotate(self, key: str, value: str, level: str = "Metadata") -> None:
+        """Add a fact, which events of a lower level do not have; the first of a key stays."""
+        if level == "Metadata" or self._wants(level):
+            self.annotations.setdefault(key, value)
 
     def answered(self, answer: Answer) -> None:
         """A whole answer, or the head of a long one."""

@@ -142,6 +142,7 @@ async def attach(server: Any, call: Call) -> Answer:
 
 async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
     call.operation = "CONNECT"
+    await call.services.admission.mutate(call, None, None)
     await call.services.admission.validate(call, None, None)
     pod, kubelet = _pod_kubelet(call)
     container = _container(call, pod)
@@ -157,6 +158,7 @@ async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
 async def port_forward(server: Any, call: Call) -> Answer:
     """GET or POST pods/NAME/portforward."""
     call.operation = "CONNECT"
+    await call.services.admission.mutate(call, None, None)
     await call.services.admission.validate(call, None, None)
     pod, kubelet = _pod_kubelet(call)
     ports = [("port", port) for port in call.query.all("ports") for port in port.split(",")]

@@ -125,6 +125,7 @@ async def delete_item(call: Call, item: Item, options: Object) -> tuple[Item | O
     for _ in range(100):
         obj = item.obj()
         _check_preconditions(call, item, obj, options)
+        await call.services.admission.mutate(call, None, obj)
         await call.services.admission.validate(call, None, obj)
         grace = _grace(call, obj, options)
         _set_finalizers(call, obj, options)

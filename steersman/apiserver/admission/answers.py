@@ -1,0 +1,145 @@
+"""What an admission webhook answered: judged before anything is done with it.
+
+Owns what is wrong with an answer, in the original's words. Called by `webhooks`. Pure. Source: apiserver's
+pkg/admission/plugin/webhook/request and webhook/errors; client-go's words for what is no success.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import msgspec
+
+from steersman.api.errors import ApiError
+from steersman.api.resource import Object
+from steersman.api.schema.decode import malformed
+
+_KIND = "AdmissionReview"
+_TEXTS = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    409: "the server reported a conflict",
+    422: "the server rejected our request due to an error in our request",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+
+
+class Garbage(Exception):
+    """The webhook did not answer sensibly; the text is what `failed calling webhook "x": ` is followed by."""
+
+
+class Status(msgspec.Struct):
+    """Why something is refused."""
+
+    code: int = 0
+    message: str = ""
+    reason: str = ""
+    details: Object | None = None
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    """`response` of an AdmissionReview."""
+
+    uid: str = ""
+    allowed: bool = False
+    status: Status | None = None
+    patch: str | None = None
+    patch_type: str | None = None
+    audit_annotations: dict[str, str] | None = None
+    warnings: list[str] | None = None
+
+    def operations(self) -> list[Any]:
+        """The patch, decoded. Raises Garbage."""
+        if not self.patch:
+            return []
+        try:
+            found = json.loads(base64.b64decode(self.patch, validate=True))
+        except binascii.Error as error:
+            raise Garbage(f"failed to call webhook: illegal base64 data: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise Garbage(f"received undecodable patch in webhook response: {error}") from None
+        if found is None:
+            return []
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            text = "json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            raise Garbage(f"received undecodable patch in webhook response: {text}")
+        if self.patch_type != "JSONPatch":
+            raise Garbage(f"unsupported patch type {json.dumps(self.patch_type)}")
+        return found
+
+
+class _Review(msgspec.Struct, rename="camel"):
+    api_version: str = ""
+    kind: str = ""
+    response: Answer | None = None
+
+
+def judged(status: int, body: bytes, uid: str, version: str, *, mutating: bool) -> Answer:
+    """The answer to the review `uid`, which was asked in `version` of admission.k8s.io. Raises Garbage."""
+    if not 200 <= status <= 206:
+        raise Garbage(f"failed to call webhook: {_failure(status, body)}")
+    try:
+        review = msgspec.json.decode(body, type=_Review)
+    except msgspec.ValidationError as error:
+        raise Garbage(f"failed to call webhook: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"couldn't get version/kind; json parse error: {malformed(body, error)}"
+        raise Garbage(f"failed to call webhook: {text}") from None
+    answer = review.response
+    if answer is None:
+        raise Garbage("received invalid webhook response: webhook response was absent")
+    if version == "v1beta1":  # was never verified
+        answer.patch_type = "JSONPatch" if answer.patch else None
+    elif why := _wrong(review, answer, uid, mutating=mutating):
+        raise Garbage(f"received invalid webhook response: {why}")
+    return answer
+
+
+def _wrong(review: _Review, answer: Answer, uid: str, *, mutating: bool) -> str:
+    if answer.uid != uid:
+        return f'expected response.uid="{uid}", got {json.dumps(answer.uid)}'
+    if (review.api_version, review.kind) != ("admission.k8s.io/v1", _KIND):
+        got = f"{review.api_version or '/'}, Kind={review.kind}"
+        return f"expected webhook response of admission.k8s.io/v1, Kind={_KIND}, got {got}"
+    if not mutating:
+        wrong = "patch" if answer.patch else "patchType" if answer.patch_type is not None else ""
+        return f"validating webhook may not return response.{wrong}" if wrong else ""
+    if answer.patch and answer.patch_type is None:
+        return "webhook returned response.patch but not response.patchType"
+    if not answer.patch and answer.patch_type is not None:
+        return "webhook returned response.patchType but not response.patch"
+    return 'webhook returned invalid response.patchType of ""' if answer.patch_type == "" else ""
+
+
+def _failure(code: int, body: bytes) -> str:
+    """What client-go makes of a status that is no success."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    if isinstance(told, dict) and told.get("kind") == "Status" and told.get("message"):
+        return str(told["message"])
+    if code in _TEXTS:
+        return _TEXTS[code]
+    said = body[:2048].decode(errors="replace").strip() or "unknown"
+    if code >= 500:
+        return f"an error on the server ({json.dumps(said)}) has prevented the request from succeeding"
+    if code in (403, 406, 415):
+        return said
+    return f"the server responded with the status code {code} but did not return more information"
+
+
+def refusal(name: str, status: Status | None) -> ApiError:
+    """What a request gets that the webhook `name` does not allow."""
+    given = status or Status()
+    said = given.message or given.reason
+    text = f'admission webhook "{name}" denied the request'
+    text += f": {said}" if said else " without explanation"
+    return ApiError(max(given.code, 400), given.reason, text, given.details)
