@@ -14,9 +14,11 @@ from typing import Any, overload
 
 import msgspec
 
+from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
 from steersman.store.interface import Entry, Event
+from steersman.store.sealed import ENCRYPTED, NOT_HERE, Unopened
 
 decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
@@ -60,6 +62,20 @@ class _Labels(msgspec.Struct):
 
 _labels_of = msgspec.json.Decoder(_Labels).decode
 _NONE: Mapping[str, str] = {}
+
+
+class Unreadable(ApiError):
+    """500: a stored value is encrypted, and no key opens it. `why` in the original's words."""
+
+    def __init__(self, kind: Kind, key: str, why: str) -> None:
+        super().__init__(500, "InternalError", f"Internal error occurred: {why}", {"causes": [{"message": why}]})
+        _, group, rest = key.split("/", 2)
+        self.shown = f"/registry/{group}/{rest}" if kind.custom else f"/registry/{rest}"  # the original's key
+        self.kind, self.key, self.why = kind, key, why
+
+    def in_list(self) -> Unreadable:
+        """The same where it was met in a list."""
+        return Unreadable(self.kind, self.key, f'unable to transform key "{self.shown}": {self.why}')
 
 
 class Item(msgspec.Struct, eq=False, gc=False):
@@ -123,8 +139,13 @@ class ItemKind:
         self.prefix = prefix_of(kind.kind, self.storage_api_version)
 
     def item(self, key: str, value: bytes, revision: int) -> Item:
-        """The item for stored bytes; an older storage version is converted, unless that takes a webhook."""
+        """The item for stored bytes; an older storage version is converted, unless that takes a webhook.
+
+        Raises Unreadable.
+        """
         if not value.startswith(self.prefix):
+            if value.startswith(ENCRYPTED) or isinstance(value, Unopened):
+                raise Unreadable(self.kind, key, value.why if isinstance(value, Unopened) else NOT_HERE)
             if self.kind.custom and self.kind.convert is not None and (older := self._older(value)) is not None:
                 return older.item(key, value, revision)
             value = self._converted(value)
@@ -201,7 +222,9 @@ class Cache:
 
     def __init__(self, kind: Kind, entries: Sequence[Entry], revision: int) -> None:
         self.kind = ItemKind(kind)
-        self._items = {entry.key: self.kind.item(entry.key, entry.value, entry.revision) for entry in entries}
+        self._unreadable: dict[str, Unreadable] = {}
+        made = ((entry.key, self._item(entry.key, entry.value, entry.revision)) for entry in entries)
+        self._items = {key: item for key, item in made if item is not None}
         if kind.custom:
             self._items = {key: _as_read(item, key) for key, item in self._items.items()}
         self._keys = sorted(self._items)
@@ -223,12 +246,27 @@ class Cache:
             self._items[key] = _as_read(fresh.item(key, to_value(item.obj()), item.revision), key)
         self.kind = fresh
 
+    def _item(self, key: str, value: bytes, revision: int) -> Item | None:
+        """The item; None for what nobody can read, which is noted."""
+        try:
+            return self.kind.item(key, value, revision)
+        except Unreadable as error:
+            self._unreadable[key] = error
+            return None
+
     def get(self, key: str) -> Item | None:
-        """One object."""
-        return self._items.get(key)
+        """One object. Raises Unreadable."""
+        item = self._items.get(key)
+        if item is None and key in self._unreadable:
+            raise self._unreadable[key]
+        return item
 
     def span(self, prefix: str, after: str = "") -> tuple[int, int]:
-        """Positions of the keys with `prefix` that sort after `after`."""
+        """Positions of the keys with `prefix` that sort after `after`. Raises Unreadable when one cannot be read."""
+        if self._unreadable:
+            for key in sorted(self._unreadable):
+                if key.startswith(prefix):
+                    raise self._unreadable[key].in_list()
         first = bisect_left(self._keys, prefix)
         if after:
             first = max(first, bisect_right(self._keys, after))
@@ -252,18 +290,26 @@ class Cache:
         """Take committed writes over, in order, and tell watchers."""
         for event in events:
             old = self._items.get(event.key)
+            if self._unreadable:
+                self._unreadable.pop(event.key, None)
             if event.value is None:
                 if old is None:
                     continue
-                del self._items[event.key]
-                del self._keys[bisect_left(self._keys, event.key)]
+                self._forget(event.key)
                 new = None
             else:
-                new = self.kind.item(event.key, event.value, event.revision)
+                new = self._item(event.key, event.value, event.revision)
+                if new is None:  # another server's, with keys that are not here; readers are told when they ask
+                    self._forget(event.key)
+                    continue
                 self._items[event.key] = new
                 if old is None:
                     insort(self._keys, event.key)
             self._tell(Change(event.revision, old, new))
+
+    def _forget(self, key: str) -> None:
+        if self._items.pop(key, None) is not None:
+            del self._keys[bisect_left(self._keys, key)]
 
     def _tell(self, change: Change) -> None:
         self._changes.append(change)

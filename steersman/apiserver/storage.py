@@ -6,12 +6,13 @@ meanwhile. Called by the verbs. It knows nothing of defaults, validation or admi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from steersman.api import errors
 from steersman.api.kind import Kind
-from steersman.apiserver.cache import Cache, Change, Item, to_value
+from steersman.apiserver.cache import Cache, Change, Item, Unreadable, to_value
 from steersman.lib.clock import Clock
 from steersman.store.interface import (
     Compacted,
@@ -21,6 +22,7 @@ from steersman.store.interface import (
     Store,
     StoreUnavailable,
 )
+from steersman.store.sealed import SealedStore
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Storage:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._stale: Mapping[str, int] = store.stale if isinstance(store, SealedStore) else {}
         self._caches: dict[tuple[str, str], Cache] = {}
         self._stop: Callable[[], None] | None = None
         self.on_change: list[Callable[[Kind, Sequence[Event]], None]] = []
@@ -122,9 +125,10 @@ class Storage:
             revision = await self._store.create(key, to_value(obj))
         except KeyExists:
             error = errors.already_exists(kind.group, kind.plural, meta["name"])
-            there = self._caches[kind.storage_location].get(key)
-            if there is not None and there.obj()["metadata"].get("deletionTimestamp"):
-                error.message = f"object is being deleted: {error.message}"
+            with suppress(Unreadable):
+                there = self._caches[kind.storage_location].get(key)
+                if there is not None and there.obj()["metadata"].get("deletionTimestamp"):
+                    error.message = f"object is being deleted: {error.message}"
             raise error from None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
@@ -138,11 +142,12 @@ class Storage:
         return item
 
     async def replace(self, kind: Kind, item: Item, obj: dict[str, object]) -> Item | None:
-        """Write `obj` over `item`; the same item when nothing changed, None when somebody else was first."""
+        """Write `obj` over `item`; the same item when nothing changed (and it need not be
+        sealed anew), None when somebody else was first."""
         value = to_value(obj)
-        if value == self._stored(item):
-            return item
         key = self.key(kind, item.namespace, item.name)
+        if value == self._stored(item) and self._stale.get(key) != item.revision:
+            return item
         try:
             revision = await self._store.update(key, value, item.revision)
         except RevisionConflict:

@@ -20,6 +20,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("status", (), "Show how a cluster is doing"),
     ("stop", (), "Stop a cluster, keeping its state"),
     ("delete", (), "Delete a cluster and everything that belongs to it"),
+    ("etcd", (), "Save and restore a cluster's whole state, with etcdctl's words"),
     ("kubectl", (), "Run kubectl against the cluster"),
     ("image", (), "Build, list, pull, push, load and remove images"),
     ("logs", (), "Show what the cluster's own processes logged"),

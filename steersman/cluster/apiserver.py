@@ -28,6 +28,7 @@ from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.bootstrap import bootstrap, ensure
+from steersman.apiserver.cache import Unreadable
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.expiry import expire
@@ -37,7 +38,7 @@ from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
 from steersman.apiserver.telemetry.server import Telemetry
-from steersman.cluster import admissionconfig, auditing, flowing, process, storage
+from steersman.cluster import admissionconfig, auditing, encryption, flowing, process, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -98,7 +99,11 @@ async def _run(
     store = await storage.open_store(profile, clock)
     every = storage.seconds(profile.options("apiserver"), "etcd-compaction-interval", "5m0s")  # 0: never
     async with Tasks() as tasks:
-        server = await make(profile, store, clock, tasks)
+        state = encryption.sealed(store, profile.options("apiserver"))
+        try:
+            server = await make(profile, state, clock, tasks)
+        except Unreadable as error:
+            raise StartFailure(f"cannot read {error.shown}: {error.why}") from error
         try:
             proxies = profile.options("apiserver").get("requestheader-client-ca-file")
             clients = [profile.pki / "ca.crt", *([Path(proxies)] if proxies else [])]

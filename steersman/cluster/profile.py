@@ -149,6 +149,7 @@ _APISERVER = """
     authorization-policy-file authorization-webhook-cache-authorized-ttl
     authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
     authorization-webhook-version disable-admission-plugins enable-admission-plugins enable-priority-and-fairness
+    encryption-provider-config
     etcd-cafile etcd-certfile etcd-compaction-interval etcd-keyfile etcd-prefix etcd-servers
     event-ttl max-mutating-requests-inflight max-requests-inflight oidc-ca-file
     oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs

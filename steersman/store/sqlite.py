@@ -39,7 +39,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB) STRICT;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
-_FORMAT = 1
+FORMAT = 1
 _BATCH = 1_000  # writes per transaction at most, so that one slow commit does not hold everybody
 
 
@@ -328,7 +328,7 @@ def _prepare(path: Path) -> tuple[int, apsw.Connection, Index]:
     """Lock and open the file and rebuild the index. Raises StoreUnavailable."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _take_lock(path.with_name(path.name + ".lock"))
+        lock = take_lock(path.with_name(path.name + ".lock"))
     except OSError as error:
         raise StoreUnavailable(f"cannot open the store {path}: {error.strerror}") from error
     try:
@@ -340,7 +340,8 @@ def _prepare(path: Path) -> tuple[int, apsw.Connection, Index]:
         raise StoreUnavailable(f"cannot open the store {path}: {error}") from error
 
 
-def _take_lock(path: Path) -> int:
+def take_lock(path: Path) -> int:
+    """Hold the store of which `path` is the lock; returns the descriptor. Raises StoreUnavailable, OSError."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -358,9 +359,9 @@ def _check_format(connection: apsw.Connection) -> None:
     if found == 0:
         with connection:
             connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={_FORMAT}")
-    elif found != _FORMAT:
-        raise StoreUnavailable(f"its format is {found}, this version of steersman reads {_FORMAT}")
+            connection.execute(f"PRAGMA user_version={FORMAT}")
+    elif found != FORMAT:
+        raise StoreUnavailable(f"its format is {found}, this version of steersman reads {FORMAT}")
 
 
 def _load(connection: apsw.Connection) -> Index:

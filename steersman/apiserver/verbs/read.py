@@ -19,7 +19,7 @@ from steersman.api.fields import FieldSelector, Getter
 from steersman.api.kind import Kind
 from steersman.api.labels import Selector
 from steersman.api.resource import Object
-from steersman.apiserver.cache import Item
+from steersman.apiserver.cache import Item, Unreadable
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.verbs import longlist
@@ -271,7 +271,10 @@ async def _snapshot(call: Call, chosen: Selection, limit: int, prefix: str, revi
             if after:
                 raise ExpiredToken(_EXPIRED, _token(-1, after.removeprefix(prefix))) from None
             raise errors.gone("The resourceVersion for the provided list is too old.") from None
-        items = [kind.item(entry.key, entry.value, entry.revision) for entry in page.entries]
+        try:
+            items = [kind.item(entry.key, entry.value, entry.revision) for entry in page.entries]
+        except Unreadable as error:
+            raise error.in_list() from None
         taken, key, more = await _take([entry.key for entry in page.entries], items, chosen, want if limit else 0)
         found += taken
         last = key if more or not page.entries else page.entries[-1].key
