@@ -175,12 +175,14 @@ class Storage:
 
     async def past(self, kind: Kind, after: int) -> list[Change] | None:
         """Changes after a revision from the store's own history: what the cache no longer has, or never saw since it
-        was made by an earlier process. None when the store has compacted it away."""
+        was made by an earlier process. None when the store has compacted it away. Raises ApiError 500."""
         events: list[Event] = []
         try:
             stop = await self._store.watch(self.prefix(kind), after, events.extend)
         except Compacted:
             return None
+        except StoreUnavailable as error:
+            raise errors.internal(str(error)) from error
         stop()
         items = self.cache(kind).kind
         changes = []
