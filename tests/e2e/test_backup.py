@@ -33,8 +33,9 @@ def test_save_while_running_and_restore_when_stopped(make_steer: Callable[[], St
     names = kubectl("get", "configmaps", "-o", "name").split()
     assert "configmap/before" in names
     assert "configmap/after" not in names
-    version = kubectl("get", "configmaps", "-o", "jsonpath={.metadata.resourceVersion}")
-    assert int(version) > found["revision"] + 1_000_000 - 1
+    kubectl("create", "configmap", "later")
+    version = kubectl("get", "configmap", "later", "-o", "jsonpath={.metadata.resourceVersion}")
+    assert int(version) > found["revision"] + 1_000_000
     steer("delete")
 
 
