@@ -17,7 +17,15 @@ from tests.apiserver.aggregation.extension import FLUNDERS, GROUP, PREFIX, Aggre
 
 @pytest.fixture
 async def both(tmp_path: Path) -> AsyncIterator[Aggregated]:
-    async with aggregated(tmp_path, Patience(dial=0.5, discovery=0.2, answer=0.3, resync=0.1, refresh=0.0)) as made:
+    """Looks often, waits as long as ever."""
+    async with aggregated(tmp_path, Patience(resync=0.1, refresh=0.0)) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Aggregated]:
+    """Looks often, and does not wait long."""
+    async with aggregated(tmp_path, Patience(discovery=0.5, answer=0.5, resync=0.1, refresh=0.0)) as made:
         yield made
 
 
@@ -46,18 +54,18 @@ async def rest_is_fine(both: Aggregated) -> None:
     ],
 )
 async def test_a_server_that_stops_to_serve_is_unavailable(
-    both: Aggregated, twist: str, reason: str, says: str
+    hasty: Aggregated, twist: str, reason: str, says: str
 ) -> None:
-    await served(both)
-    both.extension.twist = twist
-    condition = await both.condition(reason)
+    await served(hasty)
+    hasty.extension.twist = twist
+    condition = await hasty.condition(reason)
     assert (condition["status"], says in condition["message"]) == ("False", True)
-    assert (await both.freshness("Stale"))["resources"] == []
-    assert await both.ask("GET", FLUNDERS) == (503, b"service unavailable\n")
-    await rest_is_fine(both)
-    both.extension.twist = ""
-    await both.condition("Passed")
-    await both.freshness("Current")
+    assert (await hasty.freshness("Stale"))["resources"] == []
+    assert await hasty.ask("GET", FLUNDERS) == (503, b"service unavailable\n")
+    await rest_is_fine(hasty)
+    hasty.extension.twist = ""
+    await hasty.condition("Passed")
+    await hasty.freshness("Current")
 
 
 @pytest.mark.parametrize("twist", ["garbage", "huge"])
@@ -68,22 +76,23 @@ async def test_an_unreadable_document_is_stale(both: Aggregated, twist: str) -> 
     await rest_is_fine(both)
 
 
-async def test_a_request_that_is_not_answered_ends(both: Aggregated) -> None:
-    await served(both)
-    both.extension.twist = "hangs"
-    status, body = await both.ask("GET", PREFIX)
+async def test_a_request_that_is_not_answered_ends(hasty: Aggregated) -> None:
+    await served(hasty)
+    hasty.extension.twist = "hangs"
+    status, body = await hasty.ask("GET", PREFIX)
     assert (status, body) == (503, b"error trying to reach service: context deadline exceeded\n")
-    both.extension.twist = ""
-    await both.condition("Passed")
-    both.extension.twist = "stalls"
+    await hasty.condition("FailedDiscoveryCheck")
+    hasty.extension.twist = ""
+    await hasty.condition("Passed")
+    hasty.extension.twist = "stalls"
     with pytest.raises(ConnectionError):
-        await both.ask("GET", f"{FLUNDERS}/one")
+        await hasty.ask("GET", f"{FLUNDERS}/one")
 
 
-async def test_a_slow_answer_is_504(both: Aggregated) -> None:
-    await served(both)
-    both.extension.twist = "slow objects"
-    status, body = await both.ask("GET", FLUNDERS)
+async def test_a_slow_answer_is_504(hasty: Aggregated) -> None:
+    await served(hasty)
+    hasty.extension.twist = "slow objects"
+    status, body = await hasty.ask("GET", FLUNDERS)
     answer = json.loads(body)
     assert (status, answer["reason"]) == (504, "Timeout")
     assert answer["message"] == "Timeout: request did not complete within the allotted timeout"
