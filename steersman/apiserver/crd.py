@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from steersman.api import errors, jsonpath, rules, structural, table
+from steersman.api import definitions, errors, jsonpath, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Version
 from steersman.api.registry import behave
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
+from steersman.apiserver.admission import matching
 from steersman.apiserver.bootstrap import internal_call
 from steersman.apiserver.cache import Item
 from steersman.apiserver.conversion import Converter
@@ -78,16 +79,21 @@ class CustomResources:
 
     async def _sync(self, name: str) -> None:
         server = self._server
-        definitions = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
-        item = server.storage.find(definitions, "", name)
+        kind = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
+        item = server.storage.find(kind, "", name)
         if item is None:
             self._withdraw(name)
+            self._reconsider(name, name.partition(".")[2])
             return
         obj = item.obj()
         if obj["metadata"].get("deletionTimestamp"):
             await self._finish(item, obj)
             return
-        kind = kind_of(obj)
+        names, accepted = definitions.accept(obj, self._others(name))
+        if accepted["status"] != "True" and definitions.condition(obj, "Established") != "True":
+            await self._status(item, names, accepted)
+            return
+        kind = kind_of({**obj, "spec": {**obj["spec"], "names": names}})
         if (obj["spec"].get("conversion") or {}).get("strategy") == "Webhook":
             webhook = obj["spec"]["conversion"].get("webhook") or {}
             kind = replace(kind, convert=Converter(server.services, kind, webhook))
@@ -98,7 +104,20 @@ class CustomResources:
         self._rule(kind, obj)
         await server.storage.open(kind)
         self._served[name] = (kind.group, kind.plural)
-        await self._establish(item)
+        await self._status(item, names, accepted)
+
+    def _others(self, name: str) -> list[Object]:
+        server = self._server
+        kind = server.registry.find("apiextensions.k8s.io", "customresourcedefinitions")
+        items = [item for _, item in list(server.storage.cache(kind).items(server.storage.prefix(kind)))]
+        return [item.obj() for item in items if item.name != name]
+
+    def _reconsider(self, name: str, group: str) -> None:
+        """Names were let go of: others in the group may have been waiting for them."""
+        for each in self._others(name):
+            if each["spec"]["group"] == group and definitions.condition(each, "NamesAccepted") == "False":
+                self._wanted[each["metadata"]["name"]] = None
+                self._wake.set()
 
     def _withdraw(self, name: str) -> None:
         where = self._served.pop(name, None)
@@ -110,23 +129,25 @@ class CustomResources:
                 self._server.storage.close_kind(kind)
 
     def _rule(self, kind: Kind | None, definition: Object | None) -> None:
-        """Let the rules in the stored version's schema (x-kubernetes-validations) judge every write, or no longer."""
+        """Let the rules in a version's schema (x-kubernetes-validations) judge every write in it, or no longer."""
         hooks = self._server.services.extras
         where = (kind.group, kind.kind) if kind is not None else ("", "")
         for when in ("before_create", "before_update"):
             hooks.setdefault(when, {}).pop(where, None)
-        storage = (
-            next((each for each in definition["spec"]["versions"] if each.get("storage")), {}) if definition else {}
-        )
-        schema = (storage.get("schema") or {}).get("openAPIV3Schema") or {}
-        level, _ = rules.compile_rules(schema)
-        if kind is None or not level:
+        levels: dict[str, tuple[Mapping[str, Any], rules.Level]] = {}
+        for version in definition["spec"]["versions"] if definition else ():
+            schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+            level, _ = rules.compile_rules(schema)
+            levels[version["name"]] = (schema, level)
+        if kind is None or not any(level for _, level in levels.values()):
             return
 
         async def judge(call: Any, obj: Object, old: Object | None = None) -> None:
-            if structural.validate(obj, schema):
+            schema, level = levels.get(call.version) or levels[kind.storage_version.name]
+            obj = matching.in_version(call, obj, call.version) or obj
+            if not level or structural.validate(obj, schema):
                 return  # what the schema refuses is told first
-            if found := rules.check_object(level, obj, old):
+            if found := rules.check_object(level, obj, matching.in_version(call, old, call.version)):
                 raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
 
         hooks["before_create"][where] = [judge]
@@ -138,33 +159,27 @@ class CustomResources:
         call.options["merged"] = True
         await update_object(call, item, change, retry=True)
 
-    async def _establish(self, item: Item) -> None:
+    async def _status(self, item: Item, names: Object, accepted: Object) -> None:
+        """Write what is decided about a definition."""
         now = rfc3339(self._server.services.clock.now())
 
         def change(obj: Object) -> Object:
-            spec, status = obj["spec"], obj.setdefault("status", {})
-            conditions = {each.get("type", ""): each for each in status.get("conditions") or ()}
-            wanted = {
-                "NamesAccepted": ("NoConflicts", "no conflicts found"),
-                "Established": ("InitialNamesAccepted", "the initial names have been accepted"),
-            }
-            for type, (reason, message) in wanted.items():
-                if conditions.get(type, {}).get("status") != "True":
-                    conditions[type] = {
-                        "type": type,
-                        "status": "True",
-                        "lastTransitionTime": now,
-                        "reason": reason,
-                        "message": message,
-                    }
-            status["conditions"] = list(conditions.values())
-            status["acceptedNames"] = spec["names"]
-            storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
+            status = obj.setdefault("status", {})
+            definitions.set_condition(status, accepted, now)
+            if definitions.condition(obj, "Established") != "True":
+                definitions.set_condition(status, definitions.established(accepted), now)
+            if (approval := definitions.approval(obj)) is not None:
+                definitions.set_condition(status, approval, now)
+            status["acceptedNames"] = names
+            storage = next(version["name"] for version in obj["spec"]["versions"] if version.get("storage"))
             stored = status.get("storedVersions") or []
             status["storedVersions"] = stored if storage in stored else [*stored, storage]
             return obj
 
+        before = (item.obj().get("status") or {}).get("acceptedNames") or {}
         await self._update(item, change)
+        if before.get("plural") and before != names:
+            self._reconsider(item.name, item.obj()["spec"]["group"])
 
     def _begin_end(self, obj: Object) -> None:
         """What a definition says from the moment that it is deleted: it goes when its objects have gone."""
@@ -173,17 +188,8 @@ class CustomResources:
         finalizers = obj["metadata"].setdefault("finalizers", [])
         if CLEANUP not in finalizers:
             finalizers.append(CLEANUP)
-        conditions = obj.setdefault("status", {}).setdefault("conditions", [])
-        conditions[:] = [each for each in conditions if each.get("type") != "Terminating"]
-        conditions.append(
-            {
-                "type": "Terminating",
-                "status": "True",
-                "lastTransitionTime": rfc3339(self._server.services.clock.now()),
-                "reason": "InstanceDeletionPending",
-                "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
-            }
-        )
+        now = rfc3339(self._server.services.clock.now())
+        definitions.set_condition(obj.setdefault("status", {}), definitions.PENDING, now)
 
     async def _finish(self, item: Item, obj: Object) -> None:
         """Delete every custom object, then let the definition go."""
@@ -191,9 +197,11 @@ class CustomResources:
             return
         where = self._served.get(item.name)
         kind = self._server.registry.find(*where) if where is not None else None
+        await self._tell(item, definitions.TERMINATING)
         if kind is not None:
             await self._delete_all(kind)
         self._withdraw(item.name)
+        await self._tell(item, definitions.ended(obj))
 
         def change(found: Object) -> Object:
             kept = [name for name in found["metadata"].get("finalizers") or () if name != CLEANUP]
@@ -203,6 +211,15 @@ class CustomResources:
             return found
 
         await self._update(item, change, "")
+
+    async def _tell(self, item: Item, condition: Object) -> None:
+        now = rfc3339(self._server.services.clock.now())
+
+        def change(found: Object) -> Object:
+            definitions.set_condition(found.setdefault("status", {}), condition, now)
+            return found
+
+        await self._update(item, change)
 
     async def _delete_all(self, kind: Kind) -> None:
         storage = self._server.storage

@@ -115,3 +115,44 @@ async def test_a_definition_is_held_only_once_it_ends(plane: ControlPlane) -> No
     assert ending["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
     [condition] = [each for each in ending["status"]["conditions"] if each["type"] == "Terminating"]
     assert (condition["status"], condition["reason"]) == ("True", "InstanceDeletionPending")
+
+
+async def until(plane: ControlPlane, name: str, type: str, status: str) -> Object:
+    """The condition of a definition, once it has that status."""
+    events = plane.client.watch(CUSTOMRESOURCEDEFINITIONS, "", resource_version="0", fields=f"metadata.name={name}")
+    async for event in events:
+        for each in (event.object.get("status") or {}).get("conditions", ()):
+            if (each["type"], each["status"]) == (type, status):
+                return dict(each)
+    raise AssertionError("the watch ended")
+
+
+async def test_a_definition_waits_for_names_that_others_have(plane: ControlPlane) -> None:
+    names = {"plural": "navies", "singular": "navy", "kind": "Fleet", "listKind": "NavyList"}
+    second = {"metadata": {"name": "navies.sea.example.com"}, "spec": {**DEFINITION["spec"], "names": names}}
+    await plane.client.create(CUSTOMRESOURCEDEFINITIONS, second)
+    found = await until(plane, "navies.sea.example.com", "NamesAccepted", "False")
+    assert (found["reason"], found["message"]) == ("KindConflict", '"Fleet" is already in use')
+    assert (await until(plane, "navies.sea.example.com", "Established", "False"))["reason"] == "NotAccepted"
+    with pytest.raises(ApiError, match="404 page not found"):
+        await ask(plane, "/apis/sea.example.com/v1/navies")
+    await plane.client.delete(CUSTOMRESOURCEDEFINITIONS, NAME)
+    await until(plane, "navies.sea.example.com", "Established", "True")
+    assert (await ask(plane, "/apis/sea.example.com/v1/navies"))["items"] == []
+
+
+async def test_each_version_has_rules_of_its_own(plane: ControlPlane) -> None:
+    (version,) = DEFINITION["spec"]["versions"]
+    rule = {"rule": "self.ships.wanted < 5", "message": "too many"}
+    spec = {**_SPEC, "x-kubernetes-validations": [rule]}
+    schema = {"type": "object", "properties": {"spec": spec, "status": _STATUS}}
+    second = {**version, "name": "v2", "storage": False, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "navies", "singular": "navy", "kind": "Navy"}
+    both = {**DEFINITION["spec"], "names": names, "versions": [version, second]}
+    await plane.client.create(CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": "navies.sea.example.com"}, "spec": both})
+    await until(plane, "navies.sea.example.com", "Established", "True")
+    older, newer = (Resource("sea.example.com", version, "navies", "Navy") for version in ("v1", "v2"))
+    obj: Object = {"metadata": {"name": "a"}, "spec": {"ships": {"wanted": 9}}}
+    await plane.client.create(older, obj, "default")
+    with pytest.raises(ApiError, match="too many"):
+        await plane.client.create(newer, {**obj, "metadata": {"name": "b"}}, "default")

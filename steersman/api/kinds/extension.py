@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api import names, rules, structural
+from steersman.api import definitions, names, rules, structural
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
@@ -74,6 +74,8 @@ def _validate_definition(definition: Object) -> Complaints:
         out.append(invalid("spec.group", group, "should be a domain with at least one dot"))
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         out.append(not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced")))
+    if not dig(definition, "status", "conditions"):  # nobody has looked at it yet: it is new
+        out += definitions.check_approval(definition)
     out += _versions(spec.get("versions") or ())
     out += _names("spec.names", found) + rules.check_definition(definition)
     kind = dig(spec, "conversion", "strategy") or ""
@@ -154,6 +156,7 @@ def _definition_update(new: Object, old: Object) -> Complaints:
     if established:
         out += immutable("spec.scope", fresh.get("scope"), before.get("scope"))
         out += immutable("spec.names.kind", dig(fresh, "names", "kind"), dig(before, "names", "kind"))
+    out += definitions.check_approval(new, old)
     known = {each.get("name") for each in fresh.get("versions") or ()}
     for i, name in enumerate(dig(new, "status", "storedVersions") or ()):
         if name not in known:
