@@ -14,6 +14,7 @@ from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".cache" / "kubectl"
 RELEASES = ("v27", "v30", "v33", "v37")
+EVERY_RELEASE = ("v24", "v27", "v28", "v30", "v32", "v33", "v35", "v37")
 
 
 def binary(release: str, program: str = "kubectl") -> Path:
