@@ -14,6 +14,7 @@ from steersman.api.resource import EVENTS, NODES, PODS, SERVICEACCOUNTS, Object
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.lib.clock import SystemClock
+from steersman.lib.http.limits import Limits
 from steersman.lib.http.messages import Request, Response
 from steersman.lib.http.server import Server
 from steersman.lib.tasks import Tasks
@@ -34,7 +35,7 @@ class Served:
     def __init__(self, answer: Answer) -> None:
         self.asked: list[tuple[str, Any]] = []
         self._answer = answer
-        self._server = Server(self._handle, SystemClock())
+        self._server = Server(self._handle, SystemClock(), limits=Limits(drain_seconds=0.1))
 
     async def _handle(self, request: Request) -> Response:
         verb, body = request.path.rpartition("/")[2], json.loads(request.body)
