@@ -8,6 +8,7 @@ import os
 import subprocess
 import tarfile
 import termios
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def binary(release: str, program: str = "kubectl") -> Path:
             name = next(name for name in inner.namelist() if name.endswith(f"/{program}"))
             data = inner.read(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}")  # others may be at it too
     temporary.write_bytes(data)
     temporary.chmod(0o755)
     temporary.replace(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -11,12 +10,9 @@ from random import Random
 
 import pytest
 
-from steersman.lib.clock import SystemClock
 from steersman.testing.simulation import Simulation, Violated, simulate
 
 from .scenarios import ALL, Deployments
-
-_SECONDS = 40.0  # of real time that `slow` tests may take
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -66,8 +62,7 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
 
 
 @pytest.mark.slow
-def test_as_many_seeds_as_there_is_time_for() -> None:
-    clock = SystemClock()
-    end = clock.monotonic() + _SECONDS
-    for seed in itertools.takewhile(lambda _: clock.monotonic() < end, itertools.count(1000)):
+def test_more_seeds() -> None:
+    """Always the same ones; `python -m tests.simulation.many` looks for others that fail."""
+    for seed in range(1000, 1050):
         simulate(seed, ALL[seed % len(ALL)])
