@@ -99,6 +99,7 @@ async def _work_of_one_change(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     return read
 
 
+@pytest.mark.slow
 async def test_one_change_costs_the_same_in_a_larger_cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.start(*CONTROLLERS)
     await _fill(world, SMALL)

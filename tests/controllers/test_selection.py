@@ -36,6 +36,7 @@ def test_unknown_names_are_refused(name: str) -> None:
         select(["*", name])
 
 
+@pytest.mark.slow
 async def test_all_together_are_idle_when_nothing_happens(world: World) -> None:
     world.start("*")
     await world.settle(60)

@@ -44,6 +44,7 @@ def _protocols(front: Front) -> set[str | None]:
     return {request.header("sec-websocket-protocol") for request in front.requests if request.header("upgrade")}
 
 
+@pytest.mark.slow
 async def test_the_official_client_executes(front: Front) -> None:
     def run() -> tuple[str, str, int]:
         api = _official(front)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def expected(owned: dict[str, Contribution]) -> dict[str, dict[str, str]]:
     return {name: elements for name, elements in out.items() if elements}
 
 
+@pytest.mark.slow
 @given(steps)
 def test_what_is_in_effect_is_what_the_first_owners_claim(history: list[dict[str, Contribution]]) -> None:
     elements = Elements()

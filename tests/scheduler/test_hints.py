@@ -85,6 +85,7 @@ def woken(columns: Columns, info: PodInfo, refused: set[str], event: Event) -> b
     return not refused
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     st.lists(nodes, min_size=1, max_size=3),

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -209,6 +210,7 @@ def unevenness(node: Object, feasible: list[Object], pod: dict[str, Any], placed
     return math.floor(total + 0.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(nodes, min_size=1, max_size=5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,7 @@ def build(zones: list[str | None], placed: list[tuple[PodInfo, int]]) -> Columns
     return columns
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(clusters)
 def test_masks_agree_with_the_naive_scheduler(drawn: Any) -> None:
@@ -155,6 +157,7 @@ def test_masks_agree_with_the_naive_scheduler(drawn: Any) -> None:
             assert refused[columns.rows[f"n{number}"]] == (not rule(wanted, number)), (plugin.__name__, number)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(clusters, st.randoms(use_true_random=False))
 def test_counts_kept_are_counts_made(drawn: Any, random: Any) -> None:

@@ -41,6 +41,7 @@ def test_a_limit_that_is_exceeded_is_told_with_the_seed() -> None:
     assert any(note.startswith("seed 7; the last requests:") for note in failure.value.__notes__)
 
 
+@pytest.mark.slow
 def test_a_seed_replays_exactly_in_another_process() -> None:
     asked = (
         "import sys; from tests.simulation.scenarios import Jobs; from steersman.testing.simulation import simulate;"

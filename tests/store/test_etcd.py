@@ -51,6 +51,7 @@ async def test_two_servers_see_each_other(etcd: Etcd) -> None:
     await two.close()
 
 
+@pytest.mark.slow
 async def test_a_large_list_comes_whole(etcd: Etcd) -> None:
     store = await EtcdStore.open(etcd.servers, CLOCK)
     await asyncio.gather(*(store.create(f"/many/{number:05}", b"x" * 3_000) for number in range(5_100)))

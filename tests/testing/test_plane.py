@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from steersman.api.resource import CRONJOBS, JOBS
 from steersman.cluster.plane import ControlPlane
 from steersman.lib.clock import LoopClock
@@ -21,6 +23,7 @@ async def _six_hours(folder: Path) -> list[str]:
         return [item["metadata"]["name"] for item in (await plane.client.list(JOBS, "default")).items]
 
 
+@pytest.mark.slow
 def test_six_hours_of_an_hourly_cron_job_pass_at_once(tmp_path: Path) -> None:
     loop = VirtualLoop()
     try:

@@ -166,6 +166,7 @@ def test_empty_parts_take_no_room() -> None:
     assert reader._parts == []
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.binary(max_size=40)))
 def test_no_bytes_break_it_in_another_way(pieces: list[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ def pods(draw: st.DrawFn) -> Object:
     return stage.example("Pod", **copy.deepcopy(draw(SPEC)), containers=copy.deepcopy(named))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(pods())
 def test_any_pod_of_valid_pieces(pod: Object) -> None:

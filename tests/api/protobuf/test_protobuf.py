@@ -219,6 +219,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(KINDS).flatmap(lambda gvk: st.tuples(st.just(gvk), _objects(_message(gvk)))))
 def test_objects_come_back_as_they_were(case: tuple[tuple[str, str], dict[str, Any]]) -> None:
