@@ -48,6 +48,7 @@ ALL: Mapping[str, str] = {
     "token-cleaner-controller": "tokencleaner",
     "bootstrap-signer-controller": "bootstrapsigner",
     "service-lb-controller": "servicelb",
+    "resourceclaim-controller": "resourceclaim",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 

@@ -1,0 +1,188 @@
+"""Claims of devices: made from their templates for pods that ask, and free again when their pods have ended.
+
+Owns the generated ResourceClaims, pods' status.resourceClaimStatuses, and the clearing of reservations and allocations;
+who allocates is the scheduler. Source: KEP-4381, kubernetes' pkg/controller/resourceclaim; texts are the original's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steersman.api import pods
+from steersman.api.errors import ApiError
+from steersman.api.resource import PODS, Object, Resource
+from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
+from steersman.client.workload import controller_of
+
+CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
+TEMPLATES = Resource("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate")
+FINALIZER = "resource.kubernetes.io/delete-protection"
+_FOR = "resource.kubernetes.io/pod-claim-name"
+_CLAIM = "claim:"  # keys of claims, beside those of pods
+_LONGEST = 57  # characters of a generated name before its random end
+_BY_OWNER = "owner"
+
+
+async def reconcile(context: Context, key: Key) -> Result:
+    """Make one pod's claims, or free one claim."""
+    if key.name.startswith(_CLAIM):
+        await _free(context, Key(key.namespace, key.name.removeprefix(_CLAIM)))
+        return DONE
+    pod = context.informer(PODS).get(*key)
+    if pod is None or pod["metadata"].get("deletionTimestamp"):
+        return DONE
+    if not context.expectations.fulfilled(key, context.informer(CLAIMS)):
+        return DONE
+    known = {each["name"]: each for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    fresh: list[Object] = []
+    for wanted in pod["spec"].get("resourceClaims") or ():
+        if wanted.get("resourceClaimTemplateName"):
+            name = await _ensure(context, key, pod, wanted, (known.get(wanted["name"]) or {}).get("resourceClaimName"))
+            if name is not None:
+                fresh.append({"name": wanted["name"], "resourceClaimName": name})
+    if fresh:
+        meta = pod["metadata"]
+        body = {"metadata": {"uid": meta["uid"]}, "status": {"resourceClaimStatuses": fresh}}
+        await context.client.patch(PODS, meta["name"], meta["namespace"], body, type="strategic", subresource="status")
+    return DONE
+
+
+async def _ensure(context: Context, key: Key, pod: Object, wanted: Object, name: str | None) -> str | None:
+    """The name of the claim that the pod's status must learn; None when it knows it already."""
+    meta, claims = pod["metadata"], context.informer(CLAIMS)
+    if name is not None and (there := claims.get(meta["namespace"], name)) is not None and _is_for(there, pod):
+        return None
+    for orphan in claims.by_index(_BY_OWNER, meta["uid"]):
+        if (orphan["metadata"].get("annotations") or {}).get(_FOR) == wanted["name"]:
+            return str(orphan["metadata"]["name"])  # made before the status could be written
+    template_name = wanted["resourceClaimTemplateName"]
+    template = context.informer(TEMPLATES).get(meta["namespace"], template_name)
+    try:
+        if template is None:
+            kind = "resourceclaimtemplate.resource.k8s.io"
+            raise ApiError(
+                404, "NotFound", f'resource claim template "{template_name}": {kind} "{template_name}" not found'
+            )
+        made = await context.client.create(CLAIMS, new_claim(pod, wanted, template), meta["namespace"])
+    except ApiError as error:
+        text = f"PodResourceClaim {wanted['name']}: {error.message}"
+        context.recorder.event(pod, "Warning", "FailedResourceClaimCreation", text)
+        raise
+    context.expectations.created(key, made)
+    return str(made["metadata"]["name"])
+
+
+def new_claim(pod: Object, wanted: Object, template: Object) -> Object:
+    """The claim for one entry of the pod's spec.resourceClaims."""
+    meta, given = pod["metadata"], template["spec"].get("metadata") or {}
+    base = f"{meta['name']}-{wanted['name']}-"
+    if len(base) > _LONGEST:  # of both names something is left
+        parts = (each[: len(each) * _LONGEST // len(base)] for each in (meta["name"], wanted["name"]))
+        base = "-".join(parts)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"], "controller": True}
+    body: Object = {
+        "generateName": base,
+        "annotations": {**(given.get("annotations") or {}), _FOR: wanted["name"]},
+        "ownerReferences": [owner],
+    }
+    if given.get("labels"):
+        body["labels"] = given["labels"]
+    return {"metadata": body, "spec": template["spec"].get("spec") or {}}
+
+
+def _is_for(claim: Object, pod: Object) -> bool:
+    owner = controller_of(claim)
+    return owner is not None and owner["uid"] == pod["metadata"]["uid"]
+
+
+async def _free(context: Context, key: Key) -> None:
+    """Drop reservations of pods that will not run; without any the allocation goes, and a generated claim with it."""
+    claim = context.informer(CLAIMS).get(*key)
+    if claim is None:
+        return
+    status = claim.get("status") or {}
+    reserved: list[Object] = status.get("reservedFor") or []
+    kept = [each for each in reserved if await _holds(context, key.namespace, each)]
+    ours = FINALIZER in (claim["metadata"].get("finalizers") or ())
+    leaving = bool(claim["metadata"].get("deletionTimestamp"))
+    if len(kept) < len(reserved) or (leaving and ours and not kept):
+        status = {**status, "reservedFor": kept}
+        if not kept:
+            del status["reservedFor"]
+            if ours:
+                status.pop("allocation", None)
+        if status != (claim.get("status") or {}):
+            claim = await context.client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+        if ours and "allocation" not in status:
+            left = [each for each in claim["metadata"]["finalizers"] if each != FINALIZER]
+            claim = await context.client.update(
+                CLAIMS, {**claim, "metadata": {**claim["metadata"], "finalizers": left}}
+            )
+    if not kept and not leaving and _is_over(context, claim):
+        meta = claim["metadata"]
+        await context.client.delete(CLAIMS, meta["name"], meta["namespace"], uid=meta["uid"])
+
+
+async def _holds(context: Context, namespace: str, consumer: Object) -> bool:
+    """Whether a reservation stands: a pod that we do not see may be one that the scheduler has just placed."""
+    if consumer.get("apiGroup") or consumer.get("resource") != "pods":
+        return True
+    pod = context.informer(PODS).get(namespace, consumer["name"])
+    if pod is None:
+        try:
+            pod = await context.client.get(PODS, consumer["name"], namespace)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return False
+    return pod["metadata"]["uid"] == consumer["uid"] and not _is_done(pod)
+
+
+def _is_over(context: Context, claim: Object) -> bool:
+    """Whether the claim was made for a pod that has been replaced, or will not run any more."""
+    owner = controller_of(claim)
+    if owner is None or owner["kind"] != "Pod" or owner.get("apiVersion") != "v1":
+        return False
+    pod = context.informer(PODS).get(claim["metadata"]["namespace"], owner["name"])
+    return pod is not None and (pod["metadata"]["uid"] != owner["uid"] or _is_done(pod))
+
+
+def _is_done(pod: Object) -> bool:
+    never_ran = bool(pod["metadata"].get("deletionTimestamp")) and not pod["spec"].get("nodeName")
+    return pods.is_terminal(pod) or never_ran
+
+
+def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
+    meta, spec = pod["metadata"], pod["spec"]
+    if not spec.get("resourceClaims"):
+        return
+    there = context.informer(PODS).get(meta["namespace"], meta["name"])
+    gone = there is None or there["metadata"]["uid"] != meta["uid"]
+    if not gone and not _is_done(pod):
+        yield Key(meta["namespace"], meta["name"])
+        return
+    names = {each.get("resourceClaimName") for each in spec["resourceClaims"]}
+    names |= {each.get("resourceClaimName") for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    yield from (Key(meta["namespace"], _CLAIM + name) for name in sorted(filter(None, names)))
+
+
+def _of_claim(_: Context, claim: Object) -> Iterable[Key]:
+    """The claim itself, and the pod that it is for: one that was deleted is made again."""
+    meta = claim["metadata"]
+    yield Key(meta["namespace"], _CLAIM + meta["name"])
+    if (owner := controller_of(claim)) is not None and owner["kind"] == "Pod":
+        yield Key(meta["namespace"], owner["name"])
+
+
+def _file_by_owner(claim: Object) -> Iterable[str]:
+    owner = controller_of(claim)
+    return (owner["uid"],) if owner is not None else ()
+
+
+CONTROLLER = Controller(
+    "resourceclaim-controller",
+    reconcile,
+    (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(TEMPLATES, lambda *_: ())),
+    component="resource_claim",
+    indexes={CLAIMS: {_BY_OWNER: _file_by_owner}},
+)
