@@ -66,6 +66,7 @@ class Informer:
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
         self._version = ""
+        self._absent = False
         self._random = random or Random()  # jitter only
 
     def get(self, namespace: str, name: str) -> Object | None:
@@ -126,8 +127,11 @@ class Informer:
                     self._version = ""
                     if self._clock.monotonic() - began > _STEADY:
                         continue
-                else:
+                elif (
+                    error.code != 404 or not self._absent
+                ):  # a release may lack it: said once, asked for again and again
                     log.warning("cannot follow %s: %s", self.resource.plural, error)
+                    self._absent = error.code == 404
             except (OSError, TimeoutError) as error:
                 log.info("lost the watch of %s: %s", self.resource.plural, error)
             if self._clock.monotonic() - began > _STEADY:
@@ -160,6 +164,7 @@ class Informer:
             if old is None or _version(old) != _version(obj):
                 self._put(at, obj)
         self._version = page.resource_version
+        self._absent = False
         self._synced.set()
 
     async def _follow(self) -> None:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from steersman.api.errors import gone
-from steersman.api.resource import CONFIGMAPS, Object
+from steersman.api.resource import CONFIGMAPS, Object, Resource
 from steersman.client.client import Client
 from steersman.client.informer import Informer, Informers
 from steersman.lib.http.messages import Headers
@@ -215,3 +215,14 @@ async def test_a_handler_that_fails_spoils_nothing(cluster: ApiCluster, informer
     story = Story(informer)
     await cluster.client.create(CONFIGMAPS, configmap("a"), "default")
     assert await story.reach(1) == [(None, "a=1")]
+
+
+async def test_what_a_release_lacks_is_said_once(
+    cluster: ApiCluster, tasks: Tasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = Resource("example.com", "v1", "widgets", "Widget")
+    informer = Informer(cluster.client, absent, clock=cluster.clock, random=Random(1))
+    tasks.spawn(informer.run(), "informer")
+    await cluster.clock.sleep(3600)
+    assert [each.message[:21] for each in caplog.records if "widgets" in each.message] == ["cannot follow widgets"]
+    assert not informer.has_synced
