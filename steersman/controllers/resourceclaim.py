@@ -21,6 +21,7 @@ _FOR = "resource.kubernetes.io/pod-claim-name"
 _CLAIM = "claim:"  # keys of claims, beside those of pods
 _LONGEST = 57  # characters of a generated name before its random end
 _BY_OWNER = "owner"
+_BY_CLAIM, _BY_TEMPLATE = "device claim", "device claim template"  # of pods
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -29,8 +30,8 @@ async def reconcile(context: Context, key: Key) -> Result:
         await _free(context, Key(key.namespace, key.name.removeprefix(_CLAIM)))
         return DONE
     pod = context.informer(PODS).get(*key)
-    if pod is None or pod["metadata"].get("deletionTimestamp"):
-        return DONE
+    if pod is None or pod["metadata"].get("deletionTimestamp") or _is_done(pod):
+        return DONE  # what was made for a pod that has ended is deleted, and must not be made again
     if not context.expectations.fulfilled(key, context.informer(CLAIMS)):
         return DONE
     known = {each["name"]: each for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
@@ -44,6 +45,8 @@ async def reconcile(context: Context, key: Key) -> Result:
         meta = pod["metadata"]
         body = {"metadata": {"uid": meta["uid"]}, "status": {"resourceClaimStatuses": fresh}}
         await context.client.patch(PODS, meta["name"], meta["namespace"], body, type="strategic", subresource="status")
+    elif pod["spec"].get("nodeName"):
+        await _reserve(context, pod)
     return DONE
 
 
@@ -70,6 +73,36 @@ async def _ensure(context: Context, key: Key, pod: Object, wanted: Object, name:
         raise
     context.expectations.created(key, made)
     return str(made["metadata"]["name"])
+
+
+async def _reserve(context: Context, pod: Object) -> None:
+    """A pod that was put on its node past the scheduler uses claims that are allocated already."""
+    meta = pod["metadata"]
+    user: Object = {"resource": "pods", "name": meta["name"], "uid": meta["uid"]}
+    for name, generated in used_by(pod):
+        claim = context.informer(CLAIMS).get(meta["namespace"], name)
+        status = (claim or {}).get("status") or {}
+        reserved = status.get("reservedFor") or []
+        if claim is None or not status.get("allocation") or any(each["uid"] == meta["uid"] for each in reserved):
+            continue
+        if not generated or _is_for(claim, pod):
+            status = {**status, "reservedFor": [*reserved, user]}
+            await context.client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+
+
+def used_by(pod: Object) -> Iterable[tuple[str, bool]]:
+    """The names of a pod's claims as far as they are known, and whether each was made for the pod."""
+    made = {each["name"]: each.get("resourceClaimName") for each in _status(pod).get("resourceClaimStatuses") or ()}
+    for each in pod["spec"].get("resourceClaims") or ():
+        name = each.get("resourceClaimName") or made.get(each["name"])
+        if name:
+            yield name, not each.get("resourceClaimName")
+    if name := (_status(pod).get("extendedResourceClaimStatus") or {}).get("resourceClaimName"):
+        yield name, True
+
+
+def _status(pod: Object) -> Object:
+    return pod.get("status") or {}
 
 
 def new_claim(pod: Object, wanted: Object, template: Object) -> Object:
@@ -153,25 +186,39 @@ def _is_done(pod: Object) -> bool:
 
 
 def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
-    meta, spec = pod["metadata"], pod["spec"]
-    if not spec.get("resourceClaims"):
+    meta = pod["metadata"]
+    if not pod["spec"].get("resourceClaims") and not _status(pod).get("extendedResourceClaimStatus"):
         return
     there = context.informer(PODS).get(meta["namespace"], meta["name"])
     gone = there is None or there["metadata"]["uid"] != meta["uid"]
     if not gone and not _is_done(pod):
         yield Key(meta["namespace"], meta["name"])
         return
-    names = {each.get("resourceClaimName") for each in spec["resourceClaims"]}
-    names |= {each.get("resourceClaimName") for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
-    yield from (Key(meta["namespace"], _CLAIM + name) for name in sorted(filter(None, names)))
+    yield from (Key(meta["namespace"], _CLAIM + name) for name, _ in used_by(pod))
 
 
-def _of_claim(_: Context, claim: Object) -> Iterable[Key]:
-    """The claim itself, and the pod that it is for: one that was deleted is made again."""
+def _of_claim(context: Context, claim: Object) -> Iterable[Key]:
+    """The claim itself, and the pods that use it: one that was deleted is made again."""
     meta = claim["metadata"]
     yield Key(meta["namespace"], _CLAIM + meta["name"])
-    if (owner := controller_of(claim)) is not None and owner["kind"] == "Pod":
-        yield Key(meta["namespace"], owner["name"])
+    for pod in context.informer(PODS).by_index(_BY_CLAIM, f"{meta['namespace']}/{meta['name']}"):
+        yield Key(meta["namespace"], pod["metadata"]["name"])
+
+
+def _of_template(context: Context, template: Object) -> Iterable[Key]:
+    """The pods that may have waited for it."""
+    meta = template["metadata"]
+    for pod in context.informer(PODS).by_index(_BY_TEMPLATE, f"{meta['namespace']}/{meta['name']}"):
+        yield Key(meta["namespace"], pod["metadata"]["name"])
+
+
+def _file_by_claim(pod: Object) -> Iterable[str]:
+    return (f"{pod['metadata']['namespace']}/{name}" for name, _ in used_by(pod))
+
+
+def _file_by_template(pod: Object) -> Iterable[str]:
+    names = {each.get("resourceClaimTemplateName") for each in pod["spec"].get("resourceClaims") or ()}
+    return (f"{pod['metadata']['namespace']}/{name}" for name in names if name)
 
 
 def _file_by_owner(claim: Object) -> Iterable[str]:
@@ -182,7 +229,10 @@ def _file_by_owner(claim: Object) -> Iterable[str]:
 CONTROLLER = Controller(
     "resourceclaim-controller",
     reconcile,
-    (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(TEMPLATES, lambda *_: ())),
+    (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(TEMPLATES, _of_template)),
     component="resource_claim",
-    indexes={CLAIMS: {_BY_OWNER: _file_by_owner}},
+    indexes={
+        CLAIMS: {_BY_OWNER: _file_by_owner},
+        PODS: {_BY_CLAIM: _file_by_claim, _BY_TEMPLATE: _file_by_template},
+    },
 )

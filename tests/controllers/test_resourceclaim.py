@@ -52,8 +52,9 @@ async def test_a_claim_is_made_from_its_template_once(world: World) -> None:
     await world.settle()
     text = 'PodResourceClaim card: resource claim template "gpu": resourceclaimtemplate.resource.k8s.io "gpu" not found'
     assert ("FailedResourceClaimCreation", text) in await world.events()
-    await world.client.create(TEMPLATES, TEMPLATE, "default")
     await world.settle(600)
+    await world.client.create(TEMPLATES, TEMPLATE, "default")
+    await world.settle(1)
     (made,) = await claims(world)
     found = await world.get(PODS, "web")
     assert found["status"]["resourceClaimStatuses"] == [{"name": "card", "resourceClaimName": made["metadata"]["name"]}]
@@ -83,3 +84,16 @@ async def test_a_claim_is_freed_with_its_pod(world: World) -> None:
     await world.settle()
     left = await world.get(CLAIMS, "shared")
     assert not left.get("status") and not left["metadata"].get("finalizers")
+
+
+async def test_a_pod_past_the_scheduler_reserves_what_is_allocated(world: World) -> None:
+    world.start("resourceclaim-controller")
+    first = await world.client.create(PODS, pod("first"), "default")
+    shared = await world.client.create(CLAIMS, {"metadata": {"name": "shared"}, "spec": SPEC}, "default")
+    await reserve(world, shared, first)
+    placed = pod("placed", resourceClaims=[{"name": "card", "resourceClaimName": "shared"}])
+    placed["spec"]["nodeName"] = "node-1"
+    made = await world.client.create(PODS, placed, "default")
+    await world.settle()
+    users = (await world.get(CLAIMS, "shared"))["status"]["reservedFor"]
+    assert [each["uid"] for each in users] == [first["metadata"]["uid"], made["metadata"]["uid"]]
