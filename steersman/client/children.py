@@ -157,18 +157,24 @@ class Children:
         tell(self.owner, "Normal", "SuccessfulCreate", f"Created {self.noun}: {made['metadata']['name']}")
         return made
 
-    async def delete(self, child: Object) -> None:
-        """Delete a child; one that is gone already is fine. Raises ApiError after telling by an event."""
+    async def delete(self, child: Object, *, as_seen: bool = False) -> None:
+        """Delete a child; one that is gone already is fine. Raises ApiError after telling by an event.
+
+        `as_seen`: only if it has not changed since; otherwise nothing happens until the informer shows how it is now.
+        """
         tell = self.context.recorder.event
         meta = child["metadata"]
         self.context.expectations.deleted(self._key, child)
         try:
-            await self.context.client.delete(self.kind, meta["name"], meta.get("namespace", ""), uid=meta["uid"])
+            version = meta["resourceVersion"] if as_seen else ""
+            await self.context.client.delete(
+                self.kind, meta["name"], meta.get("namespace", ""), uid=meta["uid"], resource_version=version
+            )
         except ApiError as error:
+            if not in_doubt(error) and (as_seen or error.code not in (404, 409)):
+                self.context.expectations.kept(self._key, child)
             if error.code in (404, 409):
                 return
-            if not in_doubt(error):
-                self.context.expectations.kept(self._key, child)
             tell(self.owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
             raise
         tell(self.owner, "Normal", "SuccessfulDelete", f"Deleted {self.noun}: {meta['name']}")
@@ -182,9 +188,9 @@ class Children:
             done += len(batch)
             size *= 2
 
-    async def delete_all(self, unwanted: Sequence[Object]) -> None:
+    async def delete_all(self, unwanted: Sequence[Object], *, as_seen: bool = False) -> None:
         """Delete many at once. Raises the first error after trying them all."""
-        await self._together(self.delete(child) for child in unwanted)
+        await self._together(self.delete(child, as_seen=as_seen) for child in unwanted)
 
     async def _together(self, work: Iterable[Awaitable[object]]) -> None:
         room = asyncio.Semaphore(_AT_ONCE)

@@ -41,10 +41,14 @@ _HOST_NETWORK = ("node.kubernetes.io/network-unavailable", "NoSchedule")
 
 @dataclass(slots=True)
 class Plan:
-    """Nodes that get a pod, and pods to delete; `failed` and `succeeded` among them are told by events."""
+    """Nodes that get a pod, and pods to delete; `failed` and `succeeded` among them are told by events.
+
+    `idle` are deleted because they are not available, and only if they still are: what we see may be old.
+    """
 
     create: list[str] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    idle: list[Object] = field(default_factory=list)
     failed: list[Object] = field(default_factory=list)
     succeeded: list[Object] = field(default_factory=list)
 
@@ -171,7 +175,7 @@ def _replace(pairs: Pairs, most: int, seconds: int, now: float) -> Plan:
         elif new is not None:
             missing += not is_available(new, seconds, now)
         elif old is not None and not is_available(old, seconds, now):
-            steps.delete.append(old)
+            steps.idle.append(old)
             missing += 1
         elif old is not None:
             candidates.append(old)
@@ -319,6 +323,7 @@ async def _act(children: Children, steps: Plan, digest: str) -> None:
         {**made, "spec": {**spec, "affinity": pinned(spec.get("affinity"), name)}} for name in steps.create[:BURST]
     ]
     await children.delete_all(steps.delete[:BURST])
+    await children.delete_all(steps.idle[:BURST], as_seen=True)
     await children.create_all(wanted)
 
 

@@ -118,7 +118,8 @@ def test_a_rolling_update_replaces_only_as_many_as_may_be_missing() -> None:
     placed = by_node(
         [a_pod("a", digest="old"), a_pod("b", digest="old", ready=False), a_pod("c", digest="old"), a_pod("d")]
     )
-    assert names(plan_update(owner, nodes, placed, "new", NOW).delete) == ["a-old", "b-old"]
+    steps = plan_update(owner, nodes, placed, "new", NOW)
+    assert (names(steps.delete), names(steps.idle)) == (["a-old"], ["b-old"])
     waiting = by_node([a_pod("a", digest="old"), a_pod("b", ready=False), a_pod("c", ready=False), a_pod("d")])
     assert plan_update(owner, nodes, waiting, "new", NOW).delete == []
 
@@ -178,6 +179,29 @@ async def test_pods_follow_nodes_and_the_template(world: World) -> None:
     revision = world.cluster.store.revision
     await world.settle(3600)
     assert world.cluster.store.revision == revision
+
+
+async def test_old_pods_that_became_ready_unseen_are_not_deleted_as_idle(world: World) -> None:
+    """The informer's watch of pods ends for a while: what it shows as not ready is ready."""
+    for name in ("node-1", "node-2", "node-3"):
+        await world.client.create(NODES, {"metadata": {"name": name}})
+    world.start("daemonset-controller")
+    await world.client.create(DAEMONSETS, daemonset(), "default")
+    await world.settle()
+    informer = world.informers.informer(PODS)
+    put, missed = informer._put, []
+    informer._put = lambda *event: missed.append(event)  # type: ignore[method-assign]
+    for pod in await world.list(PODS):
+        await world.make_ready(pod, node=node_of(pod))
+    change = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "agent:2"}]}}}}
+    await world.client.patch(DAEMONSETS, "agent", "default", change, type="strategic")
+    await world.settle()
+    assert not [pod for pod in await world.list(PODS) if pod["metadata"].get("deletionTimestamp")]
+    informer._put = put  # type: ignore[method-assign]
+    for event in missed:
+        put(*event)
+    await world.settle()
+    assert len([pod for pod in await world.list(PODS) if pod["metadata"].get("deletionTimestamp")]) == 1
 
 
 async def test_failed_pods_are_replaced_ever_more_slowly(world: World) -> None:
