@@ -35,3 +35,21 @@ def seconds(text: str) -> float:
     if total >= _LONGEST:
         raise ValueError(f"time: invalid duration {quote(text)}")
     return -total if text[0] == "-" else total
+
+
+def show(nanos: int) -> str:
+    """`1m30s` for 90 seconds in nanoseconds, as Go's time.Duration prints it."""
+    sign, rest = ("-", -nanos) if nanos < 0 else ("", nanos)
+    if rest < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
+            if rest >= size:
+                return f"{sign}{rest / size:g}{unit}"
+        return "0s"
+    minutes, small = divmod(rest, 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    whole, fraction = divmod(small, 1_000_000_000)
+    seconds = f"{whole}.{fraction:09d}".rstrip("0") if fraction else str(whole)
+    text = f"{seconds}s"
+    if minutes or hours:
+        text = f"{minutes}m{text}"
+    return sign + (f"{hours}h{text}" if hours else text)

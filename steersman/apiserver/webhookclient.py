@@ -43,9 +43,10 @@ class Webhook:
         self._clock = clock
         self._timeout = timeout
 
-    async def post(self, body: Object, tries: int = _TRIES) -> Object:
-        """The answer's object. Trouble with the connection, 429 and 5xx are tried again. Raises WebhookFailed."""
-        wait, problem = _FIRST_WAIT, ""
+    async def post(self, body: Object, tries: int = _TRIES, first_wait: float = _FIRST_WAIT) -> Object:
+        """The answer's object. Trouble with the connection, 429 and 5xx are tried again, first after `first_wait`
+        seconds. Raises WebhookFailed."""
+        wait, problem = first_wait, ""
         for left in reversed(range(tries)):
             try:
                 status, answer = await self._once(msgspec.json.encode(body))

@@ -101,18 +101,25 @@ def total(parts: Iterable[Usage], names: Iterable[str]) -> dict[str, str]:
     return {name: str(amount) for name, amount in out.items()}
 
 
+def terms(quota: Object) -> list[Object]:
+    """A quota's scopes, each as a term of a selector."""
+    spec = quota["spec"]
+    found: list[Object] = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
+    return found + list((spec.get("scopeSelector") or {}).get("matchExpressions") or ())
+
+
 def concerns(quota: Object, resource: Resource, obj: Object) -> bool:
     """Whether the quota's scopes include the object; a quota without scopes includes all."""
-    spec = quota["spec"]
-    terms = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
-    terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    if not terms:
-        return True
+    return all(in_scope(term, resource, obj) for term in terms(quota))
+
+
+def in_scope(term: Object, resource: Resource, obj: Object) -> bool:
+    """Whether one scope includes the object."""
     if (resource.group, resource.plural) == ("", "pods"):
-        return all(_pod_in_scope(term, obj) for term in terms)
+        return _pod_in_scope(term, obj)
     if (resource.group, resource.plural) == ("", "persistentvolumeclaims"):
         value = obj["spec"].get("volumeAttributesClassName")
-        return all(term["scopeName"] == "VolumeAttributesClass" and _holds(term, value) for term in terms)
+        return term["scopeName"] == "VolumeAttributesClass" and _holds(term, value)
     return False
 
 

@@ -168,7 +168,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         random=options.random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
-    server.services.extras |= _configured(flags)
+    server.services.extras |= _configured(flags, admission, clock)
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile), ROUTES: not profile.nodes}
     server.paths += [
         paths.Version(registry.release),
@@ -242,10 +242,10 @@ def _admission(flags: Mapping[str, str], options: Options) -> Chain:
         raise StartFailure(str(error)) from error
 
 
-def _configured(flags: Mapping[str, str]) -> dict[str, object]:
+def _configured(flags: Mapping[str, str], admission: Chain, clock: Clock) -> dict[str, object]:
     """What plugins read of --admission-control-config-file, by their names."""
     path = flags.get("admission-control-config-file")
     try:
-        return admissionconfig.read(Path(path)) if path else {}
+        return admissionconfig.read(Path(path) if path else None, admission.names, clock)
     except (OSError, ValueError) as error:
         raise StartFailure(f"--admission-control-config-file: {error}") from error

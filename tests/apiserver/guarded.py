@@ -19,7 +19,7 @@ from steersman.apiserver.call import User
 from steersman.apiserver.ipalloc import Allocator
 from steersman.client.client import Client
 from steersman.client.transport import InProcess
-from steersman.cluster import certs
+from steersman.cluster import admissionconfig, certs
 from steersman.cluster.identity import Identity
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.messages import Request
@@ -51,6 +51,9 @@ class Guarded:
             anonymous=self.identity.anonymous,
         )
         self.server.services.extras["tokens"] = self.tokens
+        settings = flags.get("admission-control-config-file")
+        path = Path(settings) if settings else None
+        self.server.services.extras |= admissionconfig.read(path, self.admission.names, self.clock)
 
     async def __aenter__(self) -> Guarded:
         await self.start()

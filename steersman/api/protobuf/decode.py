@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from steersman.api import durations
 from steersman.api.protobuf.table import Field, Message, Table
 from steersman.api.quantity import canonical
 
@@ -150,7 +151,7 @@ class Decoder:
             seconds, nanos = signed(_integer(field, parts.get(1, 0))), _integer(field, parts.get(2, 0))
             return _time(seconds, nanos, micro=kind == "U") if parts else None
         if kind == "D":
-            return go_duration(signed(_integer(field, parts.get(1, 0))))
+            return durations.show(signed(_integer(field, parts.get(1, 0))))
         return self._schema_or(kind, data, parts, depth)
 
     def _schema_or(self, kind: str, data: bytes, parts: dict[int, int | bytes], depth: int) -> Any:
@@ -239,21 +240,3 @@ def _time(seconds: int, nanos: int, *, micro: bool) -> str:
         raise ProtobufError("a time is out of range") from None
     text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
     return f"{text}.{min(nanos // 1000, 999_999):06d}Z" if micro else f"{text}Z"
-
-
-def go_duration(nanos: int) -> str:
-    """`1m30s` for 90 seconds in nanoseconds, as Go's time.Duration prints it."""
-    sign, rest = ("-", -nanos) if nanos < 0 else ("", nanos)
-    if rest < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
-            if rest >= size:
-                return f"{sign}{rest / size:g}{unit}"
-        return "0s"
-    minutes, small = divmod(rest, 60_000_000_000)
-    hours, minutes = divmod(minutes, 60)
-    whole, fraction = divmod(small, 1_000_000_000)
-    seconds = f"{whole}.{fraction:09d}".rstrip("0") if fraction else str(whole)
-    text = f"{seconds}s"
-    if minutes or hours:
-        text = f"{minutes}m{text}"
-    return sign + (f"{hours}h{text}" if hours else text)

@@ -16,13 +16,17 @@ from steersman.apiserver.admission import (
     certificates,
     claim_resize,
     default_class,
+    event_rate_limit,
     extended_resources,
     external_ips,
+    image_policy,
     limit_ranger,
     mutating_policy,
     namespace_lifecycle,
     node_restriction,
     owner_references,
+    pod_node_selector,
+    pod_tolerations,
     priority,
     pull_images,
     resource_quota,
@@ -62,9 +66,13 @@ ALL: tuple[Plugin, ...] = (
     Plugin("NodeRestriction", validate=node_restriction.validate),
     Plugin("TaintNodesByCondition", mutate=taint_nodes.mutate),
     Plugin("AlwaysPullImages", mutate=pull_images.mutate, on=False),
+    Plugin("ImagePolicyWebhook", validate=image_policy.validate, on=False),
     Plugin("PodSecurity", validate=pod_security.validate),
+    Plugin("PodNodeSelector", mutate=pod_node_selector.mutate, validate=pod_node_selector.validate, on=False),
     Plugin("Priority", mutate=priority.mutate, validate=priority.validate),
     Plugin("DefaultTolerationSeconds", mutate=tolerations.mutate),
+    Plugin("PodTolerationRestriction", mutate=pod_tolerations.mutate, validate=pod_tolerations.validate, on=False),
+    Plugin("EventRateLimit", validate=event_rate_limit.validate, on=False),
     Plugin("ExtendedResourceToleration", mutate=extended_resources.mutate, on=False),
     Plugin("DefaultStorageClass", mutate=default_class.claim),
     Plugin("StorageObjectInUseProtection", mutate=storage_in_use.mutate),
@@ -102,6 +110,7 @@ class Chain:
     """Implements `call.Admission`."""
 
     def __init__(self, plugins: Sequence[Plugin] = DEFAULT) -> None:
+        self.names = [plugin.name for plugin in plugins]
         self._mutating = [plugin.mutate for plugin in plugins if plugin.mutate is not None]
         self._validating = [plugin.validate for plugin in plugins if plugin.validate is not None]
 

@@ -6,6 +6,7 @@ controller, which corrects what went another way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from steersman.api import errors, quantity
 from steersman.api.errors import ApiError
 from steersman.api.quantity import ZERO, Quantity
 from steersman.api.resource import Object
+from steersman.apiserver.admission import limited
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.request import RequestInfo
@@ -32,8 +34,21 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
     kind = call.services.registry.find("", "resourcequotas")
     if kind is None or call.kind is kind:
         return
-    for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind, call.info.namespace))):
+    items = [item for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind, call.info.namespace)))]
+    if rules := call.services.extras.get(limited.NAME):
+        _check_limited(call, rules, [item.obj() for item in items], obj, old)
+    for item in items:
         await _charge(call, item, obj, old)
+
+
+def _check_limited(
+    call: Call, rules: Sequence[limited.Limited], quotas: list[Object], obj: Object, old: Object | None
+) -> None:
+    resource, now = call.kind.resource(call.kind.storage_version.name), call.services.clock.now()
+    used = quota.usage(resource, obj, now)
+    before = quota.usage(resource, old, now) if old is not None else {}
+    if any(amount > before.get(name, ZERO) for name, amount in used.items()):
+        limited.check(rules, quotas, resource, obj, used)
 
 
 async def _charge(call: Call, item: Item, obj: Object, old: Object | None) -> None:

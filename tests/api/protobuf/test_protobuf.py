@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman.api import protobuf, schema
+from steersman.api import durations, protobuf, schema
 from steersman.api.errors import ApiError
-from steersman.api.protobuf.decode import Decoder, go_duration
+from steersman.api.protobuf.decode import Decoder
 from steersman.api.protobuf.encode import Encoder, parse_duration
 from steersman.api.protobuf.table import Field, Message, table
 from steersman.api.schema.body import PROTOBUF, STRICT, GroupVersionKind, read
@@ -274,7 +274,7 @@ def _size(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("text", ["1m30s", "5ms", "1h0m0s", "-1.5s", "0s", "1.5ms", "2h3m4.5s", "100ns", "7µs"])
 def test_durations_come_back_as_they_were(text: str) -> None:
-    assert go_duration(parse_duration(text)) == text
+    assert durations.show(parse_duration(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1x", "1m 2s", "--1s"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, PODS, SERVICEACCOUNTS, SERVICES, Object
 from steersman.apiserver.admission.chain import ALL, chosen
 from steersman.cluster import admissionconfig
+from steersman.lib.clock import SystemClock
 from tests.apiserver.authz.test_escalation import grant, rule
 from tests.apiserver.guarded import Guarded, status
 
@@ -108,16 +110,17 @@ async def test_a_plugin_that_is_off_refuses_nothing(guarded: Guarded) -> None:
     assert (await status(guarded.client("admin"), "POST", SERVICES.path("default"), body))[0] == 201
 
 
+V1 = "apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[]", "not an object"),
         ("kind: Pod", "not an AdmissionConfiguration"),
-        ("{kind: AdmissionConfiguration, plugins: [{name: Magic}]}", "the plugin 'Magic' takes no settings here"),
-        (
-            "{kind: AdmissionConfiguration, plugins: [{name: PodSecurity, configuration: {kind: X}}]}",
-            "PodSecurity: not a",
-        ),
+        ("{kind: AdmissionConfiguration, apiVersion: v7}", 'registered for version "v7"'),
+        (f"{{{V1}, plugins: [1]}}", "1 is no plugin's entry"),
+        (f"{{{V1}, plugins: [{{name: PodSecurity, configuration: {{kind: X}}}}]}}", '"PodSecurity": not a'),
         ("{", "while parsing"),
     ],
 )
@@ -125,11 +128,14 @@ def test_settings_that_cannot_be_read(tmp_path: Path, text: str, why: str) -> No
     file = tmp_path / "admission.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=why):
-        admissionconfig.read(file)
+        admissionconfig.read(file, ["PodSecurity"], SystemClock())
 
 
 def test_settings_of_a_plugin(tmp_path: Path) -> None:
     file = tmp_path / "admission.yaml"
-    file.write_text("{kind: AdmissionConfiguration, plugins: [{name: PodSecurity, path: ps.yaml}]}")
+    file.write_text(f"{{{V1}, plugins: [{{name: PodSecurity, path: ps.yaml}}, {{name: Other, path: nowhere}}]}}")
+    with pytest.raises(ValueError, match=r'init admission plugin "PodSecurity": .*ps\.yaml'):
+        admissionconfig.read(file, ["PodSecurity"], SystemClock())
     (tmp_path / "ps.yaml").write_text("{kind: PodSecurityConfiguration, defaults: {enforce: baseline}}")
-    assert str(admissionconfig.read(file)["PodSecurity"].defaults.enforce) == "baseline:latest"  # type: ignore[attr-defined]
+    found: Any = admissionconfig.read(file, ["PodSecurity"], SystemClock())["PodSecurity"]
+    assert str(found.defaults.enforce) == "baseline:latest"

@@ -69,7 +69,9 @@ class Configuration:
 
 
 def configuration(given: Any) -> Configuration:
-    """Read a PodSecurityConfiguration. Raises ValueError."""
+    """Read a PodSecurityConfiguration; None stands for what holds without one. Raises ValueError."""
+    if given is None:
+        return Configuration()
     if not isinstance(given, dict) or given.get("kind") != "PodSecurityConfiguration":
         raise ValueError("not a PodSecurityConfiguration")
     stated = given.get("defaults") or {}
