@@ -127,7 +127,8 @@ def Owns(resource: Resource, owner: Resource) -> Watch:
 class Controller:
     """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it; events name `component`.
 
-    `feed` is for what no watch can tell: it may add keys until it is cancelled.
+    `feed` is for what no watch can tell: it may add keys until it is cancelled. `asked_for` says whether the settings
+    want the controller at all, and raises ValueError for settings that cannot be.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Controller:
     workers: int = 5
     feed: Callable[[Context, WorkQueue[Key]], Awaitable[None]] | None = None
     component: str = ""
+    asked_for: Callable[[Mapping[str, str]], bool] = lambda _: True
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
 
@@ -51,6 +51,7 @@ from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
 from steersman.store.interface import Store
 
+_PORT = 6443  # what is said where no port is listened on
 _HEAD = 1 << 20  # bytes of a request's target, and of its headers: Go's DefaultMaxHeaderBytes
 
 
@@ -186,14 +187,13 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     server.services.extras["bearer"] = bearer
     reservations = Reservations(store, clock, tasks) if store.shared else None
     await Allocator(server, network, node_ports(flags), reservations=reservations).attach()
-    advertised = profile.node_address(0) if profile.nodes else "127.0.0.1"
     await CustomResources(server, tasks).start()
     await bootstrap(
         server,
         authentication=identity.for_extensions(profile.pki / "front-proxy-ca.crt"),
         service_ip=str(network[1]),
-        address=advertised,
-        port=profile.api_port,
+        address=advertised(profile),
+        port=profile.api_port or _PORT,
         dns=profile.dns_address,
         resolvers=[profile.node_address(number) for number in range(profile.nodes)],
         provisioner=PROVISIONER if profile.nodes else "",
@@ -209,6 +209,18 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         tasks.spawn(expire(server.storage, events, clock, life), "events' end")
     server.started = True
     return server
+
+
+def advertised(profile: Profile) -> str:
+    """What the `kubernetes` endpoints say: `advertise-address`, else the first node's own. Raises StartFailure.
+
+    Without nodes nothing listens there but on loopback, which endpoints may not hold.
+    """
+    text = profile.options("apiserver").get("advertise-address") or profile.node_address(0)
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise StartFailure(f"invalid value for advertise-address: {text!r} is no IPv4 address") from None
 
 
 def node_ports(flags: Mapping[str, str]) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from steersman.client.election import Election, LeadershipLost
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.cluster import process, scheduling
+from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
-from steersman.controllers.run import run_controllers
+from steersman.controllers.run import chosen, run_controllers
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
 
@@ -30,7 +31,21 @@ _AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
 
 def main(profile: Profile, ready: Callable[[], None]) -> None:
     """The process's whole life."""
+    try:
+        chosen(*_settings(profile))
+    except ValueError as error:
+        raise StartFailure(str(error)) from error
     process.serve(lambda stop: _run(profile, ready, stop))
+
+
+def _settings(profile: Profile) -> tuple[list[str], dict[str, str]]:
+    """Which controllers, and what they need to know."""
+    config = {"cluster-cidr": str(profile.pod_network), "service-cluster-ip-range": str(profile.service_network)}
+    config |= profile.options("controller-manager")
+    config |= {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
+    config["volumes"] = str(profile.volumes) if profile.nodes else ""
+    config["reserved-ports"] = f"{profile.api_port} 10250 10256"
+    return config.get("controllers", "*").split(","), config
 
 
 async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event) -> None:
@@ -47,16 +62,13 @@ async def _controllers(profile: Profile) -> None:
         Tasks() as tasks,
     ):
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
-        authority = {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
-        config = {**profile.options("controller-manager"), **authority}
-        config["volumes"] = str(profile.volumes) if profile.nodes else ""
-        config["reserved-ports"] = f"{profile.api_port} 10250 10256"
+        names, config = _settings(profile)
 
         async def work() -> None:
             async with Tasks() as inner:
                 informers = Informers(client, clock=clock, tasks=inner)
                 context = Context(client, informers, clock, recorder, process.random(), config)
-                await run_controllers(context, config.get("controllers", "*").split(","))
+                await run_controllers(context, names)
 
         await _lead(profile, "controller-manager", client, clock, recorder, work)
 

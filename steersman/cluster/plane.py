@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -26,7 +26,7 @@ from steersman.cluster.profile import DEFAULT_RELEASE, Profile
 from steersman.controllers.run import run_controllers
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.messages import Peer
-from steersman.lib.http.server import Server, server_tls
+from steersman.lib.http.server import Server, bound, server_tls
 from steersman.lib.tasks import Tasks
 from steersman.store.memory import MemoryStore
 
@@ -82,6 +82,10 @@ class ControlPlane:
         return self
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        listener = bound(self._listen.host, self._listen.port) if self._listen is not None else None
+        if listener is not None:
+            stack.callback(listener.close)
+            self._profile = replace(self._profile, api_port=listener.getsockname()[1])
         profile = self._profile
         everybody = certs.identities([], ["127.0.0.1", profile.api_service_address], "cluster.local")
         certs.ensure(profile.pki, everybody, SystemClock().now())
@@ -90,14 +94,15 @@ class ControlPlane:
         tasks = await stack.enter_async_context(Tasks())
         server = await apiserver.make(profile, store, self.clock, tasks, self._options)
         stack.push_async_callback(server.close)
-        if (where := self._listen) is not None:
+        if (where := self._listen) is not None and listener is not None:
             tls = server_tls(
                 where.certificate or profile.pki / "apiserver.crt",
                 where.key or profile.pki / "apiserver.key",
                 [profile.pki / "ca.crt", *where.authorities],
             )
             web = await stack.enter_async_context(Server(server.handle, self.clock, tls=tls, limits=apiserver.limits()))
-            self.url = f"https://{where.host}:{await web.listen(where.host, where.port)}"
+            await web.listen_on(listener)
+            self.url = f"https://{where.host}:{profile.api_port}"
         self.client = self._connect(server, stack, "admin", "steersman-testing")
         if self._controllers:
             manager = self._connect(server, stack, "controller-manager", "kube-controller-manager")

@@ -143,7 +143,7 @@ class Profile:
 _APISERVER = """
     audit-log-maxage audit-log-maxbackup audit-log-maxsize audit-log-path audit-policy-file
     audit-webhook-batch-max-size audit-webhook-config-file
-    admission-control-config-file
+    admission-control-config-file advertise-address
     anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
     authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
     authorization-policy-file authorization-webhook-cache-authorized-ttl
@@ -157,11 +157,13 @@ _APISERVER = """
     requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
     requestheader-username-headers service-account-issuer service-node-port-range token-auth-file
 """
+_CONTROLLER_MANAGER = """
+    allocate-node-cidrs cluster-cidr controllers leader-elect node-cidr-mask-size node-cidr-mask-size-ipv4
+    node-cidr-mask-size-ipv6 node-monitor-grace-period terminated-pod-gc-threshold
+"""
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
-    "controller-manager": frozenset(
-        {"controllers", "leader-elect", "node-monitor-grace-period", "terminated-pod-gc-threshold"}
-    ),
+    "controller-manager": frozenset(_CONTROLLER_MANAGER.split()),
     "scheduler": frozenset({"config", "leader-elect", "scheduler-name"}),
     "kubelet": frozenset({"max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
@@ -185,7 +187,7 @@ def check_extra_config(text: str) -> str:
             f"invalid value for --extra-config: {component} has no setting {key!r} here, it has: {known}"
         )
     value = text.partition("=")[2]
-    if key == "leader-elect" and value not in ("true", "false"):
+    if key in ("leader-elect", "allocate-node-cidrs") and value not in ("true", "false"):
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
     return text
 

@@ -27,6 +27,7 @@ ALL: Mapping[str, str] = {
     "endpointslice-mirroring-controller": "endpointslicemirroring",
     "garbage-collector-controller": "garbage",
     "node-lifecycle-controller": "nodelifecycle",
+    "node-ipam-controller": "nodeipam",
     "taint-eviction-controller": "tainteviction",
     "pod-garbage-collector-controller": "podgc",
     "ttl-after-finished-controller": "ttlafterfinished",

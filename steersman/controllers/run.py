@@ -6,17 +6,25 @@ Owns nothing but their tasks. Called by `cluster` and by tests; it ends when it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from steersman.client.controller import Context, run
+from steersman.client.controller import Context, Controller, run
 from steersman.controllers import load, select
 from steersman.lib.tasks import Tasks
 
 
+def chosen(names: Iterable[str], config: Mapping[str, str]) -> list[Controller]:
+    """Those that `names` selects (see `controllers.select`) and the settings want.
+
+    Raises ValueError for a name that no controller has and for settings that cannot be.
+    """
+    return [found for name in select(names) if (found := load(name)).asked_for(config)]
+
+
 async def run_controllers(context: Context, names: Iterable[str] = ("*",)) -> None:
-    """Run the controllers that `names` selects (see `controllers.select`) until cancelled. Raises ValueError."""
-    chosen = [load(name) for name in select(names)]
+    """Run the controllers that are `chosen` until cancelled. Raises ValueError."""
+    wanted = chosen(names, context.config)
     async with Tasks() as tasks:
-        for controller in chosen:
+        for controller in wanted:
             tasks.spawn(run(controller, context), controller.name)
         await asyncio.get_running_loop().create_future()

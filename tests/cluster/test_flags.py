@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from steersman.cluster import storage
-from steersman.cluster.apiserver import node_ports
+from steersman.cluster.apiserver import advertised, node_ports
 from steersman.cluster.process import StartFailure
+from steersman.cluster.profile import Profile
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5m0s", 300.0), ("90s", 90.0), ("1h0m0.5s", 3600.5), ("0", 0.0)])
@@ -33,3 +36,21 @@ def test_node_ports(text: str, ports: tuple[int, int]) -> None:
 def test_what_is_no_range(text: str) -> None:
     with pytest.raises(StartFailure, match="invalid value for service-node-port-range"):
         node_ports({"service-node-port-range": text})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "extra", "address"),
+    [
+        (1, (), "10.244.0.1"),
+        (0, (), "10.244.0.1"),
+        (0, ("apiserver.advertise-address=192.0.2.7",), "192.0.2.7"),
+    ],
+)
+def test_what_the_kubernetes_endpoints_say(nodes: int, extra: tuple[str, ...], address: str) -> None:
+    assert advertised(Profile("one", Path(), nodes=nodes, extra_config=extra)) == address
+
+
+@pytest.mark.parametrize("text", ["here", "fd00::7", "192.0.2.7/24"])
+def test_an_address_to_advertise_is_an_address(text: str) -> None:
+    with pytest.raises(StartFailure, match=f"invalid value for advertise-address: '{text}' is no IPv4 address"):
+        advertised(Profile("one", Path(), extra_config=(f"apiserver.advertise-address={text}",)))

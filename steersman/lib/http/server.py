@@ -30,6 +30,20 @@ Streams = Callable[[Request], bool]
 """Given a request's head: does its handler want the body as a stream?"""
 
 
+def bound(host: str, port: int) -> socket.socket:
+    """A socket for `listen_on`; port 0 chooses one. Raises OSError when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
 class Server:
     """Serves one handler on any number of addresses. Make it, `listen` (often), then `close`."""
 
@@ -64,15 +78,7 @@ class Server:
 
     async def listen(self, host: str, port: int) -> int:
         """Serve on an address; port 0 chooses one. Returns the port. Raises OSError when it is taken."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            listener.close()
-            raise
-        listener.setblocking(False)
+        listener = bound(host, port)
         await self.listen_on(listener)
         return int(listener.getsockname()[1])
 
