@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client
+from steersman.client.cloud import Cloud
 from steersman.client.events import EventRecorder
 from steersman.client.expectations import Expectations
 from steersman.client.informer import Informer, Informers
@@ -48,7 +49,7 @@ DONE = Result()
 
 
 class Context:
-    """What a controller works with. `config` holds its settings by name."""
+    """What a controller works with. `config` holds its settings by name; `cloud` is for those of a cloud provider."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Context:
         recorder: EventRecorder,
         random: Random,
         config: Mapping[str, str] | None = None,
+        cloud: Cloud | None = None,
     ) -> None:
         self.client = client
         self.informers = informers
@@ -65,6 +67,7 @@ class Context:
         self.recorder = recorder
         self.random = random
         self.config = config or {}
+        self.cloud = cloud or Cloud()
 
         self.expectations = Expectations(clock)
         self.memory: dict[Any, Any] = {}  # what one controller remembers between calls; gone when it restarts
@@ -76,7 +79,7 @@ class Context:
     def own(self, component: str) -> Context:
         """The same with expectations and memory of its own, for one controller whose events name `component`."""
         recorder = self.recorder.named(component)
-        return Context(self.client, self.informers, self.clock, recorder, self.random, self.config)
+        return Context(self.client, self.informers, self.clock, recorder, self.random, self.config, self.cloud)
 
 
 Reconcile = Callable[[Context, Key], Awaitable[Result]]

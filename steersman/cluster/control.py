@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from steersman.client.client import Client
+from steersman.client.cloud import provider
 from steersman.client.controller import Context
 from steersman.client.election import Election, LeadershipLost
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
-from steersman.cluster import process, scheduling
+from steersman.cluster import process, scheduling, storage
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import chosen, run_controllers
@@ -26,13 +27,21 @@ from steersman.lib.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+_PERIODS = {
+    "node-monitor-grace-period",
+    "node-monitor-period",
+    "node-status-update-frequency",
+    "route-reconciliation-period",
+}
 _AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
 
 
 def main(profile: Profile, ready: Callable[[], None]) -> None:
     """The process's whole life."""
     try:
-        chosen(*_settings(profile))
+        names, config = _settings(profile)
+        chosen(names, config)
+        provider(config)
     except ValueError as error:
         raise StartFailure(str(error)) from error
     process.serve(lambda stop: _run(profile, ready, stop))
@@ -42,6 +51,9 @@ def _settings(profile: Profile) -> tuple[list[str], dict[str, str]]:
     """Which controllers, and what they need to know."""
     config = {"cluster-cidr": str(profile.pod_network), "service-cluster-ip-range": str(profile.service_network)}
     config |= profile.options("controller-manager")
+    for name in _PERIODS & config.keys():
+        if not config[name].isdecimal():  # else it is a number of seconds
+            config[name] = str(storage.seconds(config, name, ""))
     config |= {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
     config["volumes"] = str(profile.volumes) if profile.nodes else ""
     config["reserved-ports"] = f"{profile.api_port} 10250 10256"
@@ -67,7 +79,7 @@ async def _controllers(profile: Profile) -> None:
         async def work() -> None:
             async with Tasks() as inner:
                 informers = Informers(client, clock=clock, tasks=inner)
-                context = Context(client, informers, clock, recorder, process.random(), config)
+                context = Context(client, informers, clock, recorder, process.random(), config, provider(config))
                 await run_controllers(context, names)
 
         await _lead(profile, "controller-manager", client, clock, recorder, work)

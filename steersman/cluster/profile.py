@@ -158,9 +158,11 @@ _APISERVER = """
     requestheader-username-headers service-account-issuer service-node-port-range token-auth-file
 """
 _CONTROLLER_MANAGER = """
-    allocate-node-cidrs cluster-cidr controllers leader-elect node-cidr-mask-size node-cidr-mask-size-ipv4
-    node-cidr-mask-size-ipv6 node-monitor-grace-period terminated-pod-gc-threshold
+    allocate-node-cidrs cloud-provider cluster-cidr cluster-name configure-cloud-routes controllers leader-elect
+    node-cidr-mask-size node-cidr-mask-size-ipv4 node-cidr-mask-size-ipv6 node-monitor-grace-period node-monitor-period
+    node-status-update-frequency route-reconciliation-period terminated-pod-gc-threshold
 """
+_SWITCHES = ("allocate-node-cidrs", "configure-cloud-routes", "leader-elect")
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
     "controller-manager": frozenset(_CONTROLLER_MANAGER.split()),
@@ -187,7 +189,7 @@ def check_extra_config(text: str) -> str:
             f"invalid value for --extra-config: {component} has no setting {key!r} here, it has: {known}"
         )
     value = text.partition("=")[2]
-    if key in ("leader-elect", "allocate-node-cidrs") and value not in ("true", "false"):
+    if key in _SWITCHES and value not in ("true", "false"):
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
     return text
 

@@ -49,6 +49,9 @@ ALL: Mapping[str, str] = {
     "token-cleaner-controller": "tokencleaner",
     "bootstrap-signer-controller": "bootstrapsigner",
     "service-lb-controller": "servicelb",
+    "cloud-node-controller": "cloudnode",
+    "cloud-node-lifecycle-controller": "cloudnodelifecycle",
+    "node-route-controller": "noderoute",
     "resourceclaim-controller": "resourceclaim",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""

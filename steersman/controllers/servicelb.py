@@ -1,40 +1,25 @@
 """Services of type LoadBalancer get an address from a provider, and give it back.
 
-Owns the finalizer and status.loadBalancer of Services without a class. Providers implement `Balancers`; the one built
-in is `Local`: an address of a node, on which kube-proxy answers, each port of it for one Service only. It balances over
-the Service's endpoints as every node does, and does not survive its node. Source: cloud-provider's controllers/service.
+Owns the finalizer and status.loadBalancer of Services without a class. Providers implement `cloud.Balancers`; the one
+built in is `Local`: an address of a node, on which kube-proxy answers, each port of it for one Service only. It
+balances over the Service's endpoints as every node does, and does not survive its node.
+Source: cloud-provider's controllers/service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, ip_address
-from typing import Protocol
 
 from steersman.api import pods
 from steersman.api.resource import NODES, SERVICES, Object
+from steersman.client.cloud import Balancers, NoRoom
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 _EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 Ports = frozenset[tuple[str, int]]
-
-
-class NoRoom(Exception):
-    """The provider has nothing to give; the text is for the event."""
-
-
-class Balancers(Protocol):
-    """A provider of load balancers; both calls may come again for the same Service."""
-
-    async def ensure(self, service: Object, nodes: Sequence[Object], others: Sequence[Object]) -> list[Object]:
-        """The `ingress` of the Service's balancer; `others` are the Services that have one. Raises NoRoom, OSError."""
-        ...
-
-    async def delete(self, service: Object) -> None:
-        """The Service needs none any more. Raises OSError."""
-        ...
 
 
 class Local:
@@ -86,12 +71,18 @@ def usable(node: Object) -> bool:
     return pods.is_ready(node) and not excluded and not node["metadata"].get("deletionTimestamp")
 
 
+def _provider(context: Context) -> Balancers:
+    if context.cloud.balancers is not None:
+        return context.cloud.balancers
+    return Local(map(int, context.config.get("reserved-ports", "").split()))
+
+
 async def reconcile(context: Context, key: Key) -> Result:
     """Give one Service its balancer, or take it away."""
     service = context.informer(SERVICES).get(*key)
     if service is None:
         return DONE
-    provider = context.memory.setdefault("provider", Local(map(int, context.config.get("reserved-ports", "").split())))
+    provider = _provider(context)
     if not wants(service) or service["metadata"].get("deletionTimestamp"):
         await _take_away(context, provider, service)
         return DONE
@@ -166,4 +157,5 @@ CONTROLLER = Controller(
     workers=1,
     component="service-controller",
     indexes={SERVICES: {"waiting": _file_waiting}},
+    asked_for=lambda config: config.get("cloud-provider") != "external",
 )

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from steersman.api.resource import EVENTS, PODS, Object, Resource
+from steersman.client.cloud import Cloud
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
@@ -36,9 +37,9 @@ class World:
         self.informers = Informers(cluster.client, clock=cluster.clock, tasks=tasks, detect_mutation=True)
         self.recorder = EventRecorder(cluster.client, cluster.clock, tasks, component="test")
 
-    def start(self, *names: str, **config: str) -> None:
+    def start(self, *names: str, cloud: Cloud | None = None, **config: str) -> None:
         """Run controllers."""
-        context = Context(self.client, self.informers, self.clock, self.recorder, Random(1), config)
+        context = Context(self.client, self.informers, self.clock, self.recorder, Random(1), config, cloud)
         self.tasks.spawn(run_controllers(context, names), "controllers")
 
     async def settle(self, seconds: float = 5.0) -> None:
