@@ -15,13 +15,14 @@ from pathlib import Path
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.lib.clock import Clock
-from steersman.store.interface import Compacted, Store, StoreUnavailable
+from steersman.store.interface import Compacted, KeyExists, RevisionConflict, Store, StoreUnavailable
 from steersman.store.memory import MemoryStore
 from steersman.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
 ETCD = "etcd="
+_MARK = "/meta/compactions/last"  # of no kind; its value is the revision before which history was forgotten
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -66,17 +67,32 @@ async def _open_etcd(urls: list[str], flags: Mapping[str, str], clock: Clock) ->
 
 
 async def compact(store: Store, clock: Clock, interval: float) -> None:
-    """Every interval forget what is older than the interval before: a reader has at least that long."""
-    previous = store.revision
+    """Every interval forget what is older than the interval before: a reader has at least that long.
+
+    Of several servers on one store one does it: who writes the mark first. The mark is a write, so that the revision
+    moves on an idle cluster too: what can be read is always newer than what was forgotten. Source: etcd3's compactor.
+    """
+    previous, last = store.revision, await _mark(store)
     while interval:
         await clock.sleep(interval)
         try:
+            value = b"%d" % previous
+            newest = await (store.update(_MARK, value, last) if last else store.create(_MARK, value))
             await store.compact(previous)
-        except Compacted:
-            pass
+            previous = last = newest
+        except (KeyExists, RevisionConflict, Compacted):  # it was another server's turn
+            previous, last = store.revision, await _mark(store)
         except StoreUnavailable as error:
             log.warning("cannot compact: %s", error)
-        previous = store.revision
+
+
+async def _mark(store: Store) -> int:
+    """The revision of the mark; 0 when there is none, or nobody to ask."""
+    try:
+        entry = await store.get(_MARK)
+    except StoreUnavailable:
+        return 0
+    return entry.revision if entry is not None else 0
 
 
 async def end_when_lost(store: Store, stop: asyncio.Event) -> None:
