@@ -67,11 +67,11 @@ _NONE: Mapping[str, str] = {}
 class Unreadable(ApiError):
     """500: a stored value is encrypted, and no key opens it. `why` in the original's words."""
 
-    def __init__(self, kind: Kind, key: str, why: str) -> None:
+    def __init__(self, kind: Kind, key: str, why: str, revision: int = 0) -> None:
         super().__init__(500, "InternalError", f"Internal error occurred: {why}", {"causes": [{"message": why}]})
         _, group, rest = key.split("/", 2)
         self.shown = f"/registry/{group}/{rest}" if kind.custom else f"/registry/{rest}"  # the original's key
-        self.kind, self.key, self.why = kind, key, why
+        self.kind, self.key, self.why, self.revision = kind, key, why, revision
 
     def in_list(self) -> Unreadable:
         """The same where it was met in a list."""
@@ -145,7 +145,7 @@ class ItemKind:
         """
         if not value.startswith(self.prefix):
             if value.startswith(ENCRYPTED) or isinstance(value, Unopened):
-                raise Unreadable(self.kind, key, value.why if isinstance(value, Unopened) else NOT_HERE)
+                raise Unreadable(self.kind, key, value.why if isinstance(value, Unopened) else NOT_HERE, revision)
             if self.kind.custom and self.kind.convert is not None and (older := self._older(value)) is not None:
                 return older.item(key, value, revision)
             value = self._converted(value)
@@ -230,11 +230,17 @@ class Cache:
         self._keys = sorted(self._items)
         self._changes: deque[Change] = deque()
         self._watchers: dict[int, Watcher] = {}
+        self._ends: dict[int, Callable[[], None]] = {}
         self._next = 0
         self.oldest = revision  # a watch may resume after this revision and any later one
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether there are objects that nobody can read."""
+        return bool(self._unreadable)
 
     def set_kind(self, kind: Kind) -> None:
         """The kind's definition changed (custom resources): objects are read anew when their version did."""
@@ -290,9 +296,10 @@ class Cache:
         """Take committed writes over, in order, and tell watchers."""
         for event in events:
             old = self._items.get(event.key)
-            if self._unreadable:
-                self._unreadable.pop(event.key, None)
+            unread = self._unreadable.pop(event.key, None) if self._unreadable else None
             if event.value is None:
+                if unread is not None:
+                    self._broken(event.revision)
                 if old is None:
                     continue
                 self._forget(event.key)
@@ -301,6 +308,7 @@ class Cache:
                 new = self._item(event.key, event.value, event.revision)
                 if new is None:  # another server's, with keys that are not here; readers are told when they ask
                     self._forget(event.key)
+                    self._broken(event.revision)
                     continue
                 self._items[event.key] = new
                 if old is None:
@@ -310,6 +318,22 @@ class Cache:
     def _forget(self, key: str) -> None:
         if self._items.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
+
+    def _broken(self, revision: int) -> None:
+        """Watches cannot go on over what nobody can read: they end, and whoever resumes is told why."""
+        self.oldest = revision
+        for end in tuple(self._ends.values()):
+            end()
+
+    def reopen(self, entry: Entry) -> None:
+        """What could not be read can be; nobody has watched since."""
+        unread = self._unreadable.get(entry.key)
+        if unread is None or unread.revision != entry.revision:
+            return
+        del self._unreadable[entry.key]
+        if (item := self._item(entry.key, entry.value, entry.revision)) is not None:
+            self._items[entry.key] = _as_read(item, entry.key) if self.kind.kind.custom else item
+            insort(self._keys, entry.key)
 
     def _tell(self, change: Change) -> None:
         self._changes.append(change)
@@ -326,14 +350,19 @@ class Cache:
         first = bisect_right(self._changes, revision, key=lambda change: change.revision)
         return [self._changes[i] for i in range(first, len(self._changes))]
 
-    def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Tell `watcher` of every change from now on; returns the stop function."""
+    def watch(self, watcher: Watcher, end: Callable[[], None] | None = None) -> Callable[[], None]:
+        """Tell `watcher` of every change from now on; returns the stop function.
+
+        `end` is called when something happened that cannot be told: resume, to learn what."""
         self._next += 1
         number = self._next
         self._watchers[number] = watcher
+        if end is not None:
+            self._ends[number] = end
 
         def stop() -> None:
             self._watchers.pop(number, None)
+            self._ends.pop(number, None)
 
         return stop
 

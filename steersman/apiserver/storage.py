@@ -6,23 +6,24 @@ meanwhile. Called by the verbs. It knows nothing of defaults, validation or admi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from steersman.api import errors
 from steersman.api.kind import Kind
-from steersman.apiserver.cache import Cache, Change, Item, Unreadable, to_value
+from steersman.apiserver.cache import Cache, Change, Item, ItemKind, Unreadable, to_value
 from steersman.lib.clock import Clock
 from steersman.store.interface import (
     Compacted,
+    Entry,
     Event,
     KeyExists,
     RevisionConflict,
     Store,
     StoreUnavailable,
 )
-from steersman.store.sealed import SealedStore
+from steersman.store.sealed import SealedStore, Unopened
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Storage:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._stale: Mapping[str, int] = store.stale if isinstance(store, SealedStore) else {}
+        self._sealed = store if isinstance(store, SealedStore) else None
         self._caches: dict[tuple[str, str], Cache] = {}
         self._stop: Callable[[], None] | None = None
         self.on_change: list[Callable[[Kind, Sequence[Event]], None]] = []
@@ -52,6 +53,8 @@ class Storage:
 
     async def start(self) -> None:
         """Begin to follow the store; call `open` for each kind afterwards."""
+        if self._sealed is not None:
+            self._sealed.on_reopen.append(self._reopened)
         self._stop = await self._store.watch("/", self._store.revision, self._events)
 
     async def open(self, kind: Kind) -> Cache:
@@ -85,12 +88,19 @@ class Storage:
     def _events(self, events: Sequence[Event]) -> None:
         """The store's sink: hand each run of events to its cache."""
         for event in events:
-            _, group, plural, _ = event.key.split("/", 3)
-            cache = self._caches.get(("" if group == "core" else group, plural))
-            if cache is not None:
+            if (cache := self._cache_of(event.key)) is not None:
                 cache.apply((event,))
                 for listener in self.on_change:
                     listener(cache.kind.kind, (event,))
+
+    def _cache_of(self, key: str) -> Cache | None:
+        _, group, plural, _ = key.split("/", 3)
+        return self._caches.get(("" if group == "core" else group, plural))
+
+    def _reopened(self, entry: Entry) -> None:
+        """What nothing could open is open."""
+        if (cache := self._cache_of(entry.key)) is not None:
+            cache.reopen(entry)
 
     @staticmethod
     def prefix(kind: Kind, namespace: str = "") -> str:
@@ -146,7 +156,7 @@ class Storage:
         sealed anew), None when somebody else was first."""
         value = to_value(obj)
         key = self.key(kind, item.namespace, item.name)
-        if value == self._stored(item) and self._stale.get(key) != item.revision:
+        if value == self._stored(item) and not (self._sealed and await self._sealed.stale(key, item.revision)):
             return item
         try:
             revision = await self._store.update(key, value, item.revision)
@@ -184,13 +194,21 @@ class Storage:
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
         stop()
-        items = self.cache(kind).kind
-        changes = []
-        for event in events:
-            new = None if event.value is None else items.item(event.key, event.value, event.revision)
-            old = None if event.previous is None else items.item(event.key, event.previous, event.revision - 1)
-            changes.append(Change(event.revision, old, new))
-        return changes
+        cache = self.cache(kind)
+        try:
+            return [self._change(cache.kind, event) for event in events]
+        except Unreadable:
+            if cache.unreadable:
+                raise
+            return None  # everything can be read by now: a list helps
+
+    @staticmethod
+    def _change(kind: ItemKind, event: Event) -> Change:
+        """Raises Unreadable; what an update replaced need not be readable."""
+        new = None if event.value is None else kind.item(event.key, event.value, event.revision)
+        if event.previous is None or (new is not None and isinstance(event.previous, Unopened)):
+            return Change(event.revision, None, new)
+        return Change(event.revision, kind.item(event.key, event.previous, event.revision - 1), new)
 
     async def close(self) -> None:
         """Stop following the store."""

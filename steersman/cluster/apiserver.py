@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
@@ -37,8 +37,9 @@ from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
+from steersman.apiserver.telemetry.health import Check
 from steersman.apiserver.telemetry.server import Telemetry
-from steersman.cluster import admissionconfig, auditing, encryption, flowing, process, storage
+from steersman.cluster import admissionconfig, auditing, flowing, process, sealing, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -100,9 +101,13 @@ async def _run(
     store = await storage.open_store(profile, clock)
     every = storage.seconds(profile.options("apiserver"), "etcd-compaction-interval", "5m0s")  # 0: never
     async with Tasks() as tasks:
-        state = encryption.sealed(store, profile.options("apiserver"))
+        sealed = await sealing.Sealing.begin(profile.options("apiserver"), clock, tasks)
+        state, options = store, Options()
+        if sealed is not None:
+            state = sealed.seal(store)
+            options = Options(checks={sealing.CHECK: sealed.check} if sealed.checked else {})
         try:
-            server = await make(profile, state, clock, tasks)
+            server = await make(profile, state, clock, tasks, options)
         except Unreadable as error:
             raise StartFailure(f"cannot read {error.shown}: {error.why}") from error
         try:
@@ -147,6 +152,7 @@ class Options:
     service_network: IPv4Network | None = None
     disabled_plugins: frozenset[str] = frozenset()
     random: Random | None = None  # makes uids and generated names
+    checks: Mapping[str, Check] = field(default_factory=dict)  # further ones of /readyz and /healthz
 
 
 async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, options: Options = Options()) -> ApiServer:
@@ -177,7 +183,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
-    Telemetry(server, paths.version_info(registry.release)).attach()
+    Telemetry(server, paths.version_info(registry.release), options.checks).attach()
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)

@@ -1,26 +1,34 @@
 """Encryption at rest by --encryption-provider-config.
 
 Owns the reading of EncryptionConfiguration (apiserver.config.k8s.io/v1) and which rule a resource falls under. Called
-by `apiserver.py`. Every mistake is a StartFailure in the original's words, and none of them shows a secret. KMS
-providers are refused: they are not here yet. Source: apiserver's pkg/server/options/encryptionconfig.
+by `sealing.py`. Every mistake is a StartFailure in the original's words, and none of them shows a secret. KMS v1 is
+refused, as it is by the original unless a feature gate asks for it.
+Source: apiserver's pkg/server/options/encryptionconfig and pkg/apis/apiserver/validation.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 
+from steersman.api.durations import seconds
 from steersman.cluster.process import StartFailure
-from steersman.store.interface import Store
-from steersman.store.sealed import Identity, Prefixed, SealedStore, Transformer
+from steersman.lib.clock import Clock
+from steersman.store.sealed import Identity, Prefixed, Transformer
+
+if TYPE_CHECKING:  # imported where there is a plugin: it takes time
+    from steersman.store.kms import Kms
 
 _VERSION = "apiserver.config.k8s.io/v1"
 _NOT_REST = {"apiserveripinfo", "serviceipallocations", "servicenodeportallocations"}
@@ -37,6 +45,23 @@ class _Keys(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[_Key] | None = None
 
 
+class _Kms(msgspec.Struct, forbid_unknown_fields=True):
+    apiVersion: str = ""
+    name: str = ""
+    endpoint: str = ""
+    cachesize: int | None = None
+    timeout: str | None = None
+
+    @property
+    def version(self) -> str:
+        """With its default."""
+        return self.apiVersion or "v1"
+
+    def seconds(self) -> float:
+        """The time-out. Raises ValueError."""
+        return 3.0 if self.timeout is None else seconds(self.timeout)
+
+
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
     pass
 
@@ -46,7 +71,7 @@ class _Provider(msgspec.Struct, forbid_unknown_fields=True):
     aescbc: _Keys | None = None
     secretbox: _Keys | None = None
     identity: _Nothing | None = None
-    kms: dict[str, Any] | None = None
+    kms: _Kms | None = None
 
     def given(self) -> list[str]:
         """Which providers the element has."""
@@ -64,15 +89,16 @@ class _Configuration(msgspec.Struct, forbid_unknown_fields=True):
     resources: list[_Rule] | None = None
 
 
-def sealed(store: Store, flags: Mapping[str, str]) -> Store:
-    """The store, its values encrypted as the flags say; without them the store itself. Raises StartFailure."""
-    path = flags.get("encryption-provider-config")
-    if not path:
-        return store
-    return SealedStore(store, _by_key(read(Path(path))))
+@dataclass(frozen=True)
+class Rules:
+    """What a file says: the transformer of each resource, by group and plural, and the plugins among them."""
+
+    transformers: Mapping[tuple[str, str], Transformer]
+    plugins: Sequence[Kms]
+    digest: str  # of the file
 
 
-def _by_key(rules: Mapping[tuple[str, str], Transformer]) -> Callable[[str], Transformer | None]:
+def by_key(rules: Mapping[tuple[str, str], Transformer]) -> Callable[[str], Transformer | None]:
     """Keys are /GROUP/RESOURCE/..., with "core" for the group without a name."""
     known: dict[str, Transformer | None] = {}
 
@@ -87,22 +113,30 @@ def _by_key(rules: Mapping[tuple[str, str], Transformer]) -> Callable[[str], Tra
     return of
 
 
-def read(path: Path) -> dict[tuple[str, str], Transformer]:
-    """The transformer for each resource (group, plural) that the file names. Raises StartFailure."""
+def digest(path: Path) -> str:
+    """Tells one content of the file from another. Raises ValueError when it cannot be read."""
+    return f"sha256:{hashlib.sha256(_content(path)).hexdigest()}"
+
+
+def read(path: Path, clock: Clock, *, reloads: bool = False) -> Rules:
+    """What the file says; `reloads`: it may be read again later. Raises StartFailure."""
     try:
-        rules = _decode(path).resources or []
-        problems = list(dict.fromkeys(_problems(rules)))
+        text = _content(path)
+        rules = _decode(path, text).resources or []
+        problems = list(dict.fromkeys(_problems(rules, reloads=reloads)))
         if problems:
             raise ValueError(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
     except ValueError as error:
         raise StartFailure(f"--encryption-provider-config: error while parsing file: {error}") from None
+    plugins: list[Kms] = []
     try:
-        return _transformers(rules)
+        found = _transformers(rules, lambda provider: _plugin(provider, clock, plugins))
     except ValueError as error:
         raise StartFailure(f"--encryption-provider-config: error while building transformers: {error}") from None
+    return Rules(found, plugins, f"sha256:{hashlib.sha256(text).hexdigest()}")
 
 
-def _decode(path: Path) -> _Configuration:
+def _content(path: Path) -> bytes:
     loading = "error while loading file: "
     try:
         text = path.read_bytes()
@@ -111,6 +145,10 @@ def _decode(path: Path) -> _Configuration:
         raise ValueError(f'{loading}error reading encryption provider configuration file "{path}": {why}') from None
     if not text:
         raise ValueError(f'{loading}encryption provider configuration file "{path}" is empty')
+    return text
+
+
+def _decode(path: Path, text: bytes) -> _Configuration:
     where = f'error decoding encryption provider configuration file "{path}": '
     try:
         given = yaml.safe_load(text)
@@ -143,10 +181,11 @@ def _strict(text: str) -> str:
 # What the original refuses ------------------------------------------------------------------------------------
 
 
-def _problems(rules: list[_Rule]) -> list[str]:
+def _problems(rules: list[_Rule], *, reloads: bool) -> list[str]:
     if not rules:
         return [_required("resources", "at least one resources is required")]
     out = []
+    names: set[str] = set()  # of plugins
     for at, rule in enumerate(rules):
         where = f"resources[{at}]"
         if not rule.resources:
@@ -159,6 +198,10 @@ def _problems(rules: list[_Rule]) -> list[str]:
             out.append(_required(f"{where}.providers", f"at least one {where}.providers is required"))
         for number, provider in enumerate(rule.providers or []):
             out += _wrong_provider(provider, f"{where}.providers[{number}]")
+            if provider.kms is not None and provider.given() == ["kms"]:
+                known = names if reloads or provider.kms.version != "v1" else set[str]()
+                out += _wrong_plugin(provider.kms, f"{where}.providers[{number}].kms", known)
+                names.add(provider.kms.name)
     return out
 
 
@@ -226,6 +269,44 @@ def _wrong_provider(provider: _Provider, where: str) -> list[str]:
     return [problem for at, key in enumerate(keys.keys) for problem in _wrong_key(key, f"{where}[{at}]", sizes)]
 
 
+def _wrong_plugin(plugin: _Kms, where: str, names: set[str]) -> list[str]:
+    out = [] if plugin.name else [_required(f"{where}.name", "name is a mandatory field for a provider")]
+    if plugin.version != "v1" and ":" in plugin.name:
+        why = f"invalid KMS provider name {plugin.name}, must not contain ':'"
+        out.append(_invalid(f"{where}.name", plugin.name, why))
+    if plugin.name in names:
+        why = f"duplicate KMS provider name {plugin.name}, names must be unique"
+        out.append(_invalid(f"{where}.name", plugin.name, why))
+    try:
+        if plugin.seconds() <= 0:
+            out.append(_invalid(f"{where}.timeout", plugin.timeout, "timeout should be a positive value"))
+    except ValueError as error:
+        out.append(_invalid(f"{where}.timeout", plugin.timeout, str(error)))
+    out += _wrong_endpoint(plugin.endpoint, f"{where}.endpoint")
+    if plugin.version != "v1" and plugin.cachesize is not None:
+        out.append(_invalid(f"{where}.cachesize", plugin.cachesize, "cachesize is not supported in v2"))
+    if plugin.version == "v1" and plugin.cachesize == 0:
+        why = "cachesize should be a positive value, or negative to disable"
+        out.append(_invalid(f"{where}.cachesize", plugin.cachesize, why))
+    if plugin.version not in ("v1", "v2"):
+        why = "unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are supported"  # the original's slip
+        out.append(_invalid(f"{where}.apiVersion", plugin.version, why))
+    return out
+
+
+def _wrong_endpoint(endpoint: str, where: str) -> list[str]:
+    if not endpoint:
+        return [_invalid(where, "", "endpoint is a mandatory field for a kms")]
+    try:
+        scheme = urlsplit(endpoint).scheme
+    except ValueError as error:
+        return [_invalid(where, endpoint, f"invalid endpoint for kms provider, error: {error}")]
+    if scheme != "unix":
+        why = f'unsupported scheme "{scheme}" for KMS provider, only unix is supported'
+        return [_invalid(where, endpoint, why)]
+    return []
+
+
 def _wrong_key(key: _Key, where: str, sizes: tuple[int, ...]) -> list[str]:
     out = [] if key.name else [_required(f"{where}.name", "name is a mandatory field for a key")]
     where += ".secret"
@@ -253,10 +334,13 @@ def _secret(key: _Key) -> bytes:
 # What is made of it ----------------------------------------------------------------------------------------------
 
 
-def _transformers(rules: list[_Rule]) -> dict[tuple[str, str], Transformer]:
-    found: dict[tuple[str, str], list[tuple[bytes, Transformer]]] = {}
+Choice = tuple[bytes, Transformer]
+
+
+def _transformers(rules: list[_Rule], plugin: Callable[[_Kms], Choice]) -> dict[tuple[str, str], Transformer]:
+    found: dict[tuple[str, str], list[Choice]] = {}
     for rule in rules:
-        choices = [_choice(provider) for provider in rule.providers or []]
+        choices = [_choice(provider, plugin) for provider in rule.providers or []]
         for name in rule.resources or []:
             group, plural = _parsed(name)
             for mask in ((group, "*"), _ANY):
@@ -270,17 +354,31 @@ def _shown(group: str, plural: str) -> str:
     return f"{plural}.{group}" if group or plural == "*" else plural
 
 
-def _choice(provider: _Provider) -> tuple[bytes, Transformer]:
-    """A provider, and the prefix of its values. Raises ValueError for KMS."""
+def _plugin(found: _Kms, clock: Clock, plugins: list[Kms]) -> Choice:
+    """A KMS provider, noted in `plugins`, and the prefix of its values. Raises ValueError for v1."""
+    from steersman.store.kms import Kms
+    from steersman.store.kmsplugin import Plugin
+
+    if found.version == "v1":
+        raise ValueError(
+            "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  "
+            "Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature."
+        )
+    plugins.append(made := Kms(Plugin(found.name, found.endpoint, found.seconds(), clock), clock, os.urandom))
+    return f"k8s:enc:kms:v2:{found.name}:".encode(), made
+
+
+def _choice(provider: _Provider, plugin: Callable[[_Kms], Choice]) -> Choice:
+    """A provider, and the prefix of its values. Raises ValueError for KMS v1."""
     from steersman.store.ciphers import AesCbc, AesGcm, Secretbox
 
     [name] = provider.given()
     if name == "identity":
         return b"", Identity()
-    if name == "kms":
-        raise ValueError("KMS providers are not supported here, only aescbc, aesgcm, secretbox and identity")
+    if provider.kms is not None:
+        return plugin(provider.kms)
     make, family = {"aescbc": (AesCbc, "AES"), "aesgcm": (AesGcm, "AES"), "secretbox": (Secretbox, "Secretbox")}[name]
     keys = getattr(provider, name).keys
-    named: list[tuple[bytes, Transformer]] = [(f"{key.name}:".encode(), make(_secret(key), os.urandom)) for key in keys]
+    named: list[Choice] = [(f"{key.name}:".encode(), make(_secret(key), os.urandom)) for key in keys]
     unmatched = f"no matching key was found for the provided {family} transformer"
     return f"k8s:enc:{name}:v1:".encode(), Prefixed(named, unmatched)

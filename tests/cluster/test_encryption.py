@@ -9,9 +9,14 @@ import pytest
 
 from steersman.cluster import encryption
 from steersman.cluster.process import StartFailure
+from steersman.cluster.sealing import Sealing
+from steersman.lib.clock import SystemClock
+from steersman.lib.tasks import Tasks
 from steersman.store.memory import MemoryStore
 from steersman.store.sealed import SealedStore
 
+CLOCK = SystemClock()
+FLAG = "encryption-provider-config"
 HEAD = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n"
 GOOD = base64.b64encode(bytes(32)).decode()
 KEYS = f"keys: [{{name: one, secret: {GOOD}}}]"
@@ -27,9 +32,11 @@ def rule(resources: str, provider: str) -> str:
     return f"- {{resources: [{resources}], providers: [{provider}]}}\n"
 
 
-def test_nothing_is_wrapped_without_the_flag() -> None:
-    store = MemoryStore()
-    assert encryption.sealed(store, {}) is store
+async def test_nothing_is_sealed_without_the_flag() -> None:
+    async with Tasks() as tasks:
+        assert await Sealing.begin({}, CLOCK, tasks) is None
+        with pytest.raises(StartFailure, match="automatic-reload must be set with --encryption-provider-config"):
+            await Sealing.begin({f"{FLAG}-automatic-reload": "true"}, CLOCK, tasks)
 
 
 async def test_resources_and_wildcards(tmp_path: Path) -> None:
@@ -40,8 +47,7 @@ async def test_resources_and_wildcards(tmp_path: Path) -> None:
         + rule("'*.*'", f"{{secretbox: {{{KEYS}}}}}")
     )
     inner = MemoryStore()
-    store = encryption.sealed(inner, {"encryption-provider-config": str(written(tmp_path, text))})
-    assert isinstance(store, SealedStore)
+    store = SealedStore(inner, encryption.by_key(encryption.read(written(tmp_path, text), CLOCK).transformers))
     expected = {
         "/core/secrets/default/a": b"k8s:enc:aescbc:v1:one:",
         "/apps/deployments/default/a": b"k8s:enc:aesgcm:v1:one:",
@@ -58,8 +64,15 @@ async def test_resources_and_wildcards(tmp_path: Path) -> None:
 
 def test_several_rules_for_one_resource_add_up(tmp_path: Path) -> None:
     text = f"{HEAD}resources:\n" + rule("secrets", f"{{aesgcm: {{{KEYS}}}}}") + rule("secrets", "{identity: {}}")
-    found = encryption.read(written(tmp_path, text))["", "secrets"]
+    found = encryption.read(written(tmp_path, text), CLOCK).transformers["", "secrets"]
     assert found.open(b"in clear", b"") == (b"in clear", True)
+
+
+V2 = "{kms: {apiVersion: v2, name: a, endpoint: 'unix:///x'}}"
+
+
+def plugin(content: str) -> str:
+    return f"{HEAD}resources:\n{rule('secrets', f'{{kms: {{{content}}}}}')}"
 
 
 def keys(provider: str, content: str) -> str:
@@ -117,16 +130,34 @@ def keys(provider: str, content: str) -> str:
         ),
         (keys("aescbc", "{name: a, secret: hunter2}"), '"REDACTED": secrets must be base64 encoded'),
         (keys("aesgcm", "{name: a, secret: c2VjcmV0IG1pbmU=}"), "got 11, expected one of [16 24 32]"),
-        (f"{HEAD}resources:\n{rule('secrets', '{kms: {name: a}}')}", "KMS providers are not supported here"),
+        (plugin("name: a, endpoint: 'unix:///x'"), "KMSv1 is deprecated and will only receive security updates going"),
+        (plugin("apiVersion: v2"), "providers[0].kms.name: Required value: name is a mandatory field for a provider"),
+        (plugin("apiVersion: v2, name: a"), 'kms.endpoint: Invalid value: "": endpoint is a mandatory field for a kms'),
+        (plugin("apiVersion: v2, name: 'a:b', endpoint: 'unix:///x'"), "invalid KMS provider name a:b, must not"),
+        (plugin("apiVersion: v2, name: a, endpoint: 'tcp://x'"), 'unsupported scheme "tcp" for KMS provider, only'),
+        (plugin("apiVersion: v2, name: a, endpoint: 'unix://[x'"), "invalid endpoint for kms provider, error: "),
+        (plugin("apiVersion: v2, name: a, endpoint: 'unix:///x', cachesize: 5"), "cachesize is not supported in v2"),
+        (plugin("name: a, endpoint: 'unix:///x', cachesize: 0"), "cachesize should be a positive value, or negative"),
+        (plugin("apiVersion: v2, name: a, endpoint: 'unix:///x', timeout: 0s"), "timeout should be a positive value"),
+        (plugin("apiVersion: v2, name: a, endpoint: 'unix:///x', timeout: '5'"), "time: missing unit in duration"),
+        (plugin("apiVersion: v3, name: a, endpoint: 'unix:///x'"), "for KMS provider, only v1 and v2 are supported"),
+        (
+            plugin("apiVersion: v2, name: a, keys: []"),
+            'strict decoding error: unknown field "resources[0].providers[0]',
+        ),
+        (
+            f"{HEAD}resources:\n{rule('secrets', ', '.join([V2] * 2))}",
+            'providers[1].kms.name: Invalid value: "a": duplicate KMS provider name a, names must be unique',
+        ),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(StartFailure) as failure:
-        encryption.read(written(tmp_path, text))
+        encryption.read(written(tmp_path, text), CLOCK)
     assert said in str(failure.value)
     assert "hunter2" not in str(failure.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(StartFailure, match=r"error reading encryption provider configuration file .*no such file"):
-        encryption.read(tmp_path / "none")
+        encryption.read(tmp_path / "none", CLOCK)

@@ -85,10 +85,10 @@ async def test_rotation_reads_what_was_written_and_says_what_is_stale() -> None:
     one = await old.create("/b", b"by one")
     new = SealedStore(inner, lambda key: keyed(("two", OTHER), ("one", KEY)))
     assert [entry.value for entry in (await new.list("/")).entries] == [b"in clear", b"by one"]
-    assert new.stale == {"/a": plain, "/b": one}
-    await new.watch("/", new.revision, lambda events: None)
-    await new.update("/a", b"in clear", plain)
-    assert new.stale == {"/b": one}
+    assert await new.stale("/a", plain) and await new.stale("/b", one)
+    assert not await new.stale("/a", plain - 1) and not await new.stale("/none", 1)
+    revision = await new.update("/a", b"in clear", plain)
+    assert not await new.stale("/a", revision)
     stored = await inner.get("/a")
     assert stored is not None
     assert stored.value.startswith(b"k8s:enc:aesgcm:v1:two:")

@@ -38,9 +38,10 @@ _HOOKS = (
 class Telemetry:
     """What a server tells of itself. `attach` once, before it is asked anything."""
 
-    def __init__(self, server: Any, version: Mapping[str, str]) -> None:
-        """`version`: what /version says."""
+    def __init__(self, server: Any, version: Mapping[str, str], checks: Mapping[str, Check] | None = None) -> None:
+        """`version`: what /version says; `checks`: further ones, of health and readiness but not of life."""
         self._server = server
+        self._further = dict(checks or {})
         self.registry = Registry()
         self._slis = Registry()
         self._health = Health(self._checks(), self._slis)
@@ -127,9 +128,9 @@ class Telemetry:
         ready: dict[str, Check] = {"etcd-readiness": self._store, "informer-sync": self._started}
         first = {name: whole[name] for name in ("ping", "log", "etcd")}
         return {
-            "healthz": whole,
+            "healthz": {**whole, **self._further},
             "livez": whole,
-            "readyz": {**first, **ready, **hooks, "shutdown": self._staying},
+            "readyz": {**first, **ready, **self._further, **hooks, "shutdown": self._staying},
         }
 
     async def _store(self) -> str:

@@ -96,7 +96,7 @@ class _Session:
         framed = isinstance(writer, ChunkWriter) and writer.chunked
         self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
         writer.on_close(self._close)
-        stop = self._cache.watch(self._live)
+        stop = self._cache.watch(self._live, self._close)
         try:
             if not await self._begin(after):
                 return

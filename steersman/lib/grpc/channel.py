@@ -94,17 +94,23 @@ class Channel(asyncio.Protocol):
         self._stream_window = 65_535
         self._frame_size = 16_384
         self._taken = 0
+        self._most = 0
         self.closed: GrpcError | None = None
 
     @classmethod
-    async def connect(cls, host: str, port: int, tls: ssl.SSLContext | None = None) -> Channel:
-        """Connect over TCP, or to the Unix socket `host` when `port` is 0. Raises OSError."""
+    async def connect(cls, host: str, port: int, tls: ssl.SSLContext | None = None, *, most: int = 0) -> Channel:
+        """Connect over TCP, or to the Unix socket `host` when `port` is 0. Raises OSError.
+
+        `most` bytes are taken as one message (0: any number)."""
         loop = asyncio.get_running_loop()
         if not port:
-            return (await loop.create_unix_connection(lambda: cls("localhost", "http"), host))[1]
+            channel = (await loop.create_unix_connection(lambda: cls("localhost", "http"), host))[1]
+            channel._most = most
+            return channel
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         scheme = "https" if tls else "http"
         transport, channel = await loop.create_connection(lambda: cls(authority, scheme), host, port, ssl=tls)
+        channel._most = most
         if tls is not None:
             found = transport.get_extra_info("ssl_object").selected_alpn_protocol()
             if found != "h2":
@@ -283,6 +289,11 @@ class Channel(asyncio.Protocol):
             if buffer[at]:
                 raise ValueError("a compressed message was not agreed on")
             size = int.from_bytes(buffer[at + 1 : at + 5], "big")
+            if 0 < self._most < size:
+                self.cancel(stream)
+                text = f"grpc: received message larger than max ({size} vs. {self._most})"
+                stream.end(GrpcError(RESOURCE_EXHAUSTED, text))
+                return
             if len(buffer) - at < 5 + size:
                 break
             stream.message(bytes(buffer[at + 5 : at + 5 + size]))

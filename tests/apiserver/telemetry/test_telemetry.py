@@ -166,3 +166,26 @@ async def test_a_server_that_ends_is_alive_and_not_ready(watched: Gated) -> None
     assert await text(watched, "/livez") == "ok"
     response, body = await watched.client("admin").raw("GET", "/readyz")
     assert (response.status, b"[-]shutdown failed: reason withheld\n" in body) == (500, True)
+
+
+async def test_further_checks_are_of_health_and_readiness_and_not_of_life(tmp_path: Path) -> None:
+    wrong = ""
+
+    async def check() -> str:
+        return wrong
+
+    made = Gated(tmp_path)
+    Telemetry(made.server, version_info("1.37"), {"kms-providers": check}).attach()
+    async with made, Tasks() as tasks:
+        await made.open(tasks)
+        made.server.started = True
+        for path in ("/healthz", "/readyz"):
+            assert "[+]kms-providers ok" in await text(made, f"{path}?verbose")
+        assert "kms" not in await text(made, "/livez?verbose")
+        wrong = "kms-provider-0: it is ill"
+        for path in ("/healthz", "/readyz"):
+            response, body = await made.client("admin").raw("GET", path)
+            assert response.status == 500
+            assert b"[-]kms-providers failed: reason withheld" in body
+        response, body = await made.client("admin").raw("GET", "/readyz/kms-providers")
+        assert body == b"internal server error: kms-provider-0: it is ill\n"
