@@ -65,6 +65,7 @@ class Informer:
         self._indexes: dict[str, tuple[Index, dict[str, dict[tuple[str, str], Object]]]] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
+        self._settled = asyncio.Event()
         self._version = ""
         self._absent = False
         self._random = random or Random()  # jitter only
@@ -100,6 +101,10 @@ class Informer:
         """Wait until the collection has been read once."""
         await self._synced.wait()
 
+    async def settled(self) -> None:
+        """Wait until the collection has been read once, or the API server has said that it has none such."""
+        await self._settled.wait()
+
     @property
     def version(self) -> int:
         """The resourceVersion up to which everything is known; 0 before the first list."""
@@ -132,6 +137,8 @@ class Informer:
                 ):  # a release may lack it: said once, asked for again and again
                     log.warning("cannot follow %s: %s", self.resource.plural, error)
                     self._absent = error.code == 404
+                    if self._absent:
+                        self._settled.set()
             except (OSError, TimeoutError) as error:
                 log.info("lost the watch of %s: %s", self.resource.plural, error)
             if self._clock.monotonic() - began > _STEADY:
@@ -166,6 +173,7 @@ class Informer:
         self._version = page.resource_version
         self._absent = False
         self._synced.set()
+        self._settled.set()
 
     async def _follow(self) -> None:
         """Watch until the server ends it."""

@@ -41,8 +41,13 @@ def matches(spec: Mapping[str, Any], node: Object) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if not required:
         return True
-    fields = {_NAME: node["metadata"]["name"]}
-    return any(_term(term, labels, fields) for term in required.get("nodeSelectorTerms") or ())
+    return selected(required, node)
+
+
+def selected(selector: Object, node: Object) -> bool:
+    """Whether a NodeSelector means the node."""
+    labels, fields = node["metadata"].get("labels") or {}, {_NAME: node["metadata"]["name"]}
+    return any(_term(term, labels, fields) for term in selector.get("nodeSelectorTerms") or ())
 
 
 def _term(term: Object, labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:

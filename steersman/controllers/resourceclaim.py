@@ -10,13 +10,11 @@ from collections.abc import Iterable
 
 from steersman.api import pods
 from steersman.api.errors import ApiError
-from steersman.api.resource import PODS, Object, Resource
+from steersman.api.resource import PODS, Object
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
+from steersman.client.deviceclaims import CLAIMS, FINALIZER, TEMPLATES, is_for, reserved_for, used_by
 from steersman.client.workload import controller_of
 
-CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
-TEMPLATES = Resource("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate")
-FINALIZER = "resource.kubernetes.io/delete-protection"
 _FOR = "resource.kubernetes.io/pod-claim-name"
 _CLAIM = "claim:"  # keys of claims, beside those of pods
 _LONGEST = 57  # characters of a generated name before its random end
@@ -53,7 +51,7 @@ async def reconcile(context: Context, key: Key) -> Result:
 async def _ensure(context: Context, key: Key, pod: Object, wanted: Object, name: str | None) -> str | None:
     """The name of the claim that the pod's status must learn; None when it knows it already."""
     meta, claims = pod["metadata"], context.informer(CLAIMS)
-    if name is not None and (there := claims.get(meta["namespace"], name)) is not None and _is_for(there, pod):
+    if name is not None and (there := claims.get(meta["namespace"], name)) is not None and is_for(there, pod):
         return None
     for orphan in claims.by_index(_BY_OWNER, meta["uid"]):
         if (orphan["metadata"].get("annotations") or {}).get(_FOR) == wanted["name"]:
@@ -83,22 +81,11 @@ async def _reserve(context: Context, pod: Object) -> None:
         claim = context.informer(CLAIMS).get(meta["namespace"], name)
         status = (claim or {}).get("status") or {}
         reserved = status.get("reservedFor") or []
-        if claim is None or not status.get("allocation") or any(each["uid"] == meta["uid"] for each in reserved):
+        if claim is None or not status.get("allocation") or reserved_for(claim, pod):
             continue
-        if not generated or _is_for(claim, pod):
+        if not generated or is_for(claim, pod):
             status = {**status, "reservedFor": [*reserved, user]}
             await context.client.update(CLAIMS, {**claim, "status": status}, subresource="status")
-
-
-def used_by(pod: Object) -> Iterable[tuple[str, bool]]:
-    """The names of a pod's claims as far as they are known, and whether each was made for the pod."""
-    made = {each["name"]: each.get("resourceClaimName") for each in _status(pod).get("resourceClaimStatuses") or ()}
-    for each in pod["spec"].get("resourceClaims") or ():
-        name = each.get("resourceClaimName") or made.get(each["name"])
-        if name:
-            yield name, not each.get("resourceClaimName")
-    if name := (_status(pod).get("extendedResourceClaimStatus") or {}).get("resourceClaimName"):
-        yield name, True
 
 
 def _status(pod: Object) -> Object:
@@ -121,11 +108,6 @@ def new_claim(pod: Object, wanted: Object, template: Object) -> Object:
     if given.get("labels"):
         body["labels"] = given["labels"]
     return {"metadata": body, "spec": template["spec"].get("spec") or {}}
-
-
-def _is_for(claim: Object, pod: Object) -> bool:
-    owner = controller_of(claim)
-    return owner is not None and owner["uid"] == pod["metadata"]["uid"]
 
 
 async def _free(context: Context, key: Key) -> None:

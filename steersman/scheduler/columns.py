@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
+from steersman.lib.clock import Clock
+from steersman.scheduler.devices import Devices
 from steersman.scheduler.owners import Owners
 from steersman.scheduler.peers import PodIndex
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
@@ -46,7 +48,7 @@ class LabelColumn:
 class Columns:
     """Rows are nodes; a row is reused when its node is gone. `live` says which rows count."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.names: list[str] = []
         self.rows: dict[str, int] = {}
         self.live: Mask = np.zeros(_FIRST_ROWS, np.bool_)
@@ -62,6 +64,7 @@ class Columns:
         self.peers = PodIndex(_FIRST_ROWS)
         self.owners = Owners()
         self.volumes = Volumes(_FIRST_ROWS)
+        self.devices = Devices(clock)
         self.images: dict[str, Ints] = {}  # bytes by row, zero where the image is not
         self._nodes: dict[str, Object] = {}
         self.comings = 0  # how often a node came or went: rows mean the same nodes while it stands
@@ -197,6 +200,7 @@ class Columns:
         self.live[row] = False
         self._set_images(row, ())
         del self._nodes[name]
+        self.devices.forget_node(name)
         self._free.append(row)
 
     # Pods ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Pure: it changes nothing. Source: the Kubernetes scheduling framework (filter, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -73,6 +73,25 @@ Admit = Callable[[Columns, PodInfo], str | None]
 """Why a pod can be on no node at all, whatever they are like; None when it can."""
 
 
+class PluginError(Exception):
+    """A plugin cannot judge: the attempt ends, and the pod is tried again later."""
+
+    def __init__(self, plugin: str, text: str) -> None:
+        super().__init__(f'running "{plugin}" filter plugin: {text}')
+
+
+Narrow = Callable[[Columns, PodInfo, Mask], Sequence[Rejection]]
+"""A filter that costs something for every node, and is told which nodes are left. Raises PluginError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What a plugin says of a pod that fits nowhere, and what it would write so that it may fit later."""
+
+    text: str
+    write: Callable[[Client], Awaitable[None]] | None = None
+
+
 class Reserved(Exception):
     """What was reserved for a pod cannot be had; the text is for the event."""
 
@@ -80,8 +99,8 @@ class Reserved(Exception):
 class Reservation(Protocol):
     """Something that a pod has taken with its node."""
 
-    async def settle(self, client: Client) -> None:
-        """Make it true before the pod is bound. Raises Reserved, ApiError, OSError."""
+    async def settle(self, client: Client, tell: Callable[[str, str], None]) -> None:
+        """Make it true before the pod is bound; `tell` records an event. Raises Reserved, ApiError, OSError."""
         ...
 
     def undo(self) -> None:
@@ -95,9 +114,10 @@ Reserve = Callable[[Columns, PodInfo, str], Reservation | None]
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One rule. `weight` multiplies its score. `admit` is asked before all filters.
+    """One rule. `weight` multiplies its score. `admit` is asked before all filters, `narrow` in place of `filter`.
 
-    `hints`: which events may help those that it refused; None: all of them.
+    `hold`: why the pod is not to be tried yet, of which nobody is told. `hints`: which events may help those that it
+    refused; None: all of them.
     """
 
     name: str
@@ -107,6 +127,15 @@ class Plugin:
     admit: Admit | None = None
     reserve: Reserve | None = None
     hints: Mapping[Kind, Hint] | None = None
+    hold: Admit | None = None
+    narrow: Narrow | None = None
+    rescue: Callable[[Columns, PodInfo], Rescue] | None = None
+
+    def refuses(self, columns: Columns, pod: PodInfo, left: Mask) -> Sequence[Rejection]:
+        """Nodes that it refuses, at least of those that are left. Raises PluginError."""
+        if self.narrow is not None:
+            return self.narrow(columns, pod, left)
+        return self.filter(columns, pod) if self.filter is not None else ()
 
 
 @dataclass(slots=True)
@@ -142,17 +171,15 @@ class Verdict:
 
 
 def run_filters(plugins: Sequence[Plugin], columns: Columns, pod: PodInfo) -> Verdict:
-    """Ask every plugin in order; a node is judged by the first that refuses it."""
+    """Ask every plugin in order; a node is judged by the first that refuses it. Raises PluginError."""
     for plugin in plugins:
         if plugin.admit is not None and (reason := plugin.admit(columns, pod)) is not None:
             return Verdict(np.zeros(len(columns.live), np.bool_), outright=(plugin.name, reason))
     left = columns.live.copy()
     verdict = Verdict(left)
     for plugin in plugins:
-        if plugin.filter is None:
-            continue
         refused = np.zeros(len(left), np.bool_)
-        for rejection in plugin.filter(columns, pod):
+        for rejection in plugin.refuses(columns, pod, left):
             mine = rejection.nodes & left
             if mine.any():
                 verdict.refusals.append((plugin.name, Rejection(mine, rejection.reason, rejection.resolvable)))

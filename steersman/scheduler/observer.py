@@ -22,6 +22,7 @@ from steersman.api.resource import (
     Object,
     Resource,
 )
+from steersman.client.deviceclaims import CLAIMS, CLASSES, SLICES
 from steersman.client.informer import Handler, Informers
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
@@ -71,6 +72,9 @@ class Observer:
             (SERVICES, self._service),
             *((each, self._controller(each)) for each in _CONTROLLERS),
             *((each, self._storage(each)) for each in _STORAGE),
+            (CLASSES, self._class),
+            (SLICES, self._slice),
+            (CLAIMS, self._claim),
             (NODES, self._node),
             (PODS, self._pod),
         ]
@@ -85,7 +89,7 @@ class Observer:
         for informer, handler in self._watched:
             informer.add_handler(handler)
         for informer, _ in self._watched:
-            await informer.synced()
+            await informer.settled()
 
     def find(self, namespace: str, name: str) -> Object | None:
         """A pod as last seen."""
@@ -137,6 +141,19 @@ class Observer:
             self._queue.tell(Event(kind, old=old, new=new))
 
         return changed
+
+    def _class(self, old: Object | None, new: Object | None) -> None:
+        self._columns.devices.set_class((new or old or {})["metadata"]["name"], new)
+        self._queue.tell(Event("device class", old=old, new=new))
+
+    def _slice(self, old: Object | None, new: Object | None) -> None:
+        self._columns.devices.set_slice((new or old or {})["metadata"]["name"], new)
+        self._queue.tell(Event("devices", old=old, new=new))
+
+    def _claim(self, old: Object | None, new: Object | None) -> None:
+        meta = (new or old or {})["metadata"]
+        self._columns.devices.set_claim((meta["namespace"], meta["name"]), new)
+        self._queue.tell(Event("device claim", old=old, new=new))
 
     def _node(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -234,10 +251,15 @@ def _unchanged(old: Object, new: Object, *, bound: bool) -> bool:
 
 
 def _wants_attempt(old: Object | None, new: Object) -> bool:
-    """A new pod, or one whose own fields changed; a mere status write is no reason to try again."""
+    """A new pod, or one whose own fields or claims changed; a mere status write is no reason to try again."""
     return (
         old is None
+        or _claims_made(old) != _claims_made(new)
         or old["spec"] != new["spec"]
         or old["metadata"].get("labels") != new["metadata"].get("labels")
         or "deletionTimestamp" in new["metadata"]
     )
+
+
+def _claims_made(pod: Object) -> object:
+    return (pod.get("status") or {}).get("resourceClaimStatuses")

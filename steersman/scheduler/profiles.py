@@ -33,6 +33,8 @@ class Profile:
     scores: tuple[Plugin, ...]
     gates: bool
     candidates: Candidates | None
+    holds: tuple[Plugin, ...] = ()
+    rescues: tuple[Plugin, ...] = ()
 
 
 def make_all(configuration: Configuration, known: Mapping[str, Known] | None = None) -> dict[str, Profile]:
@@ -93,11 +95,15 @@ def _make(config: ProfileConfig, known: Mapping[str, Known]) -> Profile:
     preempts = args.get("DefaultPreemption") if "DefaultPreemption" in points["postFilter"] else None
     return Profile(
         config.name,
-        tuple(made[name] for name in points["filter"] if made[name].filter is not None),
+        tuple(
+            made[name] for name in points["filter"] if made[name].filter is not None or made[name].narrow is not None
+        ),
         tuple(made[name] for name in points["reserve"] if made[name].reserve is not None),
         tuple(replace(made[name], weight=weights[name]) for name in points["score"] if made[name].score is not None),
         gates="SchedulingGates" in points["preEnqueue"],
         candidates=None if preempts is None else _candidates(preempts),
+        holds=tuple(made[name] for name in points["preEnqueue"] if made[name].hold is not None),
+        rescues=tuple(made[name] for name in points["postFilter"] if made[name].rescue is not None),
     )
 
 

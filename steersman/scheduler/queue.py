@@ -141,6 +141,16 @@ class Queue:
             self._parked.setdefault(plugin, {})[uid] = waiting
         self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
 
+    def hold(self, uid: str, plugin: str) -> None:
+        """The pod that was popped is not to be tried before something happens that this plugin waits for."""
+        waiting = self._pods.get(uid)
+        if waiting is not None and waiting.place == "popped":
+            waiting.attempts -= 1
+            waiting.place = "parked"
+            waiting.plugins = frozenset([plugin])
+            self._parked.setdefault(plugin, {})[uid] = waiting
+            self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
+
     def _delay(self, waiting: _Waiting) -> float:
         return min(self._backoff_first * 2.0 ** min(waiting.attempts - 1, 60), self._backoff_most)
 

@@ -84,8 +84,8 @@ class Repeats:
         for plugin in profile.filters:
             if plugin.admit is not None and plugin.admit(columns, pod) is not None:
                 return None
-            if plugin.filter is not None and plugin.name not in _STILL and plugin.name not in _MOVING:
-                for rejection in plugin.filter(columns, pod):
+            if plugin.name not in _STILL and plugin.name not in _MOVING:
+                for rejection in plugin.refuses(columns, pod, feasible):
                     feasible &= ~rejection.nodes
         if not feasible.any():
             return None

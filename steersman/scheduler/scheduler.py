@@ -30,6 +30,8 @@ from steersman.scheduler.extenders import make_all as make_extenders
 from steersman.scheduler.framework import (
     Event,
     Kind,
+    PluginError,
+    Rescue,
     Reservation,
     Reserved,
     Scores,
@@ -115,7 +117,7 @@ class Scheduler:
         self._random = random
         self._profiles = make_all(configuration)
         self._recorders = {name: recorder.named(name) for name in self._profiles}
-        self.columns = Columns()
+        self.columns = Columns(clock)
         self._nominations = Nominations(self.columns)
         self._hints = {
             (name, plugin.name): plugin.hints
@@ -147,6 +149,12 @@ class Scheduler:
         if pod is None or profile is None:
             return None
         info = replace(podinfo.read(pod), node_name="")  # where it is does not say where it could be
+        try:
+            return self._explained(pod, info, profile)
+        except PluginError as error:
+            return {"pod": info.key, "scheduler": info.scheduler, "node": "", "basis": "now", "message": str(error)}
+
+    def _explained(self, pod: Object, info: PodInfo, profile: Profile) -> dict[str, Any]:
         node = pod["spec"].get("nodeName") or self._observer.assumed.get(info.uid, "")
         worked = self._memory.find(info.uid, self.columns)
         remembered = worked is not None and worked.node == node
@@ -182,10 +190,17 @@ class Scheduler:
         if pod.pod["metadata"].get("deletionTimestamp"):
             self._queue.remove(pod.uid)
             return
+        for plugin in self._profiles[pod.scheduler].holds:
+            if plugin.hold is not None and plugin.hold(self.columns, pod) is not None:
+                self._queue.hold(pod.uid, plugin.name)
+                return
         try:
             decision = self._decide(pod, await self._asked_elsewhere(pod))
+            rescues = [] if decision.node else self._rescue(pod)
             victims, why = (None, "") if decision.node else await self._preempt(pod, decision)
-        except ExtenderError as error:
+            if why or rescues:
+                why = ", ".join(filter(None, [*(each.text for each in rescues), why])) if victims is None else ""
+        except (ExtenderError, PluginError) as error:
             self._queue.retry(pod.uid)
             tasks.spawn(self._report(pod, str(error), "", reason="SchedulerError"), f"report {pod.key}")
             return
@@ -198,13 +213,16 @@ class Scheduler:
             self._queue.failed(pod.uid, decision.verdict.plugins() if decision.verdict is not None else ())
             node = victims.node if victims is not None else ""
             message = f"{decision.message} {why}" if why else decision.message
+            for rescue in rescues:
+                if rescue.write is not None:
+                    tasks.spawn(self._mend(pod, rescue), f"rescue {pod.key}")
             if victims is not None:
                 tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
             tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
             return
         self._nominations.remove(pod.uid)
-        self._observer.assumed[pod.uid] = decision.node
         taken = self._reserve(pod, decision.node)
+        self._observer.assumed[pod.uid] = decision.node
         self.columns.add_pod(pod, decision.node)
         if not taken:  # what is reserved may take minutes to settle, and must not hold up the others
             await self._bindings.acquire()
@@ -217,6 +235,19 @@ class Scheduler:
             for plugin in self._profiles[pod.scheduler].reserves
             if plugin.reserve is not None and (found := plugin.reserve(self.columns, pod, node)) is not None
         ]
+
+    def _rescue(self, pod: PodInfo) -> list[Rescue]:
+        """What plugins would give up for a pod that fits nowhere."""
+        plugins = self._profiles[pod.scheduler].rescues
+        return [plugin.rescue(self.columns, pod) for plugin in plugins if plugin.rescue is not None]
+
+    async def _mend(self, pod: PodInfo, rescue: Rescue) -> None:
+        try:
+            async with self._writes:
+                if rescue.write is not None:
+                    await rescue.write(self._client)
+        except (ApiError, OSError, TimeoutError) as error:
+            log.warning("cannot make room for %s: %s", pod.key, error)
 
     async def _asked_elsewhere(self, pod: PodInfo) -> Profile:
         """The pod's profile, with what extenders say of the pod as one plugin more. Raises ExtenderError."""
@@ -308,9 +339,13 @@ class Scheduler:
 
     async def _settle(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> bool:
         """Make true what was reserved; when that fails, all of it and the node are given back."""
+
+        def tell(reason: str, text: str) -> None:
+            self._recorders[pod.scheduler].event(pod.pod, "Normal", reason, text)
+
         for plugin, reservation in taken:
             try:
-                await reservation.settle(self._client)
+                await reservation.settle(self._client, tell)
             except (Reserved, ApiError, OSError, TimeoutError) as error:
                 self._give_back(taken)
                 self._unbind(pod, node, error, f'running PreBind plugin "{plugin}": {error}')

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import PODS, Object
-from steersman.controllers.resourceclaim import CLAIMS, FINALIZER, TEMPLATES, new_claim
+from steersman.client.deviceclaims import CLAIMS, FINALIZER, TEMPLATES
+from steersman.controllers.resourceclaim import new_claim
 
 from .conftest import World
 from .objects import pod

@@ -233,7 +233,9 @@ async def test_all_nodes_refused_and_an_extender_in_trouble() -> None:
     async def body(cluster: ApiCluster, served: Served) -> None:
         await cluster.client.create(PODS, a_pod("p"), "default")
         pod = await pod_when(cluster, lambda pod: bool((pod.get("status") or {}).get("conditions")))
-        assert pod["status"]["conditions"][0]["message"].startswith("0/3 nodes are available: 3 closed. preemption:")
+        assert pod["status"]["conditions"][0]["message"].startswith(
+            "0/3 nodes are available: 3 closed. no new claims to deallocate, preemption:"
+        )
         await cluster.client.delete(NODES, "c")  # any event wakes what an extender refused
         pod = await pod_when(cluster, lambda pod: pod["status"]["conditions"][0]["reason"] == "SchedulerError")
         assert pod["status"]["conditions"][0]["message"].endswith("code 503")

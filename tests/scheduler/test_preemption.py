@@ -142,7 +142,8 @@ def test_who_must_not_preempt_says_so() -> None:
         await cluster.client.create(PODS, _prior("new", "800m", 100, preemptionPolicy="Never"), "default")
         pod = await until(cluster, "new", lambda pod: bool(pod["status"].get("conditions")))
         message = next(one["message"] for one in pod["status"]["conditions"] if one["type"] == "PodScheduled")
-        text = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+        text = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, "
+        text += "preemption: not eligible due to preemptionPolicy=Never."
         assert message == text
 
     virtual(lambda: with_scheduler(body))

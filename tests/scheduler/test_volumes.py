@@ -294,7 +294,8 @@ def test_a_pod_gets_its_volume_with_its_node() -> None:
         await client.create(PODS, with_claim("user", "data"), "default")
         found = await until(cluster, "user", lambda pod: bool((pod.get("status") or {}).get("conditions")))
         assert found["status"]["conditions"][0]["message"] == (
-            '0/2 nodes are available: persistentvolumeclaim "data" not found. preemption: 0/2 nodes are available: '
+            '0/2 nodes are available: persistentvolumeclaim "data" not found. no new claims to deallocate, '
+            "preemption: 0/2 nodes are available: "
             "2 Preemption is not helpful for scheduling."
         )
         await client.create(PERSISTENTVOLUMECLAIMS, new_claim("data", storageClassName="late"), "default")

@@ -13,7 +13,8 @@ QUANTITY = "kubernetes.Quantity"
 _UNIT = 10**9
 
 
-def _quantity(text: str) -> Opaque:
+def amount(text: str) -> Opaque:
+    """A quantity. Raises CelError."""
     try:
         found = quantity.parse(text)
     except ValueError as error:
@@ -48,7 +49,7 @@ def _plus(sign: int) -> Any:
 
 
 TABLE: list[Overload] = [
-    *define(_quantity, f"quantity(string) {QUANTITY}", price=scan(0)),
+    *define(amount, f"quantity(string) {QUANTITY}", price=scan(0)),
     *define(_is, "isQuantity(string) bool", price=scan(0)),
     *define(lambda a: (a.key > 0) - (a.key < 0), f"{QUANTITY}.sign() int"),
     *define(_whole, f"{QUANTITY}.isInteger() bool"),

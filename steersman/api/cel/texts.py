@@ -116,7 +116,8 @@ def _identifier(text: str) -> tuple[int, int, str]:
     return (0, int(text), "") if text.isdigit() else (1, 0, text)
 
 
-def _semver(text: str, normalize: bool = False) -> Opaque:
+def semver(text: str, normalize: bool = False) -> Opaque:
+    """A semantic version, with `normalize` from what is nearly one. Raises CelError."""
     if normalize:
         text = _normalized(text)
     found = _VERSION.fullmatch(text)
@@ -157,8 +158,8 @@ TABLE: list[Overload] = [
     ],
     *define(_named, f"~format.named(string) optional_type({FORMAT})"),
     *define(_validate, f"{FORMAT}.validate(string) optional_type(list(string))", price=scan(1)),
-    *define(_semver, f"semver(string) {SEMVER}", f"semver(string, bool) {SEMVER}", price=scan(0)),
-    *define(_is(_semver), "isSemver(string) bool", "isSemver(string, bool) bool", price=scan(0)),
+    *define(semver, f"semver(string) {SEMVER}", f"semver(string, bool) {SEMVER}", price=scan(0)),
+    *define(_is(semver), "isSemver(string) bool", "isSemver(string, bool) bool", price=scan(0)),
     *define(lambda a: a.value[0], f"{SEMVER}.major() int"),
     *define(lambda a: a.value[1], f"{SEMVER}.minor() int"),
     *define(lambda a: a.value[2], f"{SEMVER}.patch() int"),

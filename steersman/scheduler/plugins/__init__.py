@@ -14,6 +14,7 @@ from typing import Any
 from steersman.scheduler.framework import Plugin
 from steersman.scheduler.plugins import (
     balanced_allocation,
+    dynamic_resources,
     image_locality,
     inter_pod_affinity,
     node_affinity,
@@ -82,7 +83,9 @@ KNOWN: Mapping[str, Known] = {
     "VolumeZone": _known(_FILTER, volume_zone.make),
     "PodTopologySpread": _known(_BOTH, pod_topology_spread.make, weight=2),
     "InterPodAffinity": _known(_BOTH, inter_pod_affinity.make, weight=2),
-    "DynamicResources": _known("preEnqueue preFilter filter postFilter score reserve preBind", weight=2),
+    "DynamicResources": _known(
+        "preEnqueue preFilter filter postFilter score reserve preBind", dynamic_resources.make, weight=2
+    ),
     "DefaultPreemption": _known("preEnqueue postFilter"),
     "NodeResourcesBalancedAllocation": _known("preScore score", balanced_allocation.make, weight=1),
     "ImageLocality": _known("score", image_locality.make, weight=1),

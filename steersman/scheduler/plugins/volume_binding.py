@@ -7,7 +7,7 @@ chosen. Capacity is looked at where the driver publishes it (KEP-1472). Source: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -277,7 +277,7 @@ class _Taken:
         for claim in self.provided:
             self.volumes.restore("claim", (claim["metadata"]["namespace"], claim["metadata"]["name"]))
 
-    async def settle(self, client: Client) -> None:
+    async def settle(self, client: Client, tell: Callable[[str, str], None]) -> None:
         """Write what was taken, then wait until every claim is bound. Raises ApiError, OSError, Reserved."""
         changed = asyncio.Event()
         stop = self.volumes.listen(changed.set)

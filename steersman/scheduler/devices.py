@@ -1,0 +1,194 @@
+"""Claims of devices, what drivers publish, and who has what: as scheduling needs them.
+
+Owns the copies of claims, classes and slices, what was promised to claims and is not written yet, and which devices are
+taken. The observer tells, the plugin DynamicResources asks. Source: kube-scheduler's plugins/dynamicresources (claim
+tracker, allocated devices), KEP-4381.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from steersman.api.quantity import parse
+from steersman.api.resource import Object
+from steersman.client.deviceclaims import allocation
+from steersman.lib.clock import Clock, SystemClock
+from steersman.scheduler.inventory import DeviceId, Pool, PoolId, Slice, pools
+
+Key = tuple[str, str]  # namespace and name
+
+
+class Devices:
+    """See the module. `changes` counts what could make another choice the right one."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.claims: dict[Key, Object] = {}
+        self.classes: dict[str, Object] = {}
+        self.changes = 0
+        self.memo: Any = None  # what the plugin has worked out last
+        self._slices: dict[str, Slice] = {}
+        self._of_pool: dict[PoolId, dict[str, Slice]] = {}
+        self._local: dict[str, dict[str, Slice]] = {}  # by node
+        self._wide: dict[str, Slice] = {}  # for more nodes than one
+        self._published = 0  # how often slices changed
+        self._reached: dict[str, tuple[int, Object, tuple[Slice, ...]]] = {}  # by node: what was worked out, for what
+        self._pools: dict[tuple[Slice, ...], list[Pool]] = {}  # by the slices that a node reaches
+        self._promised: dict[str, tuple[Object, Object, int | None]] = {}  # by uid: claim, allocation, version written
+        self._counted: dict[str, Object] = {}  # by uid: the allocation that is counted
+        self._holders: dict[DeviceId, int] = {}
+        self._shares: dict[DeviceId, list[Mapping[str, int]]] = {}
+        self._listeners: dict[object, Callable[[], None]] = {}
+
+    # What the cluster has ------------------------------------------------------------------------------------------
+
+    def set_claim(self, key: Key, claim: Object | None) -> None:
+        """A claim as the API server has it; None when it is gone."""
+        old = self.claims.pop(key, None)
+        if claim is not None:
+            self.claims[key] = claim
+        if old is not None and (claim is None or claim["metadata"]["uid"] != old["metadata"]["uid"]):
+            self._promised.pop(old["metadata"]["uid"], None)
+            self._count(old["metadata"]["uid"], None)
+        if claim is not None:
+            uid = claim["metadata"]["uid"]
+            promise = self._promised.get(uid)
+            if promise is not None and (allocation(claim) or _reaches(claim, promise[2])):
+                del self._promised[uid]
+                promise = None
+            self._count(uid, allocation(claim) or (promise[1] if promise is not None else None))
+        self.changes += 1
+        for listener in list(self._listeners.values()):
+            listener()
+
+    def set_class(self, name: str, found: Object | None) -> None:
+        """A DeviceClass; None when it is gone."""
+        self.classes.pop(name, None)
+        if found is not None:
+            self.classes[name] = found
+        self.changes += 1
+
+    def set_slice(self, name: str, found: Object | None) -> None:
+        """A ResourceSlice; None when it is gone."""
+        old = self._slices.pop(name, None)
+        if old is not None:
+            self._of_pool[old.pool].pop(name)
+            for table in (self._local.get(old.where.node, {}), self._wide):
+                table.pop(name, None)
+        if found is not None:
+            made = self._slices[name] = Slice(found)
+            self._of_pool.setdefault(made.pool, {})[name] = made
+            local = made.where.node and not made.counters
+            (self._local.setdefault(made.where.node, {}) if local else self._wide)[name] = made
+        self._published += 1
+        self._pools.clear()
+        self.changes += 1
+
+    def pools(self, node: Object) -> tuple[tuple[Slice, ...], list[Pool]]:
+        """The pools that a node can reach, and the slices that make them, which tell alike nodes."""
+        name = node["metadata"]["name"]
+        known = self._reached.get(name)
+        if known is None or known[0] != self._published or known[1] is not node:
+            mine = [each for table in (self._local.get(name, {}), self._wide) for each in table.values()]
+            known = (self._published, node, tuple(each for each in mine if each.reaches(node)))
+            self._reached[name] = known
+        found = self._pools.get(known[2])
+        if found is None:
+            found = self._pools[known[2]] = pools(known[2], self._of_pool)
+        return known[2], found
+
+    def forget_node(self, name: str) -> None:
+        """A node is gone."""
+        self._reached.pop(name, None)
+
+    # Who has what --------------------------------------------------------------------------------------------------
+
+    def in_use(self, device: DeviceId) -> bool:
+        """Whether a claim has it to itself."""
+        return device in self._holders
+
+    def consumed(self, device: DeviceId) -> Mapping[str, int] | None:
+        """Billionths of its capacity that shares of it have; None where nobody has a share."""
+        shares = self._shares.get(device)
+        if not shares:
+            return None
+        total: dict[str, int] = {}
+        for share in shares:
+            for name, nanos in share.items():
+                total[name] = total.get(name, 0) + nanos
+        return total
+
+    def promised(self, claim: Object) -> bool:
+        """Whether the claim is being allocated for a pod."""
+        return claim["metadata"]["uid"] in self._promised
+
+    def promise(self, claim: Object, given: Object) -> None:
+        """Count on an allocation that will be written; `take_back` undoes it."""
+        uid = claim["metadata"]["uid"]
+        self._promised[uid] = (claim, given, None)
+        self._count(uid, given)
+        self.changes += 1
+
+    def written(self, claim: Object, version: str) -> None:
+        """The promise is kept: it ends once the API server has told of this version."""
+        uid = claim["metadata"]["uid"]
+        if (promise := self._promised.get(uid)) is None:
+            return
+        self._promised[uid] = (promise[0], promise[1], int(version))
+        meta = claim["metadata"]
+        if (now := self.claims.get((meta["namespace"], meta["name"]))) is not None and _reaches(now, int(version)):
+            self.set_claim((meta["namespace"], meta["name"]), now)
+
+    def take_back(self, claim: Object) -> None:
+        """There will be no such allocation."""
+        uid, meta = claim["metadata"]["uid"], claim["metadata"]
+        if self._promised.pop(uid, None) is None:
+            return
+        now = self.claims.get((meta["namespace"], meta["name"]))
+        self._count(uid, allocation(now) if now is not None and now["metadata"]["uid"] == uid else None)
+        self.changes += 1
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever a claim changes, until what is returned is called."""
+        mark = object()
+        self._listeners[mark] = listener
+
+        def stop() -> None:
+            del self._listeners[mark]
+
+        return stop
+
+    def _count(self, uid: str, given: Object | None) -> None:
+        """What a claim has from now on."""
+        before = self._counted.pop(uid, None)
+        if given is not None:
+            self._counted[uid] = given
+        if before is given:
+            return
+        for sign, each in ((-1, before), (1, given)):
+            for result in _results(each):
+                self._count_device(result, sign)
+
+    def _count_device(self, result: Object, sign: int) -> None:
+        device = DeviceId(result["driver"], result["pool"], result["device"])
+        if result.get("shareID"):
+            share = {name: parse(amount).nanos for name, amount in (result.get("consumedCapacity") or {}).items()}
+            shares = self._shares.setdefault(device, [])
+            if sign > 0:
+                shares.append(share)
+            elif share in shares:
+                shares.remove(share)
+            return
+        count = self._holders.pop(device, 0) + sign
+        if count > 0:
+            self._holders[device] = count
+
+
+def _results(given: Object | None) -> Sequence[Object]:
+    found = ((given or {}).get("devices") or {}).get("results") or ()
+    return [each for each in found if not each.get("adminAccess")]
+
+
+def _reaches(claim: Object, version: int | None) -> bool:
+    return version is not None and int(claim["metadata"].get("resourceVersion") or 0) >= version
