@@ -169,6 +169,10 @@ def references(spec: Mapping[str, Any], visit: Callable[[str, str], None]) -> No
         if secret := volume.get("secret"):
             visit("Secret", secret.get("secretName", ""))
         _visit_pair({"configMapRef": volume.get("configMap")}, visit)
+        for source in (each for each in volume.values() if isinstance(each, Mapping)):
+            _visit_pair({"secretRef": source.get("secretRef") or source.get("nodePublishSecretRef")}, visit)
+        if secret := (volume.get("azureFile") or {}).get("secretName"):
+            visit("Secret", secret)
         for source in (volume.get("projected") or {}).get("sources") or ():
             _visit_pair({"configMapRef": source.get("configMap"), "secretRef": source.get("secret")}, visit)
 

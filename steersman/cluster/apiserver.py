@@ -27,6 +27,7 @@ from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
+from steersman.apiserver.authn.legacytoken import LegacyTokens
 from steersman.apiserver.bootstrap import bootstrap, ensure
 from steersman.apiserver.cache import Unreadable
 from steersman.apiserver.crd import CustomResources
@@ -188,7 +189,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     await server.start()
     identity.attach(server.storage, registry)
     admission.attach(server)
-    bearer = identity.by_token(tokens, server.storage, registry)
+    legacy = LegacyTokens(server, clock, tasks)
+    bearer = identity.by_token(tokens, server.storage, registry, legacy.used)
     server.authenticators.append(bearer)
     server.services.extras["bearer"] = bearer
     reservations = Reservations(store, clock, tasks) if store.shared else None
@@ -213,6 +215,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     life = storage.seconds(flags, "event-ttl", "1h0m0s")
     if (events := registry.find("", "events")) is not None:
         tasks.spawn(expire(server.storage, events, clock, life), "events' end")
+    tasks.spawn(legacy.keep_since(), "legacy tokens")
     server.started = True
     return server
 

@@ -28,6 +28,7 @@ from steersman.lib.tasks import Tasks
 log = logging.getLogger(__name__)
 
 _PERIODS = {
+    "legacy-service-account-token-clean-up-period",
     "node-monitor-grace-period",
     "node-monitor-period",
     "node-status-update-frequency",

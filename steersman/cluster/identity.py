@@ -20,7 +20,7 @@ from steersman.apiserver.authn.bearer import Bearer, Source, own_sources
 from steersman.apiserver.authn.certificate import Authorities, CertificateAuthenticator
 from steersman.apiserver.authn.oidc import Issuer, Oidc
 from steersman.apiserver.authn.requestheader import Headers, RequestHeader
-from steersman.apiserver.authn.serviceaccount import Tokens
+from steersman.apiserver.authn.serviceaccount import Tokens, Used
 from steersman.apiserver.authn.tokenwebhook import TokenWebhook
 from steersman.apiserver.authz import abac
 from steersman.apiserver.authz.rbac import Rbac
@@ -113,13 +113,13 @@ class Identity:
             data["requestheader-client-ca-file"] += read("requestheader-client-ca-file", self.front_proxy_ca.read_text)
         return data
 
-    def by_token(self, tokens: Tokens, storage: Storage, registry: Registry) -> Bearer:
-        """The authenticator of bearer tokens, sources in the original's order."""
+    def by_token(self, tokens: Tokens, storage: Storage, registry: Registry, used: Used = lambda _: "") -> Bearer:
+        """The authenticator of bearer tokens, sources in the original's order; `used` as `AccountTokens` has it."""
         sources: list[Source] = []
         if path := self._path("token-auth-file"):
             sources.append(tokenfile.TokenFile(self._try("token-auth-file", lambda: tokenfile.read(path)),
                                                tokens.audiences))  # fmt: skip
-        sources += own_sources(tokens, storage, registry, self._clock)
+        sources += own_sources(tokens, storage, registry, self._clock, used)
         for issuer in self._issuers:
             sources.append(self._try("oidc-ca-file", lambda one=issuer: Oidc(one, self._clock, tokens.audiences)))
         if path := self._path("authentication-token-webhook-config-file"):

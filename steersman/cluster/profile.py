@@ -159,6 +159,7 @@ _APISERVER = """
 """
 _CONTROLLER_MANAGER = """
     allocate-node-cidrs cloud-provider cluster-cidr cluster-name configure-cloud-routes controllers leader-elect
+    legacy-service-account-token-clean-up-period
     node-cidr-mask-size node-cidr-mask-size-ipv4 node-cidr-mask-size-ipv6 node-monitor-grace-period node-monitor-period
     node-status-update-frequency route-reconciliation-period terminated-pod-gc-threshold
 """

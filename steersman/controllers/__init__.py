@@ -32,6 +32,7 @@ ALL: Mapping[str, str] = {
     "pod-garbage-collector-controller": "podgc",
     "ttl-after-finished-controller": "ttlafterfinished",
     "serviceaccount-token-controller": "serviceaccounttoken",
+    "legacy-serviceaccount-token-cleaner-controller": "legacytokencleaner",
     "persistentvolume-binder-controller": "pvbinder",
     "ephemeral-volume-controller": "ephemeralvolume",
     "hostpath-provisioner-controller": "hostpathprovisioner",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from steersman.api.errors import unauthorized
 from steersman.api.registry import Registry
 from steersman.apiserver.authn import bootstraptoken
-from steersman.apiserver.authn.serviceaccount import AccountTokens, BadToken, Tokens, bearer
+from steersman.apiserver.authn.serviceaccount import AccountTokens, BadToken, Tokens, Used, bearer
 from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
 from steersman.lib.clock import Clock
@@ -97,9 +97,11 @@ def agnostic(user: User | None, wanted: Sequence[str], own: Sequence[str]) -> Ve
     return Verified(user, shared) if user is not None and shared else None
 
 
-def own_sources(tokens: Tokens, storage: Storage, registry: Registry, clock: Clock) -> list[Source]:
+def own_sources(
+    tokens: Tokens, storage: Storage, registry: Registry, clock: Clock, used: Used = lambda _: ""
+) -> list[Source]:
     """What every API server knows: service accounts' tokens, and those that nodes join with."""
-    accounts = AccountTokens(tokens, storage, registry, clock)
+    accounts = AccountTokens(tokens, storage, registry, clock, used)
 
     def account(token: str, audiences: Sequence[str]) -> Verified | None:
         if bootstraptoken.FORM.fullmatch(token):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _LEEWAY = 60.0  # seconds, for clocks that differ and for objects that are being
 _REMEMBERED = 4096
 _GONE = "service account token has been invalidated"
 _BOUND = {"pod": "pods", "secret": "secrets"}
+_KEEPER = "kubernetes.io/service-account-token"
 _EXTRA = "authentication.kubernetes.io"
 
 
@@ -44,6 +46,10 @@ def _encode(data: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+Used = Callable[[Object], str]
+"""Told the Secret whose own token somebody uses; returns why the token is not good, or nothing."""
 
 
 class BadToken(Exception):
@@ -182,13 +188,18 @@ class _Known:
     claims: Object
     user: User
     items: Sequence[tuple[str, str, str, Item]]  # plural, namespace, name, object
+    kept_in: Object | None  # the Secret that keeps this very token
 
 
 class AccountTokens:
     """A source of bearer tokens (`bearer.Source`): service accounts'."""
 
-    def __init__(self, tokens: Tokens, storage: Storage, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self, tokens: Tokens, storage: Storage, registry: Registry, clock: Clock, used: Used = lambda _: ""
+    ) -> None:
+        """`used` hears of every use of a token that a Secret keeps."""
         self._tokens = tokens
+        self._used = used
         self._storage = storage
         self._registry = registry
         self._clock = clock
@@ -210,14 +221,21 @@ class AccountTokens:
             said, wanted = (" ".join(f'"{each}"' for each in group) for group in (named, audiences))
             raise BadToken(f"token audiences [{said}] is invalid for the target audiences [{wanted}]")
         if known is not None and all(self._find(*where) is item for *where, item in known.items):
+            self._note(known.kept_in)
             return known.user, shared
         items = self._bound(claims, now)
+        kept_in = _keeper(items, token)
+        self._note(kept_in)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         user = user_of(claims)
         if all(b'"deletionTimestamp"' not in item.tail for *_, item in items):
-            self._known[token] = _Known(claims, user, items)
+            self._known[token] = _Known(claims, user, items, kept_in)
         return user, shared
+
+    def _note(self, secret: Object | None) -> None:
+        if secret is not None and (problem := self._used(secret)):
+            raise BadToken(problem)
 
     def _find(self, plural: str, namespace: str, name: str) -> Item | None:
         kind = self._registry.find("", plural)
@@ -245,6 +263,16 @@ class AccountTokens:
         if deleted and parse_rfc3339(deleted) < now - _LEEWAY:
             raise BadToken(_GONE)
         return plural, namespace, name, item
+
+
+def _keeper(items: Sequence[tuple[str, str, str, Item]], token: str) -> Object | None:
+    """The Secret among `items` that keeps this very token for whoever reads it; others only limit a token's life."""
+    for plural, _, _, item in items:
+        if plural == "secrets" and (secret := item.obj()).get("type") == _KEEPER:
+            kept = (secret.get("data") or {}).get("token", "")
+            if hmac.compare_digest(kept.encode(), base64.b64encode(token.encode())):
+                return secret
+    return None
 
 
 def _number(claims: Object, name: str) -> float:
