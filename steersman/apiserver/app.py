@@ -124,6 +124,7 @@ class ApiServer:
         self.started = False  # with everything that a cluster begins with
         self.audit: Auditor | None = None
         self.flow: Flow | None = None
+        self.leaving: list[Callable[[], Awaitable[None]]] = []  # what is to be done before it ends
         self.request_seconds = _REQUEST_SECONDS
         self.requests: Requests | None = None
         self._now = clock.monotonic
@@ -134,6 +135,11 @@ class ApiServer:
         for kind in list(self.registry):
             await self.storage.open(kind)
         self.ready = True
+
+    async def leave(self) -> None:
+        """Do what is to be done while requests are still answered; then `close`."""
+        for work in self.leaving:
+            await work()
 
     async def close(self) -> None:
         """Stop following the store; the store itself is its owner's."""

@@ -14,7 +14,6 @@ from steersman.api.resource import (
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
     CONFIGMAPS,
-    ENDPOINTS,
     ENDPOINTSLICES,
     NAMESPACES,
     PRIORITYCLASSES,
@@ -77,14 +76,13 @@ async def bootstrap(
     server: Any,
     *,
     service_ip: str,
-    address: str,
     port: int,
     dns: str,
     resolvers: list[str],
     authentication: Object | None = None,
     provisioner: str = "",
 ) -> None:
-    """Make what is missing; keep the kubernetes endpoints true.
+    """Make what is missing. Where the API server is, `masters.py` says.
 
     `resolvers`: where DNS listens; `authentication`: whom extension API servers shall believe.
     `provisioner`: who makes volumes of the default StorageClass, if anybody does.
@@ -101,9 +99,9 @@ async def bootstrap(
         await ensure(server, STORAGECLASSES, {**made, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
     if authentication:
         meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
-        await _reconcile(server, CONFIGMAPS, {"metadata": meta, "data": authentication})
+        await reconcile(server, CONFIGMAPS, {"metadata": meta, "data": authentication})
     await _service_cidr(server)
-    await _kubernetes_service(server, service_ip, address, port)
+    await _kubernetes_service(server, service_ip, port)
     if resolvers:
         await _dns_service(server, dns, resolvers)
 
@@ -183,10 +181,10 @@ async def _dns_service(server: Any, address: str, resolvers: list[str]) -> None:
         "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in resolvers],
         "ports": [{"name": name, "port": 53, "protocol": protocol} for name, protocol in ports],
     }
-    await _reconcile(server, ENDPOINTSLICES, made)
+    await reconcile(server, ENDPOINTSLICES, made)
 
 
-async def _kubernetes_service(server: Any, service_ip: str, address: str, port: int) -> None:
+async def _kubernetes_service(server: Any, service_ip: str, port: int) -> None:
     labels = {"component": "apiserver", "provider": "kubernetes"}
     meta = {"name": "kubernetes", "namespace": "default", "labels": labels}
     spec = {
@@ -199,19 +197,9 @@ async def _kubernetes_service(server: Any, service_ip: str, address: str, port: 
         "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
     }
     await ensure(server, SERVICES, {"metadata": dict(meta), "spec": spec})
-    mirror = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
-    subsets = [{"addresses": [{"ip": address}], "ports": ports}]
-    await _reconcile(server, ENDPOINTS, {"metadata": {**meta, "labels": mirror}, "subsets": subsets})
-    if address.startswith("127."):
-        return  # an EndpointSlice may not hold a loopback address
-    slice_meta = {**meta, "labels": {"kubernetes.io/service-name": "kubernetes"}}
-    endpoints = [{"addresses": [address], "conditions": {"ready": True}}]
-    made = {"metadata": slice_meta, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}
-    await _reconcile(server, ENDPOINTSLICES, made)
 
 
-async def _reconcile(server: Any, resource: Resource, wanted: Object) -> None:
+async def reconcile(server: Any, resource: Resource, wanted: Object) -> None:
     """Create, or set what differs."""
     meta = wanted["metadata"]
     kind = server.registry.find(resource.group, resource.plural)
@@ -219,8 +207,6 @@ async def _reconcile(server: Any, resource: Resource, wanted: Object) -> None:
         return
     item = server.storage.find(kind, meta["namespace"], meta["name"])
     if item is None:
-        if resource is ENDPOINTS and wanted["subsets"][0]["addresses"][0]["ip"].startswith("127."):
-            return
         await ensure(server, resource, wanted)
         return
     body = {key: value for key, value in wanted.items() if key != "metadata"}

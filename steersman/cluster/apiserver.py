@@ -21,7 +21,7 @@ from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import CLUSTERROLES, Object
-from steersman.apiserver import paths
+from steersman.apiserver import masters, paths
 from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
@@ -51,7 +51,7 @@ from steersman.lib.http.limits import Limits, Refusal
 from steersman.lib.http.messages import Transport
 from steersman.lib.http.server import Server, server_tls
 from steersman.lib.tasks import Tasks
-from steersman.store.interface import Store
+from steersman.store.interface import Store, StoreError
 
 _PORT = 6443  # what is said where no port is listened on
 _HEAD = 1 << 20  # bytes of a request's target, and of its headers: Go's DefaultMaxHeaderBytes
@@ -126,6 +126,7 @@ async def _run(
         ready()
         await stop.wait()
         server.ready = False
+        await server.leave()
         await web.close()
         await server.close()
     await store.close()
@@ -200,12 +201,12 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         server,
         authentication=identity.for_extensions(profile.pki / "front-proxy-ca.crt"),
         service_ip=str(network[1]),
-        address=advertised(profile),
         port=profile.api_port or _PORT,
         dns=profile.dns_address,
         resolvers=[profile.node_address(number) for number in range(profile.nodes)],
         provisioner=PROVISIONER if profile.nodes else "",
     )
+    await _endpoints(server, profile, store, clock, tasks)
     proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
     residents = await _metrics(server) if profile.nodes else {}
     aggregator = Aggregator(server, tasks, proxy, residents=residents)
@@ -218,6 +219,35 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     tasks.spawn(legacy.keep_since(), "legacy tokens")
     server.started = True
     return server
+
+
+async def _endpoints(server: ApiServer, profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> None:
+    """Say where this server is: alone once, among several for as long as it is there. Raises StartFailure."""
+    address, port = advertised(profile), profile.api_port or _PORT
+    kind, count = reconciler(profile.options("apiserver"))
+    if kind == "none":
+        return
+    if not store.shared:
+        await masters.publish(server, [address], port)
+        return
+    policy = masters.ByLease(store, clock, address) if kind == "lease" else masters.ByCount(address, count)
+    made = masters.Masters(server, clock, port, policy)
+    try:
+        await made.keep()
+    except StoreError as error:
+        raise StartFailure(str(error)) from error
+    tasks.spawn(made.run(), "kubernetes endpoints")
+    server.leaving.append(made.leave)
+
+
+def reconciler(flags: Mapping[str, str]) -> tuple[str, int]:
+    """How the `kubernetes` endpoints are kept: lease, master-count or none, and of how many. Raises StartFailure."""
+    kind, count = flags.get("endpoint-reconciler-type", "lease"), flags.get("apiserver-count", "1")
+    if kind not in ("lease", "master-count", "none"):
+        raise StartFailure(f"invalid value for endpoint-reconciler-type: {kind!r} is not lease, master-count or none")
+    if not count.isdecimal() or not int(count):
+        raise StartFailure(f"--apiserver-count should be a positive number, but value '{count}' provided")
+    return kind, int(count)
 
 
 def advertised(profile: Profile) -> str:

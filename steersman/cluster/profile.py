@@ -143,13 +143,13 @@ class Profile:
 _APISERVER = """
     audit-log-maxage audit-log-maxbackup audit-log-maxsize audit-log-path audit-policy-file
     audit-webhook-batch-max-size audit-webhook-config-file
-    admission-control-config-file advertise-address
+    admission-control-config-file advertise-address apiserver-count
     anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
     authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
     authorization-policy-file authorization-webhook-cache-authorized-ttl
     authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
     authorization-webhook-version disable-admission-plugins enable-admission-plugins enable-priority-and-fairness
-    encryption-provider-config
+    encryption-provider-config encryption-provider-config-automatic-reload endpoint-reconciler-type
     etcd-cafile etcd-certfile etcd-compaction-interval etcd-keyfile etcd-prefix etcd-servers
     event-ttl max-mutating-requests-inflight max-requests-inflight oidc-ca-file
     oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs

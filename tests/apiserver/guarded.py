@@ -71,9 +71,7 @@ class Guarded:
         self.server.services.extras["bearer"] = self.bearer
         self.admission.attach(self.server)
         await Allocator(self.server, IPv4Network("10.96.0.0/24"), (30000, 30009)).attach()
-        await bootstrap(
-            self.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
-        )
+        await bootstrap(self.server, service_ip="10.96.0.1", port=6443, dns="10.96.0.10", resolvers=[])
 
     def client(self, user: str = "", token: str = "") -> Client:
         """Acts as a user (`name`, or `name,group,group`), or with a token."""

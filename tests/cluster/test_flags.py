@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steersman.cluster import storage
-from steersman.cluster.apiserver import advertised, node_ports
+from steersman.cluster.apiserver import advertised, node_ports, reconciler
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 
@@ -54,3 +54,13 @@ def test_what_the_kubernetes_endpoints_say(nodes: int, extra: tuple[str, ...], a
 def test_an_address_to_advertise_is_an_address(text: str) -> None:
     with pytest.raises(StartFailure, match=f"invalid value for advertise-address: '{text}' is no IPv4 address"):
         advertised(Profile("one", Path(), extra_config=(f"apiserver.advertise-address={text}",)))
+
+
+def test_how_the_kubernetes_endpoints_are_kept() -> None:
+    assert reconciler({}) == ("lease", 1)
+    assert reconciler({"endpoint-reconciler-type": "master-count", "apiserver-count": "3"}) == ("master-count", 3)
+    with pytest.raises(StartFailure, match="'etcd' is not lease, master-count or none"):
+        reconciler({"endpoint-reconciler-type": "etcd"})
+    for count in ("0", "-1", "three"):
+        with pytest.raises(StartFailure, match=f"--apiserver-count should be a positive number, but value '{count}'"):
+            reconciler({"apiserver-count": count})

@@ -69,9 +69,7 @@ async def test_controllers_have_their_own_accounts_rights(guarded: Guarded) -> N
 
 
 async def again(guarded: Guarded) -> None:
-    await bootstrap(
-        guarded.server, service_ip="10.96.0.1", address="10.0.0.1", port=6443, dns="10.96.0.10", resolvers=[]
-    )
+    await bootstrap(guarded.server, service_ip="10.96.0.1", port=6443, dns="10.96.0.10", resolvers=[])
 
 
 async def test_a_restart_repairs_and_keeps_what_was_added(guarded: Guarded) -> None:
