@@ -24,7 +24,7 @@ from steersman.api.openapi_schemas import V2, V3, built_in, closure, custom
 from steersman.api.registry import Registry
 
 Document = dict[str, Any]
-FORMAT = "2"
+FORMAT = "3"
 """Grows when the same registry gives other documents than before: clients keep documents by their hash."""
 
 PRODUCES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")

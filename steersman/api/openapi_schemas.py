@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from steersman.api import published
 from steersman.api.kind import Kind
 from steersman.api.openapi_paths import META, definition_name
 from steersman.api.schema import Schema, Schemas
@@ -47,13 +48,45 @@ def built_in(schemas: Schemas, name: str, prefix: str) -> dict[str, Any]:
     out = dict(_ANY_NUMBER) if name == _QUANTITY and prefix == V3 else _node(schemas.definitions[name], prefix)
     if texts.get(""):
         out["description"] = texts[""]
+    source, place = schemas.definitions[name], published.short(name) if name.count(".") > 1 else name
     for prop, node in out.get("properties", {}).items():
-        text = texts.get(prop)
-        if text and prefix == V3 and "$ref" in node:
-            out["properties"][prop] = {"allOf": [node], "description": text}
-        elif text:
+        required = prop in source.get("required", ())
+        node = _filled(node, source["properties"][prop], f"{place}.{prop}", prefix, required=required)
+        text = texts.get(prop, "")
+        if "enum" in node:
+            text += "\n\nPossible enum values:" + "".join(f'\n - `"{value}"`' for value in node["enum"])
+        if text and prefix == V3:
+            node = _apart(node)
+        if text:
             node["description"] = text
+        out["properties"][prop] = node
     return out
+
+
+def _filled(
+    node: dict[str, Any], source: Schema, place: str, prefix: str, *, required: bool, inner: bool = False
+) -> dict[str, Any]:
+    """A field with its enumeration and, in v3, its default; its elements with theirs."""
+    enums, defaults = published.facts()
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            node[key] = _filled(node[key], source[key], f"{place}/", prefix, required=False, inner=True)
+    if place in enums:
+        node["enum"] = enums[place]
+    if prefix == V3:
+        usual = published.usual(source, inner=inner, required=required, metadata=place.endswith(".metadata"))
+        default = defaults.get(place, usual)
+        if default is not None:
+            node = _apart(node)
+            node["default"] = default
+    return node
+
+
+def _apart(node: dict[str, Any]) -> dict[str, Any]:
+    """A reference that something can stand beside."""
+    if "$ref" not in node:
+        return node
+    return {"allOf": [{"$ref": node["$ref"]}], **{key: value for key, value in node.items() if key != "$ref"}}
 
 
 def _node(node: Schema, prefix: str) -> dict[str, Any]:

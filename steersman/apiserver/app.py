@@ -363,10 +363,10 @@ class ApiServer:
         return ApiError(404, "", "404 page not found")
 
     def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:
-        if call.info.verb != "create":
-            raise errors.method_not_allowed(call.kind.group, call.kind.plural, call.info.verb)
+        if call.info.verb not in call.kind.verbs:
+            raise _with_warnings(errors.method_not_allowed(call.kind.group, call.kind.plural, call.info.verb), call)
         answer: Answer | Awaitable[Answer] = virtual(self, call)
-        return answer
+        return _warned(answer, call) if isinstance(answer, Awaitable) else answer
 
     def _subresource(self, call: Call) -> Answer | Awaitable[Answer]:
         info, kind = call.info, call.kind
@@ -387,7 +387,7 @@ class ApiServer:
         accept = request.header("accept")
         if accept is None or accept in ("application/json", "*/*", "application/json, */*"):
             return DEFAULT
-        listed = (kind.group, kind.plural) not in VIRTUAL  # a review cannot be shown as a table
+        listed = "get" in kind.verbs or (kind.group, kind.plural) not in VIRTUAL  # a review cannot be shown as a table
         return negotiate(accept, protobuf=not kind.custom, transforms=listed)
 
     def call_for(self, call: Call, **changes: Any) -> Call:

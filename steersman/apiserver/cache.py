@@ -21,13 +21,24 @@ from steersman.store.interface import Entry, Event
 from steersman.store.sealed import ENCRYPTED, NOT_HERE, Unopened
 
 decode = msgspec.json.Decoder().decode
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 _OPEN = b'"metadata":{'
 _RV = b'"metadata":{"resourceVersion":"'
 _MANY = 5_000  # objects that are not looked up at once
 _KEPT = 8_192  # events per resource that a watch can resume from
 _AFTER_ALL = "\U0010ffff"
+_ESCAPED = ((b"<", rb"\u003c"), (b">", rb"\u003e"), (b"&", rb"\u0026"), (b"\xe2\x80\xa8", rb"\u2028"),
+            (b"\xe2\x80\xa9", rb"\u2029"))  # fmt: skip
+
+
+def encode(value: Any) -> bytes:
+    """JSON as Go's encoder writes it, with what could be taken for HTML or for the end of a line escaped."""
+    data = _encode(value)
+    if b"<" in data or b">" in data or b"&" in data or not data.isascii():
+        for plain, escaped in _ESCAPED:  # they stand in strings only
+            data = data.replace(plain, escaped)
+    return data
 
 
 def prefix_of(kind: str, api_version: str) -> bytes:

@@ -30,6 +30,7 @@ from steersman.api.kinds.apps.replicaset import REPLICASET
 from steersman.api.kinds.apps.statefulset import STATEFULSET
 from steersman.api.kinds.batch.cronjob import CRONJOB
 from steersman.api.kinds.batch.job import JOB_KIND
+from steersman.api.kinds.core.componentstatus import COMPONENTSTATUS
 from steersman.api.kinds.core.configmap import CONFIGMAP
 from steersman.api.kinds.core.endpoints import ENDPOINTS
 from steersman.api.kinds.core.event import EVENT, NEW_EVENT
@@ -47,6 +48,7 @@ from steersman.api.kinds.core.service import SERVICE
 from steersman.api.kinds.core.serviceaccount import SERVICEACCOUNT
 
 ALL: tuple[Behavior, ...] = (
+    COMPONENTSTATUS,
     CONFIGMAP,
     CONTROLLERREVISION,
     CRONJOB,

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.apiserver.subresources import access, binding, eviction, proxy, reviews, scale, streams, token
+from steersman.apiserver.subresources import (
+    access,
+    binding,
+    components,
+    eviction,
+    proxy,
+    reviews,
+    scale,
+    streams,
+    token,
+)
 
 SUBRESOURCES: dict[tuple[str, str, str], Any] = {
     ("", "pods", "binding"): binding.binding,
@@ -26,6 +36,7 @@ SUBRESOURCES: dict[tuple[str, str, str], Any] = {
 
 VIRTUAL: dict[tuple[str, str], Any] = {
     ("", "bindings"): binding.binding_in_body,
+    ("", "componentstatuses"): components.component_statuses,
     ("authentication.k8s.io", "tokenreviews"): reviews.token_review,
     ("authentication.k8s.io", "selfsubjectreviews"): reviews.self_subject_review,
     ("authorization.k8s.io", "subjectaccessreviews"): access.subject_access_review,

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from steersman.api import openapi_protobuf
+from steersman.api import openapi_protobuf, published
 from steersman.api.kind import Kind, Subresource, Version
 from steersman.api.openapi import OpenApi
 from steersman.api.protobuf.decode import varint
 from steersman.api.registry import Registry
+from steersman.api.schema import load
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 REGISTRY = Registry(behaviors=())
@@ -106,6 +107,35 @@ def test_schemas_are_described_and_keep_their_extensions() -> None:
     assert resources["description"]
     int_or_string = schemas["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]
     assert int_or_string["oneOf"] == [{"type": "integer"}, {"type": "string"}]
+
+
+def test_enumerations_and_defaults_are_those_of_the_original() -> None:
+    schemas = get("/openapi/v3/api/v1")["components"]["schemas"]
+    policy = schemas["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"]
+    assert policy["enum"] == ["Always", "IfNotPresent", "Never"] and "default" not in policy
+    assert policy["description"].endswith('Possible enum values:\n - `"Always"`\n - `"IfNotPresent"`\n - `"Never"`')
+    service = schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"]
+    assert service["ipFamilies"]["items"] == {"type": "string", "default": "", "enum": ["", "IPv4", "IPv6"]}
+    assert service["ports"]["items"] == {
+        "allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.ServicePort"}],
+        "default": {},
+    }
+    port = schemas["io.k8s.api.core.v1.ServicePort"]["properties"]
+    assert port["port"]["default"] == 0 and "default" not in port["nodePort"] and port["protocol"]["default"] == "TCP"
+    claim = schemas["io.k8s.api.core.v1.PersistentVolumeSpec"]["properties"]["claimRef"]  # beside the reference
+    assert claim["x-kubernetes-map-type"] == "granular" and set(claim["allOf"][0]) == {"$ref"}
+    older = get("/openapi/v2")["definitions"]["io.k8s.api.core.v1.ServicePort"]["properties"]["protocol"]
+    assert older["enum"] == ["SCTP", "TCP", "UDP"] and "default" not in older
+
+
+def test_what_is_published_is_in_the_schemas() -> None:
+    fields: set[str] = set()
+    for release in ("1.36", "1.37"):
+        for name, found in load(release).definitions.items():
+            if name.count(".") > 1:
+                fields |= {f"{published.short(name)}.{prop}" for prop in found.get("properties", ())}
+    enums, defaults = published.facts()
+    assert enums and {place.rstrip("/") for place in (*enums, *defaults)} <= fields
 
 
 def test_delete_answers_what_the_server_does() -> None:

@@ -293,3 +293,14 @@ async def test_an_applied_document_that_says_something_twice(cluster: ApiCluster
     assert 'key "a" already set in map' in answer["message"]
     status, made, _ = await ask(cluster, "PATCH", path, body, APPLY)
     assert (status, made["data"]) == (201, {"a": "c"})
+
+
+async def test_what_could_be_taken_for_html_is_escaped(cluster: ApiCluster) -> None:
+    odd, plain = "a<b>&c\u2028\u2029", "\u2026\u00e9"
+    body = {"metadata": {"name": "odd"}, "data": {"k": odd, "l": plain}}
+    assert (await ask(cluster, "POST", "/api/v1/namespaces/default/configmaps", body))[1]["data"]["k"] == odd
+    for path in ("/odd", "", "?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"
+                 "&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"):  # fmt: skip
+        response = await cluster.transport.request("GET", f"/api/v1/namespaces/default/configmaps{path}", [], b"")
+        text = await response.read()
+        assert rb'"k":"a\u003cb\u003e\u0026c\u2028\u2029"' in text and plain.encode() in text
