@@ -62,7 +62,11 @@ def target(path: str, query: Mapping[str, str | int | bool | None]) -> str:
 class Client:
     """Calls one API server over a transport. Every call raises ApiError for a Status, OSError for transport trouble."""
 
-    def __init__(self, transport: Transport, *, clock: Clock, user_agent: str, headers: Headers = ()) -> None:
+    def __init__(
+        self, transport: Transport, *, clock: Clock, user_agent: str, headers: Headers = (), local: bool = False
+    ) -> None:
+        """`local`: the server is in this process, where a watch does not hang unnoticed."""
+        self.local = local
         self.transport = transport
         self.clock = clock
         self._headers = [("user-agent", user_agent), _ACCEPT, *headers]

@@ -31,6 +31,7 @@ Objects = list[Object]
 
 _PAGE = 500
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 30.0  # seconds
+_LOCAL = 86_400  # seconds that a watch lasts
 _STEADY = 5.0  # seconds: a watch that lasted this long was a success
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -177,7 +178,8 @@ class Informer:
 
     async def _follow(self) -> None:
         """Watch until the server ends it."""
-        seconds = 300 + self._random.randrange(300)
+        local = self._client.local  # then nothing is won by asking anew, and an idle watch costs nothing
+        seconds = _LOCAL if local else 300 + self._random.randrange(300)
         events = self._client.watch(
             self.resource,
             self._namespace,
@@ -185,6 +187,7 @@ class Informer:
             labels=self._labels,
             fields=self._fields,
             timeout_seconds=seconds,
+            bookmarks=not local,
             metadata_only=self._metadata_only,
         )
         async for event in events:

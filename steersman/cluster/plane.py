@@ -117,7 +117,7 @@ class ControlPlane:
         pem = (self._profile.pki / f"{identity}.crt").read_text()
         transport = InProcess(server.handle, peer=Peer("127.0.0.1", ssl.PEM_cert_to_DER_cert(pem)))
         stack.push_async_callback(transport.close)
-        return Client(transport, clock=self.clock, user_agent=component)
+        return Client(transport, clock=self.clock, user_agent=component, local=True)
 
     async def _run_controllers(self, client: Client) -> None:
         async with Tasks() as tasks:

@@ -13,6 +13,8 @@ import selectors
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_RESOLUTION = 1e-7
+"""Seconds by which timers fire early: more than the last digit of a double after ten years, or they never would."""
 _REAL_WAIT = 0.01  # seconds: how long one real wait lasts while outside work holds the clock
 
 
@@ -41,7 +43,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
-        self._clock_resolution = 1e-9  # without it timers fire early by the real clock's resolution
+        self._clock_resolution = _RESOLUTION
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""

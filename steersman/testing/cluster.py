@@ -60,7 +60,7 @@ class ApiCluster:
             random=Random(seed),
         )
         self.transport = InProcess(self.server.handle)
-        self.client = Client(self.transport, clock=self.clock, user_agent="steersman-testing")
+        self.client = Client(self.transport, clock=self.clock, user_agent="steersman-testing", local=True)
 
     async def __aenter__(self) -> ApiCluster:
         await self.server.start()

@@ -111,6 +111,24 @@ async def test_a_late_handler_hears_what_is_there(cluster: ApiCluster, informers
     assert Story(informer).told == [(None, "a=1")]
 
 
+@pytest.mark.parametrize("local", [True, False])
+async def test_watches_within_one_process_are_left_alone(
+    cluster: ApiCluster, broken: Broken, tasks: Tasks, local: bool
+) -> None:
+    """Over a network they are asked for anew, since one might hang, and bookmarks let them go on where they were."""
+    client = Client(broken, clock=cluster.clock, user_agent="test", local=local)  # type: ignore[arg-type]
+    informer = Informers(client, clock=cluster.clock, tasks=tasks, random=Random(1)).informer(CONFIGMAPS)
+    await informer.synced()
+    await cluster.clock.sleep(86_000)
+    watches = [target for target in broken.targets if "watch=true" in target]
+    assert all(("allowWatchBookmarks" in target) is not local for target in watches)
+    assert (len(watches) == 1) is local
+    story = Story(informer)
+    await cluster.client.create(CONFIGMAPS, configmap("a"), "default")
+    await cluster.clock.sleep(1000)
+    assert story.told == [(None, "a=1")]
+
+
 async def test_a_lost_watch_resumes_where_it_was(cluster: ApiCluster, informers: Informers, broken: Broken) -> None:
     informer = informers.informer(CONFIGMAPS)
     story = Story(informer)

@@ -214,9 +214,10 @@ class _Session:
     async def _wait(self) -> None:
         clock = self._call.services.clock
         end = clock.monotonic() + self._seconds
+        most = BOOKMARK_EVERY if self._bookmarks else self._seconds
         while not self._over.is_set() and (left := end - clock.monotonic()) > 0:
             try:
-                async with asyncio.timeout(min(left, BOOKMARK_EVERY)):
+                async with asyncio.timeout(min(left, most)):
                     await self._over.wait()
             except TimeoutError:
                 if self._bookmarks and not self._over.is_set():

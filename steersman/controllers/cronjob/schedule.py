@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Protocol
 
 _NAMED = {
@@ -115,6 +116,7 @@ class Fields:
         return None
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str, zone: tzinfo = UTC) -> Schedule:
     """The schedule that `text` describes. Raises ValueError."""
     text = text.strip()
