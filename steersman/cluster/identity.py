@@ -28,7 +28,8 @@ from steersman.apiserver.authz.union import Decide, Union, always_allow, always_
 from steersman.apiserver.authz.webhook import WebhookAuthorizer
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.webhookclient import from_kubeconfig
-from steersman.cluster import issuers
+from steersman.cluster import authorizers, issuers
+from steersman.cluster.authorizers import WebhookSettings
 from steersman.cluster.issuers import Anonymous
 from steersman.cluster.process import StartFailure
 from steersman.lib.clock import Clock
@@ -132,6 +133,8 @@ class Identity:
     # Authorization ---------------------------------------------------------------------------------------------------
 
     def _authorizer(self) -> Authorizer:
+        if (path := self._path("authorization-config")) is not None:
+            return self._configured(path)
         modes = _list(self._flags.get("authorization-mode", "Node,RBAC"))
         for mode in modes:
             if mode not in MODES:
@@ -141,9 +144,35 @@ class Identity:
         if not modes:
             raise StartFailure("--authorization-mode: at least one authorization-mode must be passed")
         self._pairs(modes)
-        members = [self._member(mode, modes) for mode in modes if mode != "Node" or not _beside(modes)]
-        only = members[0]
-        return only if len(members) == 1 and isinstance(only, Rbac) else Union(members)
+        return _united([self._member(mode, modes) for mode in modes if mode != "Node" or not _beside(modes)])
+
+    def _configured(self, path: Path) -> Authorizer:
+        if "authorization-mode" in self._flags or any(
+            name.startswith("authorization-webhook-") for name in self._flags
+        ):
+            raise StartFailure("--authorization-config can not be specified when --authorization-mode or "
+                               "--authorization-webhook-* flags are defined")  # fmt: skip
+        entries = self._try("authorization-config", lambda: authorizers.of_file(path))
+        modes = [entry.type for entry in entries]
+        if "ABAC" in modes and not self._flags.get("authorization-policy-file"):
+            raise StartFailure("--authorization-config: mode ABAC needs --authorization-policy-file")
+        return _united([
+            self._webhook(entry.webhook) if entry.webhook is not None else self._member(entry.type, modes)
+            for entry in entries if entry.type != "Node" or not _beside(modes)
+        ])  # fmt: skip
+
+    def _webhook(self, given: WebhookSettings) -> Decide:
+        file, timeout = given.kubeconfig, given.timeout
+        webhook = self._try("authorization-config", lambda: from_kubeconfig(file, self._clock, timeout))
+        return WebhookAuthorizer(
+            webhook,
+            self._clock,
+            version=given.version,
+            allowed_for=given.allowed_for,
+            denied_for=given.denied_for,
+            deny_on_error=given.deny_on_error,
+            conditions=given.conditions,
+        )
 
     def _pairs(self, modes: Sequence[str]) -> None:
         for mode, flag in (("ABAC", "authorization-policy-file"), ("Webhook", "authorization-webhook-config-file")):
@@ -219,6 +248,11 @@ class Identity:
 
 def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _united(members: Sequence[Decide]) -> Authorizer:
+    only = members[0]
+    return only if len(members) == 1 and isinstance(only, Rbac) else Union(members)
 
 
 def _beside(modes: Sequence[str]) -> bool:

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Awaitable
 
 from steersman.api import labels
+from steersman.api.cel import CelError
 from steersman.api.resource import Object
+from steersman.apiserver.authz.conditions import Conditions
 from steersman.apiserver.authz.union import Deny
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
@@ -43,12 +45,15 @@ class WebhookAuthorizer:
         allowed_for: float = 300.0,
         denied_for: float = 30.0,
         deny_on_error: bool = False,
+        conditions: Conditions | None = None,
     ) -> None:
+        """Where `conditions` do not hold it has no opinion; where they fail, as where the webhook does."""
         self._webhook = webhook
         self._clock = clock
         self._version = version
         self._times = {True: allowed_for, False: denied_for}
         self._deny_on_error = deny_on_error
+        self._conditions = conditions
         self._known: dict[bytes, tuple[float, str | None]] = {}
 
     def __call__(self, user: User, info: RequestInfo) -> str | Awaitable[str | None] | None:
@@ -57,30 +62,34 @@ class WebhookAuthorizer:
         known = self._known.get(key)
         if known is not None and known[0] > self._clock.now():
             return known[1]
-        return self._ask(key, user, info)
+        spec = _spec(user, info)
+        if self._conditions is not None:
+            try:
+                if not self._conditions.hold(spec):
+                    return ""
+            except CelError as error:
+                return self._failed(str(error))
+        return self._ask(key, spec)
 
-    async def _ask(self, key: bytes, user: User, info: RequestInfo) -> str | None:
-        spec: Object = {"user": user.name, "groups": list(user.groups)}
-        if user.uid:
-            spec["uid"] = user.uid
-        if user.extra:
-            spec["extra"] = {name: list(values) for name, values in user.extra.items()}
-        spec["resourceAttributes" if info.is_resource else "nonResourceAttributes"] = _attributes(info)
+    def _failed(self, why: str) -> str:
+        log.warning("authorization webhook: %s", why)
+        return Deny(why) if self._deny_on_error else ""
+
+    async def _ask(self, key: bytes, spec: Object) -> str | None:
+        if self._version == "v1beta1":
+            spec = {"group" if name == "groups" else name: value for name, value in spec.items()}
         review = {
             "apiVersion": f"authorization.k8s.io/{self._version}",
             "kind": "SubjectAccessReview",
             "metadata": {},
             "spec": spec,
         }
-        if self._version == "v1beta1":
-            spec["group"] = spec.pop("groups")
         try:
             status = (await self._webhook.post(review)).get("status")
             if not isinstance(status, dict):
                 raise WebhookFailed("the webhook's answer has no status")
         except WebhookFailed as error:
-            log.warning("authorization webhook: %s", error)
-            return Deny(str(error)) if self._deny_on_error else ""
+            return self._failed(str(error))
         allowed, reason = status.get("allowed") is True, str(status.get("reason") or "")
         why = Deny(reason) if status.get("denied") is True else (None if allowed else reason)
         if allowed and why is not None:
@@ -89,6 +98,16 @@ class WebhookAuthorizer:
             self._known.clear()
         self._known[key] = self._clock.now() + self._times[why is None], why
         return why
+
+
+def _spec(user: User, info: RequestInfo) -> Object:
+    spec: Object = {"user": user.name, "groups": list(user.groups)}
+    if user.uid:
+        spec["uid"] = user.uid
+    if user.extra:
+        spec["extra"] = {name: list(values) for name, values in user.extra.items()}
+    spec["resourceAttributes" if info.is_resource else "nonResourceAttributes"] = _attributes(info)
+    return spec
 
 
 def _attributes(info: RequestInfo) -> Object:
