@@ -54,7 +54,7 @@ def variables(driver: str, device: Mapping[str, Any]) -> Mapping[str, Any]:
         attributes.setdefault(domain, {})[key] = _value(name, value)
     for name, value in (device.get("capacity") or {}).items():
         domain, key = _qualified(name, driver)
-        capacity.setdefault(domain, {})[key] = amount(value["value"])
+        capacity.setdefault(domain, {})[key] = amount(value.get("value") or "0")
     return {
         "device": {
             "driver": driver,

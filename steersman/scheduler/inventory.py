@@ -48,7 +48,7 @@ class Device:
         """What an allocation takes from the pool's counter sets."""
         return {
             each["counterSet"]: {
-                name: parse(found["value"]).nanos for name, found in (each.get("counters") or {}).items()
+                name: parse(found.get("value") or "0").nanos for name, found in (each.get("counters") or {}).items()
             }
             for each in self.given.get("consumesCounters") or ()
         }
@@ -57,7 +57,7 @@ class Device:
     def capacity(self) -> Mapping[str, tuple[Quantity, Mapping[str, Any]]]:
         """Amounts, and how much of each may be asked for (requestPolicy)."""
         return {
-            name: (parse(found["value"]), found.get("requestPolicy") or {})
+            name: (parse(found.get("value") or "0"), found.get("requestPolicy") or {})
             for name, found in (self.given.get("capacity") or {}).items()
         }
 
@@ -104,7 +104,9 @@ class Slice:
         self.devices = tuple(Device(DeviceId(*self.pool, each["name"]), each) for each in spec.get("devices") or ())
         self.places = {each.id: Place(each.given) for each in self.devices} if self.per_device else {}
         self.counters: Counters = {
-            each["name"]: {name: parse(found["value"]).nanos for name, found in (each.get("counters") or {}).items()}
+            each["name"]: {
+                name: parse(found.get("value") or "0").nanos for name, found in (each.get("counters") or {}).items()
+            }
             for each in spec.get("sharedCounters") or ()
         }
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.kinds import stage
 
+DEAR = "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, a == d))))"
 DNS_SUBDOMAIN = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
     "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
@@ -99,6 +100,127 @@ def test_what_is_fine(name: str, path: str, value: Any) -> None:
         ),
         ("DeviceClass", "spec", {"selectors": [{}]}, ["spec.selectors[0].cel: Required value"]),
         ("DeviceClass", "spec", {"config": [{}]}, ["spec.config[0].opaque: Required value"]),
+        (
+            "DeviceClass",
+            "spec",
+            {
+                "extendedResourceName": "gpu",
+                "selectors": [
+                    {"cel": {"expression": "device.attribute == 1"}},
+                    {"cel": {"expression": "device.driver"}},
+                    {"cel": {"expression": "true" + " " * 10240}},
+                    {"cel": {"expression": DEAR}},
+                    {"cel": {"expression": "device.attributes['a'].b.isGreaterThan(semver('1.0.0'))"}},
+                ],
+            },
+            [
+                'spec.selectors[0].cel.expression: Invalid value: "device.attribute == 1": compilation failed: ERROR: '
+                "<input>:1:7: undefined field 'attribute'\n | device.attribute == 1\n | ......^",
+                'spec.selectors[1].cel.expression: Invalid value: "device.driver": must evaluate to bool or the '
+                "unknown type, not string",
+                "spec.selectors[2].cel.expression: Too long: may not be more than 10240 bytes",
+                "spec.selectors[3].cel.expression: Forbidden: too complex, exceeds cost limit",
+                'spec.extendedResourceName: Invalid value: "gpu": must be a valid extended resource name',
+            ],
+        ),
+        (
+            "ResourceClaim",
+            "spec.devices",
+            {
+                "requests": [
+                    {
+                        "name": "a",
+                        "exactly": {
+                            "deviceClassName": "c",
+                            "tolerations": [{"key": "a", "operator": "Exists", "value": "b"}, {"effect": "Never"}],
+                        },
+                    }
+                ],
+                "constraints": [{"requests": ["a/b/c"], "matchAttribute": "model"}, {}],
+                "config": [{"opaque": {"driver": "a", "parameters": "x"}}],
+            },
+            [
+                'spec.devices.requests[0].exactly.tolerations[0].value: Invalid value: "b": must be empty for operator '
+                "`Exists`",
+                'spec.devices.requests[0].exactly.tolerations[1].effect: Unsupported value: "Never": supported values: '
+                '"NoExecute", "NoSchedule", "None"',
+                'spec.devices.constraints[0].requests[0]: Invalid value: "a/b/c": must be the name of a request in the '
+                "claim or the name of a request and a subrequest separated by '/'",
+                'spec.devices.constraints[0].matchAttribute: Invalid value: "model": a fully qualified name must be a '
+                "domain and a name separated by a slash",
+                'spec.devices.constraints[1]: Required value: exactly one of "matchAttribute" or "distinctAttribute" '
+                "is required, but multiple fields are set",
+                'spec.devices.config[0].opaque.parameters: Invalid value: "<value omitted>": must be a valid '
+                "JSON object",
+            ],
+        ),
+        (
+            "ResourceSlice",
+            "spec.devices",
+            [
+                {
+                    "name": "a",
+                    "attributes": {"a": {"version": "1"}, "b": {}, "example.com/": {"int": 1}},
+                    "capacity": {"m": {"value": "1", "requestPolicy": {"default": "1"}}},
+                    "taints": [{"key": "k"}],
+                    "consumesCounters": [{"counterSet": "s"}],
+                    "allNodes": True,
+                    "bindingConditions": ["x"],
+                },
+                {
+                    "name": "a",
+                    "allowMultipleAllocations": True,
+                    "capacity": {
+                        "m": {
+                            "value": "4",
+                            "requestPolicy": {"default": "1", "validRange": {"min": "2", "max": "9", "step": "3"}},
+                        },
+                        "n": {"value": "4", "requestPolicy": {"default": "3", "validValues": ["5", "2"]}},
+                    },
+                },
+            ],
+            [
+                'spec.devices[0].attributes[a].version: Invalid value: "1": must be a string compatible with '
+                "semver.org spec 2.0.0",
+                'spec.devices[0].attributes[b]: Invalid value: "": exactly one value must be specified',
+                'spec.devices[0].attributes: Invalid value: "": the name must not be empty',
+                "spec.devices[0].capacity[m].requestPolicy: Forbidden: allowMultipleAllocations must be true",
+                "spec.devices[0].taints[0].effect: Required value",
+                "spec.devices[0].consumesCounters[0].counters: Required value",
+                "spec.devices[0]: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if "
+                "`perDeviceNodeSelection` is set to true in the ResourceSlice spec",
+                "spec.devices[0].bindingFailureConditions: Invalid value: null: bindingFailureConditions are required "
+                "to use bindingConditions",
+                'spec.devices[1].capacity[m].requestPolicy.validRange.min: Invalid value: "1": default is less than '
+                "min: 2",
+                'spec.devices[1].capacity[m].requestPolicy.validRange.max: Invalid value: "9": max is larger than '
+                "capacity value: 4",
+                'spec.devices[1].capacity[m].requestPolicy.validRange.step: Invalid value: "3": one step 5 is larger '
+                "than capacity value: 4",
+                'spec.devices[1].capacity[m].requestPolicy.validRange.step: Invalid value: "1": value is not a '
+                "multiple of a given step (3) from (2)",
+                'spec.devices[1].capacity[m].requestPolicy.validRange.step: Invalid value: "9": value is not a '
+                "multiple of a given step (3) from (2)",
+                'spec.devices[1].capacity[n].requestPolicy.validValues[1]: Invalid value: "2": values must be sorted '
+                "in ascending order",
+                'spec.devices[1].capacity[n].requestPolicy.validValues[0]: Invalid value: "5": option is larger than '
+                "capacity value: 4",
+                'spec.devices[1].capacity[n].requestPolicy.validValues: Invalid value: "3": default value is not valid '
+                "according to the requestPolicy",
+                'spec.devices[1]: Duplicate value: "a"',
+            ],
+        ),
+        (
+            "ResourceSlice",
+            "spec.sharedCounters",
+            [{"name": "a", "counters": {"B": {"value": "1"}}}],
+            [
+                'spec: Invalid value: "": only one of `sharedCounters` or `devices` is allowed',
+                'spec.sharedCounters[0].counters: Invalid value: "B": a lowercase RFC 1123 label must consist of lower '
+                "case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. "
+                "'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ],
+        ),
         (
             "ResourceSlice",
             "spec",
@@ -354,3 +476,28 @@ def test_the_old_autoscaler_is_the_new_one_with_cpu_only() -> None:
     old = kind.convert(copy.deepcopy(new), "autoscaling/v1")
     assert old["spec"]["targetCPUUtilizationPercentage"] == 80
     assert kind.convert(old, "autoscaling/v2")["spec"] == new["spec"]
+
+
+def test_what_a_claims_status_may_say() -> None:
+    claim = stage.stored(stage.example("ResourceClaim"))
+    device = {"driver": "gpu.example.com", "pool": "p", "device": "d"}
+    given = {"request": "gpu", **device}
+    good = {
+        "allocation": {"devices": {"results": [given], "config": [{"source": "FromClass", "requests": ["gpu"]}]}},
+        "reservedFor": [{"resource": "pods", "name": "a", "uid": "u"}, {"uid": "u"}],
+        "devices": [{**device, "shareID": "1"}],
+    }
+    assert stage.update({**claim, "status": good}, claim, "status") == [
+        "status.reservedFor[1].resource: Required value",
+        "status.reservedFor[1].name: Required value",
+        'status.reservedFor[1]: Duplicate value: "u"',
+        'status.devices[0].shareID: Invalid value: "1": uid must be in RFC 4122 normalized form, '
+        "`xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters",
+        'status.devices[0]: Invalid value: {"Driver":"gpu.example.com","Pool":"p","Device":"d","ShareID":"1"}: must '
+        "be an allocated device in the claim",
+        "status.allocation.devices.config[0].opaque: Required value",
+    ]
+    before = {**claim, "status": {"allocation": {"devices": {"results": [given]}}, "devices": [device]}}
+    freed = {**claim, "status": {"devices": [device]}}
+    assert stage.update(freed, before, "status") == [], "devices that are given back report no more"
+    assert "devices" not in freed["status"]

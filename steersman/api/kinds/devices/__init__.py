@@ -1,0 +1,6 @@
+"""resource.k8s.io: claims on devices, their templates, classes of devices, and what drivers publish."""
+
+from steersman.api.kinds.devices.claims import CLAIM, CLASS, TEMPLATE
+from steersman.api.kinds.devices.slices import SLICE
+
+BEHAVIORS = (CLAIM, TEMPLATE, CLASS, SLICE)
