@@ -1,12 +1,13 @@
 """Outside issuers of tokens: the oidc flags, and files of the kind AuthenticationConfiguration.
 
-Owns their reading and checking. Called by `identity.py`. CEL expressions in a file are refused. Every mistake is a
+Owns their reading and checking. Called by `identity.py`. What a user is made of in CEL is
+`authn.claims`'s. Every mistake is a
 ValueError that names the flag or the field. Source: KEP-3331; apiserver's pkg/apis/apiserver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from steersman.api import cel, names
 from steersman.api.resource import Object
+from steersman.api.validation import duplicate, invalid
+from steersman.api.validation import required as required_value
+from steersman.apiserver.authn.claims import Expressions, Rule, names_claim, of_claims, of_user
 from steersman.apiserver.authn.jwt import ALGORITHMS
 from steersman.apiserver.authn.oidc import Issuer
 
@@ -106,8 +111,6 @@ def of_file(path: Path) -> tuple[list[Issuer], Anonymous | None]:
 
 def _issuer(entry: Any, where: str) -> Issuer:
     _only(entry, where, "issuer", "claimValidationRules", "claimMappings", "userValidationRules")
-    if entry.get("userValidationRules"):
-        raise ValueError(f"{where}.userValidationRules: CEL expressions are not evaluated here")
     issuer = entry.get("issuer") or {}
     known = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy")
     _only(issuer, f"{where}.issuer", *known)
@@ -122,20 +125,20 @@ def _issuer(entry: Any, where: str) -> Issuer:
     if len(audiences) > 1 and issuer.get("audienceMatchPolicy") != "MatchAny":
         text = "audienceMatchPolicy must be MatchAny for multiple audiences"
         raise ValueError(f"{where}.issuer.audienceMatchPolicy: Invalid value: {text}")
-    required = {}
-    for at, rule in enumerate(_list(entry, "claimValidationRules", where)):
-        if "expression" in rule:
-            raise ValueError(f"{where}.claimValidationRules[{at}].expression: CEL is not evaluated here")
-        required[str(rule.get("claim", ""))] = str(rule.get("requiredValue", ""))
+    required, claim_rules = _claim_rules(entry, f"{where}.claimValidationRules")
     mappings = entry.get("claimMappings") or {}
-    _only(mappings, f"{where}.claimMappings", "username", "groups", "uid", "extra")
-    if mappings.get("extra"):
-        raise ValueError(f"{where}.claimMappings.extra: CEL is not evaluated here")
-    username, username_prefix = _mapping(mappings, "username", where)
-    groups, groups_prefix = _mapping(mappings, "groups", where)
-    uid, _ = _mapping(mappings, "uid", where, prefixed=False)
-    if not username:
-        raise ValueError(f"{where}.claimMappings.username: Required value: claim or expression is required")
+    place = f"{where}.claimMappings"
+    _only(mappings, place, "username", "groups", "uid", "extra")
+    username, username_prefix, name_program = _mapping(mappings, "username", place)
+    groups, groups_prefix, group_program = _mapping(mappings, "groups", place)
+    uid, _, uid_program = _mapping(mappings, "uid", place, prefixed=False)
+    if not username and name_program is None:
+        raise ValueError(f"{place}.username: Required value: claim or expression is required")
+    expressions = Expressions(
+        name_program, group_program, uid_program, _extra(mappings, f"{place}.extra"), claim_rules,
+        _user_rules(entry, f"{where}.userValidationRules"),
+    )  # fmt: skip
+    _check_email(expressions, f"{place}.username.expression")
     return Issuer(
         url,
         audiences,
@@ -148,19 +151,110 @@ def _issuer(entry: Any, where: str) -> Issuer:
         groups_prefix,
         uid,
         required,
+        expressions,
     )
 
 
-def _mapping(mappings: Object, name: str, where: str, *, prefixed: bool = True) -> tuple[str, str]:
+def _program(where: str, source: str, make: Callable[[str], cel.Program]) -> cel.Program:
+    try:
+        return make(source)
+    except ValueError as error:
+        raise ValueError(str(invalid(where, source, str(error)))) from None
+
+
+def _claim_rules(entry: Object, where: str) -> tuple[dict[str, str], list[Rule]]:
+    """The claims that must have one value, and the rules in CEL."""
+    required: dict[str, str] = {}
+    rules: list[Rule] = []
+    for at, rule in enumerate(_list(entry, "claimValidationRules", where.rpartition(".")[0])):
+        here = f"{where}[{at}]"
+        _only(rule, here, "claim", "requiredValue", "expression", "message")
+        claim, source = rule.get("claim") or "", rule.get("expression") or ""
+        if claim and source:
+            raise ValueError(str(invalid(here, claim, "claim and expression can't both be set")))
+        if not claim and not source:
+            raise ValueError(f"{here}: Required value: claim or expression is required")
+        other, only_for = ("message", "claim") if claim else ("requiredValue", "expression")
+        if rule.get(other):
+            raise ValueError(
+                str(invalid(f"{here}.{other}", rule[other], f"may not be specified when {only_for} is set"))
+            )
+        if claim in required or source in [each.program.source for each in rules]:
+            raise ValueError(str(duplicate(f"{here}.{only_for}", claim or source)))
+        if claim:
+            required[claim] = str(rule.get("requiredValue", ""))
+        else:
+            program = _program(f"{here}.expression", source, lambda text: of_claims(text, rule=True))
+            rules.append(Rule(program, rule.get("message") or ""))
+    return required, rules
+
+
+def _user_rules(entry: Object, where: str) -> list[Rule]:
+    rules: list[Rule] = []
+    for at, rule in enumerate(_list(entry, "userValidationRules", where.rpartition(".")[0])):
+        here = f"{where}[{at}].expression"
+        _only(rule, f"{where}[{at}]", "expression", "message")
+        source = rule.get("expression") or ""
+        if not source:
+            raise ValueError(f"{here}: Required value")
+        if source in [each.program.source for each in rules]:
+            raise ValueError(str(duplicate(here, source)))
+        rules.append(Rule(_program(here, source, of_user), rule.get("message") or ""))
+    return rules
+
+
+def _extra(mappings: Object, where: str) -> list[tuple[str, cel.Program]]:
+    found: list[tuple[str, cel.Program]] = []
+    for at, each in enumerate(_list(mappings, "extra", where.rpartition(".")[0])):
+        here = f"{where}[{at}]"
+        _only(each, here, "key", "valueExpression")
+        key, source = each.get("key") or "", each.get("valueExpression") or ""
+        problems = names.domain_path(f"{here}.key", key)
+        if key != key.lower():
+            problems.append(invalid(f"{here}.key", key, "must be lowercase"))
+        if f".{key.partition('/')[0]}".endswith((".k8s.io", ".kubernetes.io")):
+            text = "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"
+            problems.append(invalid(f"{here}.key", key, text))
+        if key in dict(found):
+            problems.append(duplicate(f"{here}.key", key))
+        if not source:
+            problems.append(required_value(f"{here}.valueExpression"))
+        if problems:
+            raise ValueError(", ".join(map(str, problems)))
+        found.append((key, _program(f"{here}.valueExpression", source, of_claims)))
+    return found
+
+
+def _check_email(given: Expressions, where: str) -> None:
+    """Whoever goes by the mail address has to look whether it was verified."""
+    if given.username is None or not names_claim(given.username, "email"):
+        return
+    others = [given.username, *(program for _, program in given.extra), *(rule.program for rule in given.claim_rules)]
+    if not any(names_claim(each, "email_verified") for each in others):
+        text = (
+            "claims.email_verified must be used in claimMappings.username.expression or "
+            "claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in "
+            "claimMappings.username.expression"
+        )
+        raise ValueError(str(invalid(where, given.username.source, text)))
+
+
+def _mapping(mappings: Object, name: str, where: str, *, prefixed: bool = True) -> tuple[str, str, cel.Program | None]:
+    """A claim, a prefix, and an expression: one of the first and the last."""
     given = mappings.get(name) or {}
-    place = f"{where}.claimMappings.{name}"
+    place = f"{where}.{name}"
     _only(given, place, "claim", "prefix", "expression")
-    if given.get("expression"):
-        raise ValueError(f"{place}.expression: CEL is not evaluated here")
+    if source := given.get("expression"):
+        if given.get("claim"):
+            raise ValueError(str(invalid(place, "", "claim and expression can't both be set")))
+        if given.get("prefix") is not None:
+            text = "may not be specified when expression is set"
+            raise ValueError(str(invalid(f"{place}.prefix", given["prefix"], text)))
+        return "", "", _program(f"{place}.expression", source, of_claims)
     if prefixed and given.get("claim") and given.get("prefix") is None:
         raise ValueError(f"{place}.prefix: Required value: prefix is required when claim is set. It can be set to an "
                          "empty string to disable prefixing")  # fmt: skip
-    return given.get("claim") or "", given.get("prefix") or ""
+    return given.get("claim") or "", given.get("prefix") or "", None
 
 
 def _anonymous(given: Any) -> Anonymous | None:

@@ -11,16 +11,18 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from steersman.api.resource import Object
+from steersman.apiserver.authn import claims as claims_of
 from steersman.apiserver.authn import jwt
 from steersman.apiserver.authn.bearer import Verified, agnostic
 from steersman.apiserver.authn.certificate import AUTHENTICATED, CREDENTIAL_ID
+from steersman.apiserver.authn.claims import NOTHING, Expressions
 from steersman.apiserver.authn.serviceaccount import BadToken
 from steersman.apiserver.call import User
 from steersman.lib.clock import Clock
@@ -50,6 +52,7 @@ class Issuer:
     groups_prefix: str = ""
     uid: str = ""
     required: Mapping[str, str] = field(default_factory=dict)
+    expressions: Expressions = NOTHING
 
 
 class Unreachable(Exception):
@@ -156,13 +159,34 @@ class Oidc:
 
     def _user(self, claims: Object) -> User:
         self._check(claims)
+        given, shown = self._issuer.expressions, claims_of.shown(claims)
+        name = self._name(claims, shown)
+        if given.groups is not None:
+            groups = claims_of.texts(given.groups, shown, "error evaluating group claim expression")
+        else:
+            groups = [self._issuer.groups_prefix + group for group in self._groups(claims)]
+        uid = self._text(claims, self._issuer.uid, "uid claim") if self._issuer.uid else ""
+        if given.uid is not None:
+            uid = claims_of.text(given.uid, shown, "uid")
+        extra: dict[str, tuple[str, ...]] = {}
+        extra |= {CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if isinstance(claims.get("jti"), str) else {}
+        for key, program in given.extra:
+            where = f"error evaluating extra claim expression: {program.source}"
+            if values := claims_of.texts(program, shown, where):
+                extra[key] = tuple(values)
+        self._check_required(claims)
+        claims_of.check_claims(given.claim_rules, shown)
+        user = User(name, tuple(groups), uid, extra)
+        claims_of.check_user(given.user_rules, user)
+        return replace(user, groups=tuple(dict.fromkeys([*groups, AUTHENTICATED])))
+
+    def _name(self, claims: Object, shown: Object) -> str:
+        if (program := self._issuer.expressions.username) is not None:
+            return claims_of.text(program, shown, "username")
         name = self._text(claims, self._issuer.username, "username claims")
         if self._issuer.username == "email" and claims.get("email_verified", True) is not True:
             raise BadToken("oidc: email not verified")
-        groups = [self._issuer.groups_prefix + group for group in self._groups(claims)]
-        uid = self._text(claims, self._issuer.uid, "uid claim") if self._issuer.uid else ""
-        extra = {CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if isinstance(claims.get("jti"), str) else {}
-        return User(self._issuer.username_prefix + name, tuple(dict.fromkeys([*groups, AUTHENTICATED])), uid, extra)
+        return self._issuer.username_prefix + name
 
     def _check(self, claims: Object) -> None:
         now = self._clock.now()
@@ -176,6 +200,8 @@ class Oidc:
         if not isinstance(named, list) or not set(self._issuer.audiences) & {each for each in named if _is_text(each)}:
             wanted = " ".join(f'"{each}"' for each in self._issuer.audiences)
             raise BadToken(f"oidc: verify token: oidc: expected audience in [{wanted}] got {named!r}")
+
+    def _check_required(self, claims: Object) -> None:
         for claim, value in self._issuer.required.items():
             if claim not in claims:
                 raise BadToken(f"oidc: required claim {claim} not present in ID token")

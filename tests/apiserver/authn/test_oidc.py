@@ -281,7 +281,6 @@ async def test_a_configuration_file(tmp_path: Path) -> None:
         ({"jwt": [{"issuer": {"url": "https://x"}}]}, "audiences: Required value"),
         ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a", "b"]}}]}, "must be MatchAny"),
         ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a"]}}]}, "username: Required value"),
-        ({"jwt": [{"userValidationRules": [{}]}]}, "CEL expressions are not evaluated here"),
         ({"anonymous": {"conditions": [{"path": "/"}]}}, "enabled should be set to true"),
     ],
 )
