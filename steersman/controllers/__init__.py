@@ -54,6 +54,7 @@ ALL: Mapping[str, str] = {
     "cloud-node-lifecycle-controller": "cloudnodelifecycle",
     "node-route-controller": "noderoute",
     "resourceclaim-controller": "resourceclaim",
+    "device-taint-eviction-controller": "devicetainteviction",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 

@@ -260,6 +260,32 @@ def _validate_update(new: Object, old: Object) -> Complaints:
     return out
 
 
+def _prepare_create(new: Object) -> None:
+    """Taints begin with the slice."""
+    for _, found in _tainted(new):
+        found.setdefault("timeAdded", new["metadata"]["creationTimestamp"])
+
+
+def _prepare_update(new: Object, old: Object) -> None:
+    """Taints go on from when they were added, where a driver does not say; of new ones it is not known here."""
+    known = {mark: found.get("timeAdded") for mark, found in _tainted(old)}
+    for mark, found in _tainted(new):
+        if not found.get("timeAdded") and known.get(mark):
+            found["timeAdded"] = known[mark]
+
+
+def _tainted(found: Object) -> Iterable[tuple[tuple[str, ...], Object]]:
+    for device in dig(found, "spec", "devices") or ():
+        for one in device.get("taints") or ():
+            yield (device["name"], *(one.get(key) or "" for key in ("key", "value", "effect"))), one
+
+
 SLICE = Behavior(
-    "resource.k8s.io", "ResourceSlice", default=_default, validate=validate, validate_update=_validate_update
+    "resource.k8s.io",
+    "ResourceSlice",
+    default=_default,
+    validate=validate,
+    validate_update=_validate_update,
+    prepare_create=_prepare_create,
+    prepare_update=_prepare_update,
 )
