@@ -46,7 +46,7 @@ async def feed(context: Context, queue: WorkQueue[Key]) -> None:
 
 async def reconcile(context: Context, key: Key) -> Result:
     """Count what one quota limits."""
-    quota = context.informer(RESOURCEQUOTAS).get(*key)
+    quota = await _newest(context, key)
     if quota is None or quota["metadata"].get("deletionTimestamp"):
         return DONE
     hard = quota["spec"].get("hard") or {}
@@ -59,8 +59,29 @@ async def reconcile(context: Context, key: Key) -> Result:
             parts += [usage(found.resource, obj, now) for obj in objects if concerns(quota, found.resource, obj)]
     status = {"hard": hard, "used": total(parts, hard)} if hard else {}
     if status != (quota.get("status") or {}):
-        await context.client.update(RESOURCEQUOTAS, {**quota, "status": status}, subresource="status")
+        written: dict[Key, Object | None] = context.memory["written"]
+        written[key] = None
+        changed = {**quota, "status": status}
+        written[key] = await context.client.update(RESOURCEQUOTAS, changed, subresource="status")
     return DONE
+
+
+async def _newest(context: Context, key: Key) -> Object | None:
+    """The quota as we wrote it, as long as the informer shows an older one; as the server has it after a failure.
+
+    A change of status brings no other look: whoever took an old status for true would be wrong for ever.
+    """
+    written: dict[Key, Object | None] = context.memory.setdefault("written", {})
+    seen = context.informer(RESOURCEQUOTAS).get(*key)
+    if seen is None or key not in written:
+        written.pop(key, None)
+        return seen
+    if (ours := written[key]) is None:
+        ours = written[key] = await context.client.get(RESOURCEQUOTAS, key.name, key.namespace)
+    if int(ours["metadata"]["resourceVersion"]) > int(seen["metadata"]["resourceVersion"]):
+        return ours
+    del written[key]
+    return seen
 
 
 async def _follow(context: Context, group: str, plural: str) -> Informer | None:

@@ -280,3 +280,24 @@ async def test_aggregated_roles_follow_those_they_choose(world: World) -> None:
     await world.client.delete(CLUSTERROLES, "one")
     await world.settle()
     assert (await world.get(CLUSTERROLES, "boss")).get("rules") in (None, [])
+
+
+async def test_a_quota_is_right_although_its_own_status_comes_late(world: World) -> None:
+    """What the controller last wrote counts, not what its informer still shows."""
+    quota = {"metadata": {"name": "all"}, "spec": {"hard": {"count/configmaps": "9"}}}
+    await world.client.create(RESOURCEQUOTAS, quota, "default")
+    world.start("resourcequota-controller")
+    await world.settle()
+    informer = world.informers.informer(RESOURCEQUOTAS)
+    put, missed = informer._put, []
+    informer._put = lambda *event: missed.append(event)  # type: ignore[method-assign]
+    await world.client.create(CONFIGMAPS, {"metadata": {"name": "a"}}, "default")
+    await world.settle()
+    assert (await world.get(RESOURCEQUOTAS, "all"))["status"]["used"] == {"count/configmaps": "1"}
+    await world.client.delete(CONFIGMAPS, "a", "default")
+    await world.settle()
+    informer._put = put  # type: ignore[method-assign]
+    for event in missed:
+        put(*event)
+    await world.settle()
+    assert (await world.get(RESOURCEQUOTAS, "all"))["status"]["used"] == {"count/configmaps": "0"}

@@ -16,13 +16,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 from steersman.testing.simulation import simulate
 
-from .scenarios import ALL
+from .every import EVERY
 
 
 def play(seed: int, name: str = "") -> str:
     """The failure of one seed; empty when there is none."""
     logging.disable(logging.CRITICAL)
-    scenario = next((each for each in ALL if each.__name__ == name), None) or ALL[seed % len(ALL)]
+    scenario = next((each for each in EVERY if each.__name__ == name), None) or EVERY[seed % len(EVERY)]
     try:
         simulate(seed, scenario)
     except Exception as error:
@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     parser.add_argument("first", type=int, nargs="?", default=0)
-    parser.add_argument("--scenario", default="", choices=["", *(each.__name__ for each in ALL)])
+    parser.add_argument("--scenario", default="", choices=["", *(each.__name__ for each in EVERY)])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args()
     seeds = range(chosen.first, chosen.first + chosen.count)

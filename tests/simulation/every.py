@@ -1,0 +1,8 @@
+"""Every scenario that the simulation plays."""
+
+from __future__ import annotations
+
+from .scenarios import ALL
+from .wider import WIDER
+
+EVERY = (*ALL, *WIDER)
