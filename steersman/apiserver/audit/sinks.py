@@ -71,7 +71,9 @@ class LogFile:
 class WebhookSink:
     """Sends EventLists. `run` must run beside it; times are seconds."""
 
-    def __init__(self, webhook: Webhook, clock: Clock, *, batch: int = 400, wait: float = 30.0) -> None:
+    def __init__(self, webhook: Webhook, clock: Clock, *, batch: int = 400, wait: float = 30.0, most: int = 0) -> None:
+        """`batch` events at a time, and with `most` not more bytes of events than that."""
+        self.most = most
         self._webhook = webhook
         self._clock = clock
         self._batch, self._wait = batch, wait
@@ -110,9 +112,22 @@ class WebhookSink:
         self._some.clear()
         self._full.clear()
         while self._waiting:
-            events = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            events = self._next()
             body = {"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": events}
             try:
                 await self._webhook.post(body)
             except WebhookFailed as error:
                 log.error("audit webhook: %d events are lost: %s", len(events), error)
+
+    def _next(self) -> list[Object]:
+        """The next batch: never empty, even where one event is larger than a batch may be."""
+        if not self.most:
+            return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        events: list[Object] = []
+        size = 0
+        while self._waiting and len(events) < self._batch:
+            size += len(msgspec.json.encode(self._waiting[0]))
+            if events and size > self.most:
+                break
+            events.append(self._waiting.popleft())
+        return events

@@ -16,6 +16,7 @@ from steersman.apiserver.audit import policy
 from steersman.apiserver.audit.policy import Policy
 from steersman.apiserver.audit.sinks import LogFile, WebhookSink
 from steersman.apiserver.audit.trail import Auditor
+from steersman.apiserver.audit.truncate import TRUNCATED, Truncate
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.webhookclient import from_kubeconfig
@@ -228,6 +229,39 @@ async def test_a_webhook_gets_lists_of_events(tmp_path: Path) -> None:
         assert remote.asked[0]["items"] == [{"number": 3}]
 
 
+async def test_a_batch_has_a_size(tmp_path: Path) -> None:
+    async with Remote(tmp_path, lambda request: {}) as remote:
+        sink = WebhookSink(from_kubeconfig(Path(remote.kubeconfig()), SystemClock()), SystemClock(), most=50)
+        for number in range(3):
+            sink({"number": number, "text": "x" * (60 if number == 1 else 1)})
+        await sink.flush()
+        assert [len(body["items"]) for body in remote.asked] == [1, 1, 1]
+        sink({"number": 4})
+        sink({"number": 5})
+        await sink.flush()
+        assert len(remote.asked[-1]["items"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("level", "body", "user", "kept"),
+    [("Request", 90, 1, "shortened"), ("RequestResponse", 10, 1, "whole"), ("RequestResponse", 90, 200, "dropped"),
+     ("Metadata", 0, 200, "dropped")],
+)  # fmt: skip
+def test_large_events_lose_their_bodies(level: str, body: int, user: int, kept: str) -> None:
+    events: list[Object] = []
+    event = {"level": level, "user": "u" * user, "annotations": {"a": "b"}}
+    event |= {"requestObject": "x" * body, "responseObject": "y" * body} if body else {}
+    Truncate(events.append, 200)(event)
+    if kept == "dropped":
+        assert events == []
+        return
+    (shown,) = events
+    assert (shown["annotations"].get(TRUNCATED), "requestObject" in shown) == (
+        ("true", False) if kept == "shortened" else (None, True)
+    )
+    assert event["annotations"] == {"a": "b"}, "what others are given stays as it is"
+
+
 async def test_flags(tmp_path: Path) -> None:
     (tmp_path / "policy").write_text('{"apiVersion":"audit.k8s.io/v1","kind":"Policy","rules":[{"level":"Metadata"}]}')
     flags = {"audit-policy-file": str(tmp_path / "policy"), "audit-log-path": str(tmp_path / "audit.log")}
@@ -236,11 +270,21 @@ async def test_flags(tmp_path: Path) -> None:
         answer = made(Request("GET", "/x"), lambda request: Response(401, []))
         assert isinstance(answer, Response)
         assert b'"code":401' in (tmp_path / "audit.log").read_bytes()
+        short = {"audit-log-truncate-enabled": "true", "audit-log-truncate-max-event-size": "50"}
+        cut = auditor({**flags, **short}, SystemClock(), Random(), tasks)
+        before = (tmp_path / "audit.log").stat().st_size
+        cut(Request("GET", "/x"), lambda request: Response(401, []))
+        assert (tmp_path / "audit.log").stat().st_size == before, "too large even after truncating"
         for wrong, why in (
             ({"audit-policy-file": "/none"}, "--audit-policy-file: "),
             ({"audit-log-path": str(tmp_path)}, "--audit-log-path: "),
             ({"audit-log-path": "-", "audit-log-maxsize": "big"}, 'invalid argument "big"'),
             ({"audit-webhook-config-file": "/none"}, "--audit-webhook-config-file: "),
+            ({"audit-log-path": "-", "audit-log-truncate-max-event-size": "0"}, "invalid audit truncate log max event"),
+            (
+                {"audit-log-path": "-", "audit-log-truncate-max-batch-size": "5"},
+                r"invalid audit truncate log max batch size 5, must be greater than max event size \(102400\)",
+            ),
         ):
             with pytest.raises(StartFailure, match=why):
                 auditor(wrong, SystemClock(), Random(), tasks)
