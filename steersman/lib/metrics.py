@@ -50,10 +50,10 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count one observation, or several alike."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
 
     def samples(self, name: str, labels: str) -> Iterator[str]:
         """The lines of the text form."""

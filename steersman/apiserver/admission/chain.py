@@ -44,6 +44,7 @@ from steersman.apiserver.authz import escalation
 from steersman.apiserver.authz.rbac import Rbac
 from steersman.apiserver.authz.union import Union
 from steersman.apiserver.call import Call
+from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
 
 Step = Callable[[Call, Object | None, Object | None], Awaitable[None] | None]
 
@@ -111,11 +112,13 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin] = DEFAULT) -> None:
         self.names = [plugin.name for plugin in plugins]
-        self._mutating = [plugin.mutate for plugin in plugins if plugin.mutate is not None]
-        self._validating = [plugin.validate for plugin in plugins if plugin.validate is not None]
+        self._mutating = _Steps("admit", plugins, [plugin.mutate for plugin in plugins])
+        self._validating = _Steps("validate", plugins, [plugin.validate for plugin in plugins])
+        self.metrics: PluginMetrics | None = None
 
     def attach(self, server: Any) -> None:
         """Plugins find what they need in the call; those that judge rights, the authorizer among the extras."""
+        self.metrics = server.services.extras.get(METRICS)
         authorizer = server.authorizer
         server.services.extras["authorize"] = server.authorize
         server.services.extras["decide"] = authorizer
@@ -126,20 +129,41 @@ class Chain:
     async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Change the object in place; once more when somebody from outside changed it, as it may need more now."""
         call.rounds = Rounds()
-        await self._mutate(call, obj, old)
+        await self._run(self._mutating, call, obj, old)
         if call.rounds.wanted:
             call.rounds.second = True
-            await self._mutate(call, obj, old)
-
-    async def _mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
-        for step in self._mutating:
-            waiting = step(call, obj, old)
-            if waiting is not None:
-                await waiting
+            await self._run(self._mutating, call, obj, old)
 
     async def validate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Refuse what must not be."""
-        for step in self._validating:
-            waiting = step(call, obj, old)
-            if waiting is not None:
+        await self._run(self._validating, call, obj, old)
+
+    async def _run(self, steps: _Steps, call: Call, obj: Object | None, old: Object | None) -> None:
+        metrics, began, at = self.metrics, 0.0, 0
+        try:
+            for at, step in enumerate(steps.run):
+                waiting = step(call, obj, old)
+                if waiting is None:
+                    continue
+                if metrics is None:
+                    await waiting
+                    continue
+                began = metrics.now()
                 await waiting
+                metrics.took(steps.names[at], steps.type, call.operation, began)
+                began = 0.0
+        except Exception:
+            if metrics is not None:
+                metrics.refused(steps.names, at, steps.type, call.operation, began)
+            raise
+        if metrics is not None:
+            metrics.passed(steps.names, steps.type, call.operation)
+
+
+class _Steps:
+    """What plugins do of one type, in order, and their names."""
+
+    def __init__(self, type: str, plugins: Sequence[Plugin], steps: Sequence[Step | None]) -> None:
+        self.type = type
+        self.run = [step for step in steps if step is not None]
+        self.names = [plugin.name for plugin, step in zip(plugins, steps, strict=True) if step is not None]

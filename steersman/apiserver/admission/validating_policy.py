@@ -19,6 +19,7 @@ from steersman.api.resource import Object
 from steersman.apiserver.admission import asking, bindings, rights
 from steersman.apiserver.admission.bindings import Bound
 from steersman.apiserver.call import Call
+from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
 
 _CODES = {"Unauthorized": 401, "Forbidden": 403, "RequestEntityTooLarge": 413, "Invalid": 422}
 _MOST_MESSAGE, _MOST_ANNOTATION = 5 * 1024, 10 * 1024  # bytes
@@ -38,6 +39,7 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
     """Run every policy that concerns the request. Raises ApiError with the first denial's reason."""
     denied: list[tuple[str, str]] = []
     annotations: dict[str, list[str]] = {}
+    metrics: PluginMetrics | None = call.services.extras.get(METRICS)
     for bound in bindings.bound(call, "validatingadmissionpolicies"):
         version = bindings.version_for(call, bound, obj, old)
         if not version:
@@ -52,7 +54,10 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
         given = asking.values(call, obj, old, version)
         for params in chosen:
             named = {**given, "params": params} if bound.policy["spec"].get("paramKind") else given
+            began = metrics.now() if metrics is not None else 0.0
             found = await rights.settled(call, partial(_evaluated, bound, named))
+            if metrics is not None:
+                _measure(metrics, bound, found, began)
             denied += [(reason, f"{where} denied request: {why}") for reason, why in _acted(call, bound, found)]
             denied += [("", f"{where} denied request: {why}") for why in found.unannotated]
             for key, value in found.annotations:
@@ -63,6 +68,13 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
         call.annotate(key, ", ".join(texts))
     if denied:
         raise _refused(call, *denied[0])
+
+
+def _measure(metrics: PluginMetrics, bound: Bound, found: _Found, began: float) -> None:
+    metrics.evaluated(began)
+    for _, reason, _ in found.denials:
+        for action in bound.binding["spec"].get("validationActions") or ():
+            metrics.checked(bound.names, began, "no_error" if reason else "invalid_error", action.lower())
 
 
 def _acted(call: Call, bound: Bound, found: _Found) -> list[tuple[str, str]]:

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from steersman.api import errors, policies
+from steersman.api.errors import ApiError
 from steersman.api.patch import json
 from steersman.api.resource import Object
 from steersman.apiserver.admission import answers, asking, matching, rights
 from steersman.apiserver.admission.answers import Answer, Garbage
 from steersman.apiserver.call import Call
+from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
 from steersman.apiserver.webhookpost import CallFailed, post
 
 _DEFAULT_TIMEOUT = 10  # seconds
+_UNAVAILABLE = 503  # what a webhook that gave no answer counts as
 _VERSIONS = ("v1", "v1beta1")
 _MUTATION = "mutation.webhook.admission.k8s.io/"
 _PATCH = "patch.webhook.admission.k8s.io/"
@@ -33,6 +36,7 @@ class Hook:
     configuration: str
     spec: Object
     index: int
+    validates: bool
 
     @property
     def name(self) -> str:
@@ -57,7 +61,7 @@ def _hooks(call: Call, plural: str) -> Iterator[Hook]:
     index = 0
     for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind))):
         for spec in item.obj().get("webhooks") or ():
-            yield Hook(item.name, spec, index)
+            yield Hook(item.name, spec, index, plural.startswith("validating"))
             index += 1
 
 
@@ -76,9 +80,14 @@ async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Obj
     if not wanted:
         return True
     given = asking.values(call, obj, old, version)
+    metrics: PluginMetrics | None = call.services.extras.get(METRICS)
+    began = metrics.now() if metrics is not None else 0.0
     holds, failures = await rights.settled(
         call, lambda: policies.conditions(wanted, policies.Run(given, (), policies.CONDITIONS_BUDGET))
     )
+    if metrics is not None:
+        type = "validating" if hook.validates else "admit"
+        metrics.conditions(hook.name, "webhook", type, call.operation, began, len(failures), held=holds)
     if failures and not hook.lenient:
         said = failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]"
         raise errors.forbidden(call.kind.group, call.kind.plural, call.info.name, said)
@@ -112,7 +121,7 @@ async def _mutate_one(call: Call, hook: Hook, obj: Object | None, old: Object | 
     what = {"configuration": hook.configuration, "webhook": hook.name}
     changed = False
     try:
-        answer = await _ask(call, hook, obj, old, version, mutating=True)
+        answer = await _measured(call, hook, obj, old, version)
         operations = answer.operations()
         if operations:
             changed = _patch(call, hook, obj, version, operations)
@@ -159,7 +168,7 @@ async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
 
 async def _validate_one(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str, at: int) -> None:
     try:
-        await _ask(call, hook, obj, old, version, mutating=False)
+        await _measured(call, hook, obj, old, version)
     except Garbage as error:
         _failed(call, hook, error, f"failed-open.{_VALIDATION}round_0_index_{at}")
 
@@ -171,9 +180,31 @@ def _failed(call: Call, hook: Hook, error: Garbage, key: str) -> None:
     call.annotate(key, hook.name)
 
 
-async def _ask(
-    call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str, *, mutating: bool
-) -> Answer:
+async def _measured(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> Answer:
+    """As `_ask`, and counted."""
+    metrics: PluginMetrics | None = call.services.extras.get(METRICS)
+    if metrics is None:
+        return await _ask(call, hook, obj, old, version)
+    what = hook.name, "validating" if hook.validates else "admit", call.operation
+    began = metrics.now()
+    try:
+        answer = await _ask(call, hook, obj, old, version)
+    except Garbage:
+        metrics.webhook(*what, began, _UNAVAILABLE, rejected=not hook.lenient)
+        if hook.lenient:
+            metrics.webhook_open(*what[:2])
+        else:
+            metrics.webhook_refused(*what, "calling_webhook_error", _UNAVAILABLE)
+        raise
+    except ApiError as error:
+        metrics.webhook(*what, began, error.code, rejected=True)
+        metrics.webhook_refused(*what, "no_error", error.code)
+        raise
+    metrics.webhook(*what, began, 200, rejected=False)
+    return answer
+
+
+async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None, version: str) -> Answer:
     """The answer of one webhook that allows the request. Raises Garbage, and ApiError when it refuses."""
     if call.dry_run and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
         raise errors.bad_request(f'admission webhook "{hook.name}" does not support dry run')
@@ -189,7 +220,7 @@ async def _ask(
         status, body = await post(call.services, hook.spec["clientConfig"], timeout, review)
     except CallFailed as error:
         raise Garbage(f"failed to call webhook: {error}") from error
-    answer = answers.judged(status, body, request["uid"], spoken, mutating=mutating)
+    answer = answers.judged(status, body, request["uid"], spoken, mutating=not hook.validates)
     for key, value in (answer.audit_annotations or {}).items():
         call.annotate(f"{hook.name}/{key}", value)
     call.warnings += answer.warnings or []

@@ -15,6 +15,7 @@ from steersman.apiserver.flow.gate import Gate
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.telemetry.admission import TimedAdmission
 from steersman.apiserver.telemetry.health import Check, Health
+from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
 from steersman.apiserver.telemetry.requests import WATCH_EVENTS, Requests
 from steersman.lib import procstat
 from steersman.lib.http.messages import Request, Response
@@ -58,6 +59,7 @@ class Telemetry:
             "apiserver_watch_events_total", "Events told to watchers.", ("group", "version", "resource")
         )
         services = server.services
+        services.extras[METRICS] = PluginMetrics(self.registry, services.clock.monotonic)
         services.admission = TimedAdmission(services.admission, self.registry, services.clock.monotonic)
         server.paths[:0] = [self._health, self._metrics]
         self._objects()
