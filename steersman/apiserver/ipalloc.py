@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from steersman.api import errors
@@ -21,6 +21,7 @@ from steersman.api.resource import Object
 from steersman.apiserver import ipfamilies
 from steersman.apiserver.cache import decode, encode
 from steersman.apiserver.call import Call
+from steersman.apiserver.ipaddresses import GROUP, IpAddresses
 from steersman.apiserver.ipfamilies import HEADLESS
 from steersman.apiserver.reservations import Reservations
 from steersman.store.interface import Event, StoreUnavailable
@@ -99,13 +100,27 @@ class Allocator:
         self._server = server
         self._reservations = reservations
         self._networks = {f"IPv{each.version}": each for each in (network, second) if each is not None}
-        self._ports = ports
+        self._more: dict[str, list[Network]] | None = None
+        self.ports = ports
         self._claims = Claims()
+        self.addresses = IpAddresses(server)
 
     @property
     def networks(self) -> Sequence[Network]:
         """Where addresses are from, the default family's first."""
         return list(self._networks.values())
+
+    def ranges(self, family: str) -> list[Network]:
+        """Where a family's addresses are from: this server's own range, then those of ServiceCIDRs that are ready."""
+        if self._more is None:
+            self._more = {}
+            kind = self._server.registry.find(GROUP, "servicecidrs")
+            found = self._server.storage.cache(kind).items(self._server.storage.prefix(kind)) if kind else ()
+            for network in (each for _, item in found for each in _ready_ranges(item.obj())):
+                self._more.setdefault(f"IPv{network.version}", []).append(network)
+        own = self._networks.get(family)
+        more = self._more.get(family, [])
+        return more if own is None else [own, *(each for each in more if each != own)]
 
     async def attach(self) -> None:
         """Learn what is in use, then hook into creates, updates and changes of Services."""
@@ -117,12 +132,15 @@ class Allocator:
         if self._reservations is not None:
             await self._reservations.settle(dict(self._claims.held))
         server.storage.on_change.append(self._changed)
+        self.addresses.attach(kind)
         extras = server.services.extras
         extras.setdefault("before_create", {}).setdefault(("", "Service"), []).append(self.created)
         extras.setdefault("before_update", {}).setdefault(("", "Service"), []).append(self.updated)
         extras["service_networks"] = self.networks
 
     def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
+        if (kind.group, kind.plural) == (GROUP, "servicecidrs"):
+            self._more = None
         if (kind.group, kind.plural) != ("", "services"):
             return
         for event in events:
@@ -194,36 +212,40 @@ class Allocator:
             if at < len(listed) and listed[at]:
                 self._check_address(obj, listed, listed[at], uid)
             else:
-                listed[at:] = [self._free_address(call, obj, self._networks[family], listed)]
+                listed[at:] = [self._free_address(call, obj, family, listed)]
         spec["clusterIP"], spec["clusterIPs"] = listed[0], listed
 
     def _check_address(self, obj: Object, listed: list[str], wanted: str, uid: str) -> None:
         parsed = parse_ip(wanted)
         if parsed is None or self._claims.holder(wanted) == uid:
             return  # of what is no address, validation says what is wrong with it
-        network = self._networks.get(f"IPv{parsed.version}")
-        if network is None or parsed not in network:
+        if not any(parsed in each for each in self.ranges(f"IPv{parsed.version}")):
             text = f"failed to allocate IP {wanted}: the provided network does not match the current range"
-        elif self._claims.holder(wanted):
+        elif self._taken(wanted):
             text = f"failed to allocate IP {wanted}: provided IP is already allocated"
         else:
             return
         shown = "[" + ",".join(f'"{each}"' for each in listed) + "]"
         raise _invalid(obj, "spec.clusterIPs", listed, f"{shown}: {text}")
 
-    def _free_address(self, call: Call, obj: Object, network: Network, taken: Sequence[str]) -> str:
-        """A random address, from the lower part of the range only when the upper has none."""
-        size = min(network.num_addresses, 1 << 32)
-        lower = min(max(16, size // 16), 256) + 1
-        last = size - 1 if network.version == 4 else size  # IPv6 has no broadcast address
-        first = int(network.network_address)
-        make = type(network.network_address)
-        for low, high in ((min(lower, last), last), (1, min(lower, last))):
-            start = call.services.random.randrange(high - low) if high > low else 0
-            for step in range(high - low):
-                address = str(make(first + low + (start + step) % (high - low)))
-                if not self._claims.holder(address) and address not in taken:
-                    return address
+    def _taken(self, address: str) -> bool:
+        """Whether a Service holds it, or an IPAddress of anybody's stands for it."""
+        return bool(self._claims.holder(address)) or self.addresses.find(address) is not None
+
+    def _free_address(self, call: Call, obj: Object, family: str, taken: Sequence[str]) -> str:
+        """A random address, from the lower part of a range only when the upper has none."""
+        for network in self.ranges(family):
+            size = min(network.num_addresses, 1 << 32)
+            lower = min(max(16, size // 16), 256) + 1
+            last = size - 1 if network.version == 4 else size  # IPv6 has no broadcast address
+            first = int(network.network_address)
+            make = type(network.network_address)
+            for low, high in ((min(lower, last), last), (1, min(lower, last))):
+                start = call.services.random.randrange(high - low) if high > low else 0
+                for step in range(high - low):
+                    address = str(make(first + low + (start + step) % (high - low)))
+                    if not self._taken(address) and address not in taken:
+                        return address
         name = obj["metadata"].get("name", "")
         raise errors.internal(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
@@ -257,8 +279,8 @@ class Allocator:
 
     def _problem(self, wanted: int, uid: str, mine: set[Claim]) -> str:
         """Why a port cannot be had; empty when it can."""
-        if not self._ports[0] <= wanted <= self._ports[1]:
-            valid = f"{self._ports[0]}-{self._ports[1]}"
+        if not self.ports[0] <= wanted <= self.ports[1]:
+            valid = f"{self.ports[0]}-{self.ports[1]}"
             return f"provided port is not in the valid range. The range of valid ports is {valid}"
         if wanted in mine or self._claims.holder(wanted) not in ("", uid):
             return "provided port is already allocated"
@@ -269,7 +291,7 @@ class Allocator:
             raise _invalid(obj, path, wanted, f"{wanted}: {problem}")
 
     def _free_port(self, call: Call, mine: set[Claim]) -> int:
-        low, high = self._ports
+        low, high = self.ports
         size = high - low + 1
         lower = low + (min(max(16, size // 32), 128) if size > 16 else 0)
         for first, last in ((lower, high + 1), (low, lower)):
@@ -279,6 +301,15 @@ class Allocator:
                 if port not in mine and not self._claims.holder(port):
                     return port
         raise errors.internal("failed to allocate a nodePort: range is full")
+
+
+def _ready_ranges(cidr: Object) -> list[Network]:
+    """The ranges of a ServiceCIDR that may be given from: of one that is ready and is to stay."""
+    conditions = (cidr.get("status") or {}).get("conditions") or ()
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    if not ready or cidr["metadata"].get("deletionTimestamp"):
+        return []
+    return [ip_network(each) for each in cidr["spec"].get("cidrs") or ()]
 
 
 def _requested(ports: Sequence[Object], number: int) -> int:

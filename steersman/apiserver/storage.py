@@ -6,7 +6,7 @@ meanwhile. Called by the verbs. It knows nothing of defaults, validation or admi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -27,6 +27,9 @@ from steersman.store.sealed import SealedStore, Unopened
 
 T = TypeVar("T")
 
+After = Callable[[Item | None, Item | None], Awaitable[None]]
+"""What follows a write of this server before it is answered: the object before (None: created) and after (deleted)."""
+
 _RETRIES = 50
 
 
@@ -40,6 +43,7 @@ class Storage:
         self._caches: dict[tuple[str, str], Cache] = {}
         self._stop: Callable[[], None] | None = None
         self.on_change: list[Callable[[Kind, Sequence[Event]], None]] = []
+        self.after: dict[tuple[str, str], After] = {}  # by where a kind is stored
 
     @property
     def revision(self) -> int:
@@ -142,7 +146,12 @@ class Storage:
             raise error from None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
-        return self._written(kind, key, revision)
+        return await self._followed(kind, None, self._written(kind, key, revision))
+
+    async def _followed(self, kind: Kind, old: Item | None, new: Item) -> Item:
+        if (after := self.after.get(kind.storage_location)) is not None:
+            await after(old, new)
+        return new
 
     def _written(self, kind: Kind, key: str, revision: int) -> Item:
         """The item of a write of ours; when it was overwritten already, the newer one serves as well."""
@@ -164,7 +173,7 @@ class Storage:
             return None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
-        return self._written(kind, key, revision)
+        return await self._followed(kind, item, self._written(kind, key, revision))
 
     @staticmethod
     def _stored(item: Item) -> bytes:
@@ -181,6 +190,8 @@ class Storage:
             return None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
+        if (after := self.after.get(kind.storage_location)) is not None:
+            await after(item, None)
         return item.at(revision)
 
     async def past(self, kind: Kind, after: int) -> list[Change] | None:

@@ -34,6 +34,7 @@ from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.expiry import expire
 from steersman.apiserver.ipalloc import Allocator
+from steersman.apiserver.iprepair import Repair
 from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.reservations import Reservations
@@ -195,7 +196,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     server.authenticators.append(bearer)
     server.services.extras["bearer"] = bearer
     reservations = Reservations(store, clock, tasks) if store.shared else None
-    await Allocator(server, network, node_ports(flags), reservations=reservations).attach()
+    allocator = Allocator(server, network, node_ports(flags), reservations=reservations)
+    await allocator.attach()
     await CustomResources(server, tasks).start()
     await bootstrap(
         server,
@@ -217,6 +219,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     if (events := registry.find("", "events")) is not None:
         tasks.spawn(expire(server.storage, events, clock, life), "events' end")
     tasks.spawn(legacy.keep_since(), "legacy tokens")
+    tasks.spawn(Repair(server, allocator, clock).run(), "repair of service addresses")
     server.started = True
     return server
 
