@@ -213,7 +213,8 @@ async def test_without_metrics_it_leaves_the_size_and_says_why(world: World) -> 
     assert (await world.get(DEPLOYMENTS, "web"))["spec"]["replicas"] == 2
     told = await world.events()
     assert ("FailedGetResourceMetric", text) in told
-    assert ("FailedComputeMetricsReplicas", f"invalid metrics (1 invalid out of 1), first error is: {text}") in told
+    whole = f"invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {text}"
+    assert ("FailedComputeMetricsReplicas", whole) in told
 
 
 @pytest.mark.parametrize(

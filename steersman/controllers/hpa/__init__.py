@@ -8,6 +8,7 @@ Source: kubernetes' pkg/controller/podautoscaler; KEP-853, KEP-4951; texts are t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from steersman.api.errors import ApiError
@@ -16,7 +17,7 @@ from steersman.api.resource import PODS, Object, Resource
 from steersman.client.client import Client
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
 from steersman.client.discovery import discover
-from steersman.controllers.hpa.metrics import Unable, propose
+from steersman.controllers.hpa.metrics import Unable, propose, reported
 from steersman.controllers.hpa.replicas import Proposal
 from steersman.controllers.hpa.rules import History, normalize
 from steersman.lib.clock import rfc3339
@@ -171,28 +172,28 @@ async def _measure(look: Look, scale: Object, current: int) -> tuple[Proposal, l
     ]
     _ensure_unambiguous(look, str(selector), pods)
     best: Proposal | None = None
-    failures: list[tuple[str, str]] = []
+    failures: list[tuple[str, Object, str]] = []
     statuses: list[Any] = []
     running = int((scale.get("status") or {}).get("replicas") or 0)
+    client, known = look.context.client, partial(_resource, look.context)
     for metric in metrics:
         try:
-            proposal = await propose(
-                look.context.client, look.scaler, metric, pods, selector, current, running, look.now
-            )
+            proposal = await propose(client, look.scaler, metric, pods, selector, current, running, look.now, known)
         except Unable as error:
             reason = _REASONS.get(metric["type"], "InvalidMetricSourceType")
             look.warn(reason, str(error))
-            failures.append((reason, str(error)))
+            failures.append((reason, metric, str(error)))
             statuses.append({"type": ""})
             continue
         statuses.append(proposal.status)
         if best is None or proposal.replicas > best.replicas:
             best = proposal
     if failures and (best is None or best.replicas < current):
-        reason, text = failures[0]
+        reason, metric, text = failures[0]
         look.condition("ScalingActive", "False", reason, f"the HPA was unable to compute the replica count: {text}")
         count = f"({len(failures)} invalid out of {len(metrics)})"
-        look.warn("FailedComputeMetricsReplicas", f"invalid metrics {count}, first error is: {text}")
+        whole = f"invalid metrics {count}, first error is: {reported(metric, text)}"
+        look.warn("FailedComputeMetricsReplicas", whole)
         raise Trouble
     if best is None:
         raise Trouble

@@ -6,13 +6,13 @@ an aggregated API server. Source: kubernetes' pkg/controller/podautoscaler/metri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 from steersman.api.errors import ApiError
 from steersman.api.labels import Selector, from_object
 from steersman.api.quantity import BINARY_SI, Quantity, milli
-from steersman.api.resource import Object
+from steersman.api.resource import Object, Resource
 from steersman.client.client import Client, target
 from steersman.controllers.hpa.replicas import (
     Proposal,
@@ -29,10 +29,35 @@ from steersman.controllers.hpa.replicas import (
 from steersman.lib.clock import parse_rfc3339
 
 _PODS = "/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods"
-_CUSTOM = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{}/{}"
+_GROUP = "custom.metrics.k8s.io"
+_KNOWN = ("v1beta1", "v1beta2")  # of that group; what is asked for is spelt the same in both
+_CUSTOM = "/apis/custom.metrics.k8s.io/{}/namespaces/{}/{}"
 _EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/{}"
 _NOT_SERVED = "the server could not find the requested resource"
 _NO_TARGET = "neither a value target nor an average value target was set"
+
+
+ResourceOf = Callable[[Object], Awaitable[Resource]]
+"""The resource of a reference's kind. Raises ApiError when none is served."""
+
+
+def reported(metric: Object, text: str) -> str:
+    """What a metric's failure is called where all metrics are summed up."""
+    kind = metric["type"]
+    if kind == "Resource":
+        return f"failed to get {metric['resource']['name']} resource metric value: {text}"
+    if kind == "ContainerResource":
+        return f"failed to get {metric['containerResource']['container']} container metric value: {text}"
+    if kind == "Pods":
+        return f"failed to get pods metric value: {text}"
+    if kind not in ("Object", "External") or text.endswith(_NO_TARGET):
+        return text
+    source = metric[kind.lower()]
+    name, average = source["metric"]["name"], source["target"].get("averageValue") is not None
+    if kind == "Object":
+        return f"failed to get object metric value: {f'failed to get {name} object metric: ' if average else ''}{text}"
+    one = f"{name} external metric" if average else f"external metric {name}"
+    return f"failed to get {name} external metric value: failed to get {one}: {text}"
 
 
 def tolerance_of(scaler: Object) -> Tolerance:
@@ -51,15 +76,16 @@ async def propose(
     current: int,
     running: int,
     now: float,
+    resource_of: ResourceOf,
 ) -> Proposal:
-    """What one metric asks for. Raises Unable."""
+    """What one metric asks for. Raises Unable; `reported` is the longer form of its text."""
     kind, namespace, tolerance = metric["type"], scaler["metadata"]["namespace"], tolerance_of(scaler)
     if kind in ("Resource", "ContainerResource"):
         return await _resource(client, namespace, metric, pods, selector, current, tolerance, now)
     if kind == "Pods":
         return await _pods(client, namespace, metric["pods"], pods, selector, current, tolerance, now)
     if kind == "Object":
-        return await _object(client, namespace, metric["object"], pods, current, running, tolerance)
+        return await _object(client, namespace, metric["object"], pods, current, running, tolerance, resource_of)
     if kind == "External":
         return await _external(client, namespace, metric["external"], pods, current, running, tolerance)
     raise Unable(f'unknown metric source type "{kind}"')
@@ -133,8 +159,12 @@ async def _pods(
 ) -> Proposal:
     name, wanted = source["metric"]["name"], milli(str(source["target"]["averageValue"]))
     query = {"labelSelector": str(selector), "metricLabelSelector": _metric_selector(source)}
-    path = target(_CUSTOM.format(quote(namespace), f"pods/%2A/{quote(name)}"), query)
-    found = await _custom(client, path, name, "")
+    try:
+        found = await _custom(client, namespace, f"pods/%2A/{quote(name)}", query, name)
+        if not found:
+            raise Unable("no metrics returned from custom metrics API")
+    except Unable as error:
+        raise Unable(f"unable to get metric {name}: {error}") from None
     samples = {each["describedObject"]["name"]: Sample(milli(str(each["value"])), *_when(each)) for each in found}
     replicas, usage = by_average(group(pods, samples, "", now), current, wanted, tolerance)
     status = {"metric": source["metric"], "current": {"averageValue": _amount(usage)}}
@@ -149,17 +179,39 @@ async def _object(
     current: int,
     running: int,
     tolerance: Tolerance,
+    resource_of: ResourceOf,
 ) -> Proposal:
     name, described, wanted = source["metric"]["name"], source["describedObject"], source["target"]
-    grouped = described.get("apiVersion", "").rpartition("/")[0]
-    plural = _plural(described["kind"]) + (f".{grouped}" if grouped else "")
-    where = f"{quote(plural)}/{quote(described['name'])}/{quote(name)}"
-    path = target(_CUSTOM.format(quote(namespace), where), {"metricLabelSelector": _metric_selector(source)})
-    found = await _custom(client, path, name, f" on {described['kind']} {namespace}/{described['name']}")
+    query = {"metricLabelSelector": _metric_selector(source)}
+    try:
+        where = await _place(described, resource_of)
+        found = await _custom(client, namespace, f"{where}/{quote(name)}", query, name)
+        if len(found) != 1:
+            many = f"the custom metrics API server returned {len(found)} results when we asked for exactly one"
+            raise Unable(f"unable to fetch metrics from custom metrics API: {many}")
+    except Unable as error:  # the original's words, in the original's order
+        text = f"unable to get metric {name}: {described['kind']} on {namespace} {described['name']}/{error}"
+        raise Unable(text) from None
     total = milli(str(found[0]["value"]))
+    average = "value" not in wanted and wanted.get("averageValue") is not None
     replicas, now_is = _one_total(total, wanted, pods, current, running, tolerance, "object")
     status = {"metric": source["metric"], "describedObject": described, "current": now_is}
-    return Proposal(replicas, f"{described['kind']} metric {name}", {"type": "Object", "object": status})
+    label = f"external metric {name}({_shown(source)})" if average else f"{described['kind']} metric {name}"
+    return Proposal(replicas, label, {"type": "Object", "object": status})
+
+
+async def _place(described: Object, resource_of: ResourceOf) -> str:
+    """Where the metrics of an object are: of a namespace, its own only, whatever it is called. Raises Unable."""
+    group, kind = described.get("apiVersion", "").rpartition("/")[0], described["kind"]
+    if (group, kind) == ("", "Namespace"):
+        return "metrics"
+    try:
+        resource = await resource_of(described)
+    except ApiError as error:
+        shown = f"{kind}.{group}" if group else kind
+        text = f"unable to map kind {shown} to resource: {error.message}"
+        raise Unable(f"unable to fetch metrics from custom metrics API: {text}") from None
+    return f"{resource.plural}{f'.{group}' if group else ''}/{quote(described['name'])}"
 
 
 async def _external(
@@ -178,14 +230,13 @@ async def _external(
         if not found:
             raise Unable("no metrics returned from external metrics API")
     except (ApiError, Unable) as error:
-        text = f"unable to fetch metrics from external metrics API: {error}" if isinstance(error, ApiError) else error
-        what = f"external metric {name}" if "value" in wanted else f"{name} external metric"
-        at = f"{namespace}/{name}/{_metric_selector(source)}"
-        raise Unable(f"failed to get {what}: unable to get external metric {at}: {text}") from None
+        asked = isinstance(error, ApiError)
+        text = f"unable to fetch metrics from external metrics API: {error.message}" if asked else str(error)
+        raise Unable(f"unable to get external metric {namespace}/{name}/{_shown(source)}: {text}") from None
     total = sum(milli(str(each["value"])) for each in found)
     replicas, now_is = _one_total(total, wanted, pods, current, running, tolerance, "external")
     status = {"metric": source["metric"], "current": now_is}
-    label = f"external metric {name}({_metric_selector(source) or 'nil'})"
+    label = f"external metric {name}({_shown(source)})"
     return Proposal(replicas, label, {"type": "External", "external": status})
 
 
@@ -201,15 +252,28 @@ def _one_total(
     return by_ratio(pods, current, total / milli(str(wanted["value"])), tolerance), {"value": _amount(total)}
 
 
-async def _custom(client: Client, path: str, name: str, where: str) -> list[Object]:
+async def _custom(client: Client, namespace: str, where: str, query: dict[str, str], name: str) -> list[Object]:
+    """Values of custom metrics, in the version that their server prefers. Raises Unable."""
     try:
-        found = await _fetch(client, path, name)
+        version = await _version(client)
+        return await _fetch(client, target(_CUSTOM.format(version, quote(namespace), where), query), name)
     except ApiError as error:
-        text = f"unable to fetch metrics from custom metrics API: {error.message}"
-        raise Unable(f"unable to get metric {name}: {text}{where}") from None
-    if not found:
-        raise Unable(f"unable to get metric {name}: no metrics returned from custom metrics API{where}")
-    return found
+        raise Unable(f"unable to fetch metrics from custom metrics API: {error.message}") from None
+
+
+async def _version(client: Client) -> str:
+    """Raises ApiError when nobody serves custom metrics, or in no version that is known here."""
+    try:
+        group = await client.call("GET", f"/apis/{_GROUP}")
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        raise ApiError(404, "NotFound", f"no custom metrics API ({_GROUP}) registered") from None
+    served = [group.get("preferredVersion") or {}, *(group.get("versions") or ())]
+    for each in served:
+        if each.get("version") in _KNOWN:
+            return str(each["version"])
+    raise ApiError(404, "NotFound", "no known available metric versions found")
 
 
 async def _fetch(client: Client, path: str, what: str) -> list[Object]:
@@ -244,12 +308,21 @@ def _metric_selector(source: Object) -> str:
     return str(from_object(given)) if given else ""
 
 
-def _plural(kind: str) -> str:
-    """The plural as API machinery guesses it (UnsafeGuessKindToResource)."""
-    name = kind.lower()
-    if name.endswith("s"):
-        return f"{name}es"
-    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+def _shown(source: Object) -> str:
+    """A selector as Go's generated String methods write it."""
+    given = source["metric"].get("selector")
+    if given is None:
+        return "nil"
+    labels = "".join(f"{key}: {value}," for key, value in sorted((given.get("matchLabels") or {}).items()))
+    wanted = "".join(
+        f"LabelSelectorRequirement{{Key:{each['key']},Operator:{each['operator']},"
+        f"Values:[{' '.join(each.get('values') or ())}],}},"
+        for each in given.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{wanted}}},}}"
+    )
 
 
 def _amount(thousandths: int, resource: str = "") -> str:
