@@ -50,7 +50,7 @@ _NAMESPACE_FIELDS: Mapping[str, Type] = {
     "spec": object_of("kubernetes.NamespaceSpec", {"finalizers": list_of(STRING)}.get),
     "status": object_of("kubernetes.NamespaceStatus", {"phase": STRING, "conditions": DYN}.get),
 }
-_BASE: Mapping[str, Type] = {
+BASE: Mapping[str, Type] = {
     "object": DYN,
     "oldObject": DYN,
     "request": object_of("kubernetes.AdmissionRequest", _REQUEST_FIELDS.get),
@@ -76,7 +76,7 @@ def program(
 
     Raises CompileError, or ValueError when it gives none of `results`.
     """
-    known = dict(_BASE)
+    known = dict(BASE)
     if authorizer:
         known["authorizer"] = authz.TYPE
     if params:

@@ -47,6 +47,7 @@ ALL: Mapping[str, str] = {
     "certificatesigningrequest-approving-controller": "certificates.approving",
     "certificatesigningrequest-signing-controller": "certificates.signing",
     "certificatesigningrequest-cleaner-controller": "certificates.cleaning",
+    "validatingadmissionpolicy-status-controller": "validatingadmissionpolicystatus",
     "token-cleaner-controller": "tokencleaner",
     "bootstrap-signer-controller": "bootstrapsigner",
     "service-lb-controller": "servicelb",
