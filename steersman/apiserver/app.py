@@ -19,7 +19,7 @@ from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.schema.resources import GROUPS
-from steersman.apiserver import conversion, impersonate, requestor
+from steersman.apiserver import conversion, devicerights, impersonate, requestor
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.compress import compressed
@@ -114,6 +114,7 @@ class ApiServer:
         self._shared = store.shared
         self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
         requestor.install(self.services.extras)
+        devicerights.install(self.services.extras)
         self.authenticators = list(authenticators)
         self.authorizer = authorizer
         self.anonymous = anonymous
