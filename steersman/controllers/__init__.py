@@ -33,6 +33,7 @@ ALL: Mapping[str, str] = {
     "ttl-after-finished-controller": "ttlafterfinished",
     "serviceaccount-token-controller": "serviceaccounttoken",
     "legacy-serviceaccount-token-cleaner-controller": "legacytokencleaner",
+    "storage-version-migrator-controller": "storageversionmigrator",
     "persistentvolume-binder-controller": "pvbinder",
     "ephemeral-volume-controller": "ephemeralvolume",
     "hostpath-provisioner-controller": "hostpathprovisioner",
