@@ -35,6 +35,8 @@ ALL: Mapping[str, str] = {
     "legacy-serviceaccount-token-cleaner-controller": "legacytokencleaner",
     "storage-version-migrator-controller": "storageversionmigrator",
     "persistentvolume-binder-controller": "pvbinder",
+    "persistentvolume-attach-detach-controller": "attachdetach",
+    "persistentvolume-expander-controller": "volumeexpand",
     "ephemeral-volume-controller": "ephemeralvolume",
     "hostpath-provisioner-controller": "hostpathprovisioner",
     "persistentvolumeclaim-protection-controller": "pvcprotection",
