@@ -7,6 +7,7 @@ pkg/apiserver/schema/cel and its validation of definitions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,10 +99,10 @@ class _Compiler:
                 program = cel.compile(source, {**known, "oldSelf": old})
                 transition = True
         except cel.CompileError as error:
-            self.errors.append(invalid(f"{path}.rule", dict(rule), f"compilation failed: {error}"))
+            self.errors.append(_bad(f"{path}.rule", rule, f"compilation failed: {error}"))
             return None
         if program.type.name not in ("bool", "dyn"):
-            self.errors.append(invalid(f"{path}.rule", dict(rule), "cel expression must evaluate to a bool"))
+            self.errors.append(_bad(f"{path}.rule", rule, "cel expression must evaluate to a bool"))
             return None
         if "optionalOldSelf" in rule and not transition:
             text = "may not be set if oldSelf is not used in rule"
@@ -118,10 +119,10 @@ class _Compiler:
             program = cel.compile(source, known)
         except cel.CompileError as error:
             text = f"messageExpression compilation failed: {error}"
-            self.errors.append(invalid(here, dict(rule), text))
+            self.errors.append(_bad(here, rule, text))
             return None
         if program.type.name not in ("string", "dyn"):
-            self.errors.append(invalid(here, dict(rule), "messageExpression must evaluate to a string"))
+            self.errors.append(_bad(here, rule, "messageExpression must evaluate to a string"))
             return None
         self._cost(program, here, times, "estimated messageExpression cost")
         return program
@@ -131,6 +132,19 @@ class _Compiler:
         self.total += cost
         if cost > _RULE_LIMIT:
             self.errors.append(forbidden(path, _over(what, cost, _RULE_LIMIT)))
+
+
+_FIELDS = ("Rule", "Message", "MessageExpression", "Reason", "FieldPath", "OptionalOldSelf")
+"""A rule as the original's own type has it, which its complaints show."""
+
+
+def _bad(path: str, rule: Mapping[str, Any], detail: str) -> FieldError:
+    none = {"Reason": None, "OptionalOldSelf": None}
+    shown = {name: rule.get(name[0].lower() + name[1:], none.get(name, "")) for name in _FIELDS}
+    text = json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
+    for plain in "<>&":
+        text = text.replace(plain, f"\\u{ord(plain):04x}")
+    return FieldError("FieldValueInvalid", path, f"Invalid value: {text}: {detail}", dict(rule))
 
 
 def _over(what: str, cost: int, limit: int) -> str:
@@ -152,14 +166,17 @@ def compile_rules(schema: Mapping[str, Any], path: str = "") -> tuple[Level, lis
 def check_definition(definition: Mapping[str, Any]) -> list[FieldError]:
     """Complaints about the rules of every version of a CustomResourceDefinition."""
     found: list[FieldError] = []
-    for at, version in enumerate((definition.get("spec") or {}).get("versions") or ()):
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    versions = (definition.get("spec") or {}).get("versions") or ()
+    given = [(version.get("schema") or {}).get("openAPIV3Schema") for version in versions]
+    if given and isinstance(given[0], dict) and all(each == given[0] for each in given):  # one for all of them
+        return compile_rules(given[0], "spec.validation.openAPIV3Schema")[1]
+    for at, schema in enumerate(given):
         if isinstance(schema, dict):
             found += compile_rules(schema, f"spec.versions[{at}].schema.openAPIV3Schema")[1]
     return found
 
 
-_ABSENT = object()
+_ABSENT, _OMITTED = object(), object()
 
 
 class _Run:
@@ -204,10 +221,11 @@ class _Run:
                 variables["oldSelf"] = before
             if self.left <= 0:
                 return
-            self._rule(rule, variables, schema, path)
+            self._rule(rule, variables, schema, value, path)
 
-    def _rule(self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:
-        shown, kind = " ".join(rule.program.source.split()), schema.get("type")
+    def _rule(self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], value: Any, path: str) -> None:
+        kind = schema.get("type")
+        shown = (rule.given.get("message") or "").strip() or rule.program.source.strip()
         try:
             holds, cost = rule.program.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, self.left))
         except CostError as error:
@@ -225,10 +243,12 @@ class _Run:
             return
         self.left -= cost
         if holds is not True:
-            self._violated(rule, variables, kind, path, shown)
+            self._violated(rule, variables, schema, value, path)
 
-    def _violated(self, rule: Rule, variables: Mapping[str, Any], kind: Any, path: str, shown: str) -> None:
-        detail = (rule.given.get("message") or "").strip() or f"failed rule: {shown}"
+    def _violated(
+        self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], value: Any, path: str
+    ) -> None:
+        detail = (rule.given.get("message") or "").strip() or f"failed rule: {rule.program.source.strip()}"
         if rule.message is not None:
             try:
                 said, cost = rule.message.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, max(self.left, 0)))
@@ -239,17 +259,20 @@ class _Run:
                 pass
         where = path + (rule.given.get("fieldPath") or "")
         where = where.removeprefix(".") if not path else where
-        self.errors.append(_complaint(rule.given.get("reason"), where, kind, detail))
+        whole = schema.get("type") in ("object", "array")
+        self.errors.append(_complaint(rule.given.get("reason"), where or "<nil>", _OMITTED if whole else value, detail))
 
 
-def _complaint(reason: str | None, path: str, kind: Any, detail: str) -> FieldError:
+def _complaint(reason: str | None, path: str, value: Any, detail: str) -> FieldError:
     if reason == "FieldValueForbidden":
         return forbidden(path, detail)
     if reason == "FieldValueRequired":
         return required(path, detail)
     if reason == "FieldValueDuplicate":
-        return duplicate(path, kind)
-    return invalid(path or "<nil>", kind, detail)
+        return FieldError(reason, path, f"Duplicate value: {detail}") if value is _OMITTED else duplicate(path, value)
+    if value is _OMITTED:
+        return FieldError("FieldValueInvalid", path, f"Invalid value: {detail}")
+    return invalid(path, value, detail)
 
 
 def _same_item(schema: Mapping[str, Any], item: Any, old: Any) -> Any:

@@ -14,6 +14,7 @@ from steersman.api.cel.values import (
     NANOS,
     UINT_MOST,
     Duration,
+    Keyed,
     Opaque,
     Timestamp,
     TypeValue,
@@ -63,7 +64,7 @@ def add(a: Any, b: Any) -> Any:
     if kind is Duration and isinstance(b, Timestamp):
         return bounded_time(a.nanos + b.nanos)
     if isinstance(a, list) and isinstance(b, list):
-        return [*a, *b]
+        return a.joined(b) if isinstance(a, Keyed) else [*a, *b]
     raise no_such_overload("_+_", (a, b))
 
 

@@ -16,7 +16,7 @@ from steersman.api.cel import types
 from steersman.api.cel.estimate import REQUEST_MOST
 from steersman.api.cel.syntax import CelError
 from steersman.api.cel.types import DYN, STRING, Type
-from steersman.api.cel.values import duration, timestamp
+from steersman.api.cel.values import Keyed, duration, timestamp
 
 Schema = Mapping[str, Any]
 
@@ -40,16 +40,16 @@ def escape(name: str) -> str:
     return re.sub(r"__|[.\-/]", lambda found: _ESCAPES[found[0]], name)
 
 
-def type_of(schema: Schema, *, root: bool = False) -> Type:
-    """The type of what a schema describes."""
+def type_of(schema: Schema, *, root: bool = False, name: str = "selfType") -> Type:
+    """The type of what a schema describes; objects are named after their place below `name`."""
     kind = schema.get("type")
     if schema.get("x-kubernetes-int-or-string") or not kind:
         return DYN
     if kind == "array":
         items = schema.get("items") or {}
-        return types.list_of(type_of(items), most_items(schema))
+        return types.list_of(type_of(items, name=f"{name}.@idx"), most_items(schema))
     if kind == "object":
-        return _object(schema, root=root or bool(schema.get("x-kubernetes-embedded-resource")))
+        return _object(schema, name, root=root or bool(schema.get("x-kubernetes-embedded-resource")))
     if kind == "string":
         return _string(schema)
     return _SCALARS.get(kind, DYN)
@@ -83,19 +83,20 @@ def _string(schema: Schema) -> Type:
     return Type("bytes" if form == "byte" else "string", (), size)
 
 
-def _object(schema: Schema, *, root: bool) -> Type:
+def _object(schema: Schema, name: str, *, root: bool) -> Type:
     extra = schema.get("additionalProperties")
     if isinstance(extra, dict):
-        return types.map_of(Type("string", (), REQUEST_MOST), type_of(extra), most_items(schema))
-    fields = {escape(name): each for name, each in (schema.get("properties") or {}).items()}
+        value = type_of(extra, name=f"{name}.@elem")
+        return types.map_of(Type("string", (), REQUEST_MOST), value, most_items(schema))
+    fields = {escape(key): each for key, each in (schema.get("properties") or {}).items()}
     known: dict[str, Type] = {"apiVersion": STRING, "kind": STRING, "metadata": _META} if root else {}
 
-    def find(name: str) -> Type | None:
-        if name not in known and name in fields:
-            known[name] = type_of(fields[name])
-        return known.get(name)
+    def find(field: str) -> Type | None:
+        if field not in known and field in fields:
+            known[field] = type_of(fields[field], name=f"{name}.{field}")
+        return known.get(field)
 
-    return types.object_of("object", find)
+    return types.object_of(name, find)
 
 
 def value_of(value: Any, schema: Schema) -> Any:
@@ -110,7 +111,11 @@ def value_of(value: Any, schema: Schema) -> Any:
         }
     if isinstance(value, list):
         items = schema.get("items") or {}
-        return [value_of(each, items) for each in value]
+        found = [value_of(each, items) for each in value]
+        kind = schema.get("x-kubernetes-list-type")
+        if kind == "map":
+            return Keyed(found, [escape(key) or key for key in schema.get("x-kubernetes-list-map-keys") or ()])
+        return Keyed(found) if kind == "set" else found
     if isinstance(value, str):
         return _text(value, schema)
     number = schema.get("type") == "number" and isinstance(value, int) and not isinstance(value, bool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -86,6 +86,44 @@ class Opaque:
     value: Any
     key: Any
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Keyed(list[Any]):
+    """A list whose order means nothing: of type set, or with `keys`, which are named as expressions name them, map.
+
+    Equality is its own where it stands on the left, and so is `+`: what has the same key stands once, at its old place.
+    Source: apiserver's pkg/cel/common/valuesunstructured.go.
+    """
+
+    def __init__(self, items: Iterable[Any], keys: Sequence[str] = ()) -> None:
+        super().__init__(items)
+        self.keys = keys
+
+    def _key(self, item: Any) -> Any:
+        if not self.keys:
+            return type_name(item), item
+        return tuple((type_name(found), found) for found in (item.get(key) for key in self.keys))
+
+    def same(self, other: Any) -> bool:
+        """self == other."""
+        if not isinstance(other, list) or len(self) != len(other):
+            return False
+        mine = {self._key(item): item for item in self}
+        try:
+            return all(
+                key in mine and equal(mine[key], item) for key, item in ((self._key(each), each) for each in other)
+            )
+        except (TypeError, AttributeError):  # elements of another kind, which have no key
+            return False
+
+    def joined(self, other: list[Any]) -> Keyed:
+        """self + other. Raises CelError."""
+        try:
+            found = {self._key(item): item for item in self}
+            found |= {key: item for item in other if (key := self._key(item)) not in found or self.keys}
+        except (TypeError, AttributeError):
+            raise CelError("no such overload") from None
+        return Keyed(found.values(), self.keys)
 
 
 @lru_cache(maxsize=256)
@@ -179,6 +217,8 @@ def equal(one: Any, other: Any) -> bool:
     if is_number(one) or is_number(other):
         return is_number(one) and is_number(other) and one == other
     if isinstance(one, list):
+        if isinstance(one, Keyed):
+            return one.same(other)
         return isinstance(other, list) and len(one) == len(other) and all(map(equal, one, other))
     if isinstance(one, dict):
         if not isinstance(other, dict) or len(one) != len(other):
