@@ -14,6 +14,7 @@ from steersman.api import errors
 from steersman.api.kind import Kind
 from steersman.apiserver.cache import Cache, Change, Item, ItemKind, Unreadable, to_value
 from steersman.lib.clock import Clock
+from steersman.lib.failpoint import failpoint
 from steersman.store.interface import (
     Compacted,
     Entry,
@@ -135,6 +136,7 @@ class Storage:
         meta = obj["metadata"]
         assert isinstance(meta, dict)
         key = self.key(kind, meta.get("namespace", ""), meta["name"])
+        failpoint("write.before_store")
         try:
             revision = await self._store.create(key, to_value(obj))
         except KeyExists:
@@ -155,6 +157,7 @@ class Storage:
 
     def _written(self, kind: Kind, key: str, revision: int) -> Item:
         """The item of a write of ours; when it was overwritten already, the newer one serves as well."""
+        failpoint("write.after_store")
         item = self._caches[kind.storage_location].get(key)
         if item is None:
             raise errors.not_found(kind.group, kind.plural, key.rpartition("/")[2])
@@ -167,6 +170,7 @@ class Storage:
         key = self.key(kind, item.namespace, item.name)
         if value == self._stored(item) and not (self._sealed and await self._sealed.stale(key, item.revision)):
             return item
+        failpoint("write.before_store")
         try:
             revision = await self._store.update(key, value, item.revision)
         except RevisionConflict:
@@ -184,12 +188,14 @@ class Storage:
 
     async def remove(self, kind: Kind, item: Item) -> Item | None:
         """Delete `item`; returns it as of its deletion, None when somebody else changed it first."""
+        failpoint("write.before_store")
         try:
             revision = await self._store.delete(self.key(kind, item.namespace, item.name), item.revision)
         except RevisionConflict:
             return None
         except StoreUnavailable as error:
             raise errors.internal(str(error)) from error
+        failpoint("write.after_store")
         if (after := self.after.get(kind.storage_location)) is not None:
             await after(item, None)
         return item.at(revision)

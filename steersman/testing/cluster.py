@@ -64,8 +64,10 @@ class ApiCluster:
 
     async def __aenter__(self) -> ApiCluster:
         await self.server.start()
+        there = {each["metadata"]["name"] for each in (await self.client.list(NAMESPACES)).items}
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
-            await self.client.create(NAMESPACES, {"metadata": {"name": name}})
+            if name not in there:
+                await self.client.create(NAMESPACES, {"metadata": {"name": name}})
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ from steersman.client.client import Client
 from steersman.client.transport import InProcess
 from steersman.cluster import admissionconfig, certs
 from steersman.cluster.identity import Identity
-from steersman.lib.clock import SystemClock
+from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.messages import Request
 from steersman.store.memory import MemoryStore
 from steersman.testing.cluster import ADMIN
@@ -32,9 +32,11 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 class Guarded:
     """An API server with RBAC and tokens; `as_user` is a client of anybody."""
 
-    def __init__(self, folder: Path, flags: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, folder: Path, flags: Mapping[str, str] = MappingProxyType({}), *, clock: Clock | None = None
+    ) -> None:
         certs.ensure(folder, [], SystemClock().now())
-        self.clock = SystemClock()
+        self.clock = clock or SystemClock()
         self.identity = Identity(flags, self.clock, folder / "ca.crt")
         self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, self.identity.audiences(ISSUER))
         self.authorizer = self.identity.authorizer

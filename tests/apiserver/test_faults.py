@@ -1,57 +1,21 @@
-"""The API server over the durable store when the disk is full, or the process ends in the middle of a write."""
+"""The API server over the durable store when the disk is full."""
 
 from __future__ import annotations
 
 import errno
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS
+from steersman.api.resource import CONFIGMAPS, Object
 from steersman.lib import failpoint
 from steersman.lib.clock import SystemClock
 from steersman.store.sqlite import SqliteStore
 from steersman.testing.cluster import ApiCluster
-
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from steersman.api.resource import CONFIGMAPS
-from steersman.lib.clock import SystemClock
-from steersman.lib.failpoint import arm_from_environment
-from steersman.store.sqlite import SqliteStore
-from steersman.testing.cluster import ApiCluster
-
-async def main(path, point):
-    async with ApiCluster(clock=SystemClock(), store=await SqliteStore.open(Path(path))) as cluster:
-        async def write(number):
-            made = {"metadata": {"name": f"a{number}", "namespace": "default"}}
-            made = await cluster.client.create(CONFIGMAPS, made)
-            print(made["metadata"]["name"], made["metadata"]["resourceVersion"], flush=True)
-        for number in range(6):
-            if number == 3:
-                arm_from_environment(point + "=exit")
-            await asyncio.gather(*(write(number * 4 + each) for each in range(4)))
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize("point", ["store.before_commit", "store.after_commit"])
-async def test_what_was_acknowledged_is_kept(tmp_path: Path, point: str) -> None:
-    path = tmp_path / "store.db"
-    ran = subprocess.run([sys.executable, "-c", _WRITER, str(path), point], capture_output=True, text=True, check=False)
-    assert ran.returncode == 86, ran.stderr
-    acknowledged = dict(line.split() for line in ran.stdout.splitlines())
-    assert len(acknowledged) == 12
-    store = await SqliteStore.open(path)
-    kept = {entry.key.rpartition("/")[2]: entry for entry in (await store.list("/core/configmaps/default/")).entries}
-    assert {name: str(kept[name].revision) for name in acknowledged} == acknowledged
-    await store.close()
 
 
 async def test_a_full_disk_stops_writes_only(tmp_path: Path) -> None:
@@ -79,3 +43,49 @@ async def test_a_full_disk_stops_writes_only(tmp_path: Path) -> None:
             disarm()
         await client.create(CONFIGMAPS, {"metadata": {"name": "b", "namespace": "default"}})
         assert (await client.update(CONFIGMAPS, {**made, "data": {"a": "b"}}))["data"] == {"a": "b"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """4 MiB, and no more."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.node
+async def test_a_disk_that_runs_full_and_has_room_again(small_disk: Path) -> None:
+    path = small_disk / "store.db"
+    kept: dict[str, Object] = {}
+    async with ApiCluster(clock=SystemClock(), store=await SqliteStore.open(path)) as cluster:
+        client = cluster.client
+
+        async def fill() -> None:
+            """Write until that is refused."""
+            while True:
+                meta = {"name": f"a{len(kept)}", "namespace": "default"}
+                made = await client.create(CONFIGMAPS, {"metadata": meta, "data": {"a": "x" * 20_000}})
+                kept[made["metadata"]["name"]] = made
+
+        for filler, size in (("first", 1 << 20), ("second", 1 << 19)):
+            (small_disk / filler).write_bytes(bytes(size))
+            before = len(kept)
+            with pytest.raises(ApiError, match=r"cannot write to .*full") as refused:
+                await fill()
+            assert (refused.value.code, len(kept) > before) == (500, True)
+            with pytest.raises(ApiError, match="full"):
+                await client.patch(CONFIGMAPS, "a0", "default", {"data": {"b": "y" * 100_000}})
+            assert await client.get(CONFIGMAPS, "a0", "default") == kept["a0"]
+            assert {each["metadata"]["name"] for each in (await client.list(CONFIGMAPS)).items} == set(kept)
+            page = await client.list(CONFIGMAPS, limit=3)
+            assert len(page.items) == 3
+            (small_disk / filler).unlink()
+            name = f"room-{filler}"
+            kept[name] = await client.create(CONFIGMAPS, {"metadata": {"name": name, "namespace": "default"}})
+    async with ApiCluster(clock=SystemClock(), store=await SqliteStore.open(path)) as again:
+        found = {each["metadata"]["name"]: each for each in (await again.client.list(CONFIGMAPS)).items}
+        assert {name: each["metadata"]["uid"] for name, each in found.items()} == {
+            name: each["metadata"]["uid"] for name, each in kept.items()
+        }

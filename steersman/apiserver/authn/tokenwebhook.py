@@ -37,7 +37,7 @@ class TokenWebhook:
         """What the other program says. Raises BadToken, also when it cannot be asked."""
         key = hashlib.sha256(token.encode(errors="surrogateescape")).digest(), tuple(audiences)
         known = self._known.get(key)
-        if known is not None and known[0] > self._clock.now():
+        if known is not None and known[0] > self._clock.monotonic():
             return known[1]
         return self._ask(key, token, audiences)
 
@@ -64,7 +64,7 @@ class TokenWebhook:
         verified = Verified(_user(status.get("user")), shared)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[key] = self._clock.now() + self._kept, verified
+        self._known[key] = self._clock.monotonic() + self._kept, verified
         return verified
 
 

@@ -60,7 +60,7 @@ class WebhookAuthorizer:
         """None when allowed; a Deny is final."""
         key = repr((user, info.is_resource, _attributes(info))).encode()
         known = self._known.get(key)
-        if known is not None and known[0] > self._clock.now():
+        if known is not None and known[0] > self._clock.monotonic():
             return known[1]
         spec = _spec(user, info)
         if self._conditions is not None:
@@ -96,7 +96,7 @@ class WebhookAuthorizer:
             why = Deny("webhook subject access review returned both allow and deny response")
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[key] = self._clock.now() + self._times[why is None], why
+        self._known[key] = self._clock.monotonic() + self._times[why is None], why
         return why
 
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from steersman.lib.clock import Clock
+from steersman.lib.failpoint import failpoint
 from steersman.lib.grpc.channel import OUT_OF_RANGE, GrpcError
 from steersman.lib.tasks import Tasks
 from steersman.store.etcd import messages
@@ -328,10 +329,12 @@ class EtcdStore:
     async def _swap(self, key: str, value: bytes | None, expected: int) -> Written:
         """One transaction; returns when its outcome shows in this process too, so that a loser can look again."""
         self._open()
+        failpoint("etcd.before_swap")
         try:
             answer = await self._link.call(messages.TXN, messages.swap_request(self._key(key), value, expected))
         except GrpcError as error:
             raise StoreUnavailable(f"etcd refuses: {error.message}") from error
+        failpoint("etcd.after_swap")
         written = messages.swap_answer(answer)
         await self._reach(written.revision)
         return written
