@@ -31,12 +31,24 @@ def free_ports(count: int) -> list[int]:
 class Member:
     """One etcd process; it may be killed, frozen and started again."""
 
-    def __init__(self, name: str, folder: Path, client: int, peer: int, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        client: int,
+        peer: int,
+        options: Sequence[str] = (),
+        *,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """`prefix`: words before the command, such as those that enter the namespace where `host` is."""
         self.name = name
         self.folder = folder
-        self.url = f"http://127.0.0.1:{client}"
-        self.peer_url = f"http://127.0.0.1:{peer}"
-        self._port = client
+        self.url = f"http://{host}:{client}"
+        self.peer_url = f"http://{host}:{peer}"
+        self._host, self._port = host, client
+        self._prefix = prefix
         self._options = options
         self._cluster = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +58,7 @@ class Member:
         self._cluster = ",".join(f"{m.name}={m.peer_url}" for m in cluster) or self._cluster
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = [
-            "etcd", f"--name={self.name}", f"--data-dir={self.folder}/data",
+            *self._prefix, "etcd", f"--name={self.name}", f"--data-dir={self.folder}/data",
             f"--listen-client-urls={self.url}", f"--advertise-client-urls={self.url}",
             f"--listen-peer-urls={self.peer_url}", f"--initial-advertise-peer-urls={self.peer_url}",
             f"--initial-cluster={self._cluster}", "--heartbeat-interval=20", "--election-timeout=200",
@@ -62,7 +74,7 @@ class Member:
             if self._process is None or self._process.poll() is not None:
                 raise RuntimeError(f"etcd ended: {(self.folder / 'log').read_text()}")
             try:
-                channel = await Channel.connect("127.0.0.1", self._port)
+                channel = await Channel.connect(self._host, self._port)
                 try:
                     await channel.unary(messages.RANGE, messages.range_request(b"x"))
                     return
@@ -88,10 +100,11 @@ class Member:
 class Etcd:
     """A cluster of members: `async with Etcd(folder, 3) as etcd`."""
 
-    def __init__(self, folder: Path, members: int = 1, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, members: int = 1, clock: Clock | None = None, made: Sequence[Member] = ()) -> None:
+        """`made`: the members, instead of so many on loopback."""
         ports = free_ports(members * 2)
         self._clock = clock or SystemClock()
-        self.members = [
+        self.members = list(made) or [
             Member(f"m{number}", folder / f"m{number}", ports[number * 2], ports[number * 2 + 1])
             for number in range(members)
         ]

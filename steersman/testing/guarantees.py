@@ -7,6 +7,7 @@ Source: etcd's API guarantees for watches: ordered, unique, atomic, reliable, re
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,8 +51,8 @@ def ordered(recording: Recording) -> list[str]:
 
 def unique(recording: Recording) -> list[str]:
     """No event comes twice."""
-    seen = [(event.revision, event.key) for event in recording.events]
-    return [f"{item} came {seen.count(item)} times" for item in sorted(set(seen)) if seen.count(item) > 1]
+    seen = Counter((event.revision, event.key) for event in recording.events)
+    return [f"{item} came {count} times" for item, count in sorted(seen.items()) if count > 1]
 
 
 def atomic(recording: Recording) -> list[str]:
@@ -65,8 +66,9 @@ def reliable(recording: Recording, truth: Sequence[Event]) -> list[str]:
     """Nothing that happened is left out, and nothing else is told."""
     expected = [e for e in truth if e.revision > recording.after and e.key.startswith(recording.prefix)]
     told = recording.events
-    missing = [f"revision {e.revision} of {e.key} is missing" for e in expected if e not in told]
-    return missing + [f"revision {e.revision} of {e.key} never happened" for e in told if e not in expected]
+    known, happened = set(told), set(expected)
+    missing = [f"revision {e.revision} of {e.key} is missing" for e in expected if e not in known]
+    return missing + [f"revision {e.revision} of {e.key} never happened" for e in told if e not in happened]
 
 
 def resumable(recording: Recording, truth: Sequence[Event]) -> list[str]:

@@ -24,6 +24,7 @@ from steersman.lib.grpc.channel import (
     Channel,
     GrpcError,
 )
+from steersman.lib.tasks import Tasks
 from steersman.store.interface import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ class Servers:
         return context
 
 
+class Unreachable(StoreUnavailable):
+    """No member takes a connection."""
+
+
 class Link:
     """Calls to whichever member answers."""
 
@@ -71,17 +76,27 @@ class Link:
         self._tls = servers.tls() if any(secure for _, _, secure in self._addresses) else None
         self._at = 0
         self._channel: Channel | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Channel | str] | None = None
+        self._tasks = Tasks()
         self.closed = False
 
     async def channel(self) -> Channel:
         """The connection in use, or a new one to the first member that takes it. Raises StoreUnavailable."""
-        async with self._connecting:
-            if self.closed:
-                raise StoreUnavailable("the store is closed")
-            if self._channel is not None and self._channel.closed is None:
-                return self._channel
-            problems: list[str] = []
+        if self.closed:
+            raise StoreUnavailable("the store is closed")
+        if self._channel is not None and self._channel.closed is None:
+            return self._channel
+        if self._connecting is None:  # whoever comes meanwhile shares the attempt, and its failure
+            self._connecting = self._tasks.spawn(self._connect(), "etcd connection")
+        found = await asyncio.shield(self._connecting)
+        if isinstance(found, str):
+            raise Unreachable(found)
+        return found
+
+    async def _connect(self) -> Channel | str:
+        """A new connection, or why there is none."""
+        problems: list[str] = []
+        try:
             for _ in self._addresses:
                 host, port, secure = self._addresses[self._at]
                 try:
@@ -91,7 +106,11 @@ class Link:
                 except (OSError, TimeoutError) as error:
                     problems.append(f"{host}:{port}: {error or 'no answer'}")
                     self._at = (self._at + 1) % len(self._addresses)
-            raise StoreUnavailable(f"cannot reach etcd: {'; '.join(problems)}")
+            return f"cannot reach etcd: {'; '.join(problems)}"
+        except asyncio.CancelledError:  # by `close` alone
+            return "the store is closed"
+        finally:
+            self._connecting = None
 
     def drop(self, channel: Channel, why: str) -> None:
         """The member behind `channel` does not do its work: turn to the next."""
@@ -107,6 +126,8 @@ class Link:
         for _ in self._addresses:
             try:
                 return await self.call(path, message)
+            except Unreachable:
+                raise
             except StoreUnavailable as error:
                 problem = error
         assert problem is not None
@@ -131,5 +152,7 @@ class Link:
     def close(self) -> None:
         """Drop the connection; later calls raise StoreUnavailable."""
         self.closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._channel is not None:
             self._channel.close("the store is closed")
