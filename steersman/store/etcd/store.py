@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 PREFIX = "/registry"
 _CHUNK = 5_000  # entries asked for at a time
 _PATIENCE = 10.0  # seconds for a watch to show what etcd has acknowledged
+_LOST = "etcd compacted events that this server had not seen; it has to start anew"
 _AGAIN = 0.1  # seconds between attempts to watch
 _WITH_LEADER = {"hasleader": "true"}  # a member that is cut off from the others ends the watch
 
@@ -89,6 +90,7 @@ class EtcdStore:
                 log.error("etcd compacted revision %d before this server saw it", self._revision + 1)
                 self._oldest = error.oldest
                 self.lost.set()
+                self._give_up(_LOST)
             except StoreUnavailable as error:
                 log.warning("the watch on etcd ended: %s", error)
                 await self._clock.sleep(_AGAIN)
@@ -156,6 +158,12 @@ class EtcdStore:
             if not future.done():
                 future.set_result(None)
 
+    def _give_up(self, why: str) -> None:
+        """What is waited for will not come."""
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreUnavailable(why))
+
     async def _reach(self, revision: int) -> None:
         """Wait until everything up to `revision` was told. Raises StoreUnavailable."""
         if revision <= self._revision:
@@ -174,7 +182,7 @@ class EtcdStore:
         if self._link.closed:
             raise StoreUnavailable("the store is closed")
         if self.lost.is_set():
-            raise StoreUnavailable("etcd compacted events that this server had not seen; it has to start anew")
+            raise StoreUnavailable(_LOST)
 
     async def fresh(self) -> None:
         """Until this process has seen every write that anybody had acknowledged; callers at one time share a read."""
@@ -369,9 +377,7 @@ class EtcdStore:
         """Stop following; later calls raise StoreUnavailable."""
         self._link.close()
         await self._tasks.close()
-        for _, _, future in self._waiting:
-            if not future.done():
-                future.set_exception(StoreUnavailable("the store is closed"))
+        self._give_up("the store is closed")
         for future in self._asking:
             if not future.done():
                 future.set_exception(StoreUnavailable("the store is closed"))
