@@ -12,8 +12,9 @@ from typing import Any
 
 from steersman.api.quantity import parse
 from steersman.api.resource import Object
-from steersman.client.deviceclaims import allocation
+from steersman.client.deviceclaims import EXTENDED, allocation, is_for
 from steersman.lib.clock import Clock, SystemClock
+from steersman.scheduler.extended import classes_by_resource
 from steersman.scheduler.inventory import DeviceId, Pool, PoolId, Slice, pools
 
 Key = tuple[str, str]  # namespace and name
@@ -26,6 +27,7 @@ class Devices:
         self.clock: Clock = clock or SystemClock()
         self.claims: dict[Key, Object] = {}
         self.classes: dict[str, Object] = {}
+        self.by_resource: dict[str, str] = {}  # classes, by the extended resources that they stand for
         self.changes = 0
         self.memo: Any = None  # what the plugin has worked out last
         self._slices: dict[str, Slice] = {}
@@ -62,12 +64,14 @@ class Devices:
         for listener in list(self._listeners.values()):
             listener()
 
-    def set_class(self, name: str, found: Object | None) -> None:
-        """A DeviceClass; None when it is gone."""
+    def set_class(self, name: str, found: Object | None) -> bool:
+        """A DeviceClass; None when it is gone. Whether extended resources mean something else now."""
         self.classes.pop(name, None)
         if found is not None:
             self.classes[name] = found
         self.changes += 1
+        before, self.by_resource = self.by_resource, classes_by_resource(self.classes)
+        return before != self.by_resource
 
     def set_slice(self, name: str, found: Object | None) -> None:
         """A ResourceSlice; None when it is gone."""
@@ -139,6 +143,30 @@ class Devices:
         meta = claim["metadata"]
         if (now := self.claims.get((meta["namespace"], meta["name"]))) is not None and _reaches(now, int(version)):
             self.set_claim((meta["namespace"], meta["name"]), now)
+
+    def handed_over(self, claim: Object, made: Object) -> None:
+        """What was promised to a claim that had no name yet belongs to this one, which is written."""
+        mine, uid = self._promised.pop(claim["metadata"]["uid"]), made["metadata"]["uid"]
+        self._count(claim["metadata"]["uid"], None)
+        if uid not in self._counted:
+            self._promised[uid] = (made, mine[1], None)
+            self._count(uid, mine[1])
+            self.written(made, made["metadata"]["resourceVersion"])
+        self.changes += 1
+
+    def extended_claim(self, pod: Object) -> Object | None:
+        """The claim that stands for a pod's extended resources."""
+        space = pod["metadata"]["namespace"]
+        return next(
+            (
+                each
+                for (namespace, _), each in self.claims.items()
+                if namespace == space
+                and (each["metadata"].get("annotations") or {}).get(EXTENDED) == "true"
+                and is_for(each, pod)
+            ),
+            None,
+        )
 
     def take_back(self, claim: Object) -> None:
         """There will be no such allocation."""

@@ -143,7 +143,8 @@ class Observer:
         return changed
 
     def _class(self, old: Object | None, new: Object | None) -> None:
-        self._columns.devices.set_class((new or old or {})["metadata"]["name"], new)
+        if self._columns.devices.set_class((new or old or {})["metadata"]["name"], new):
+            self._columns.changes += 1
         self._queue.tell(Event("device class", old=old, new=new))
 
     def _slice(self, old: Object | None, new: Object | None) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import Object
+from steersman.api.resource import PODS, Object
 from steersman.api.validation import quote
 from steersman.client.client import Client
 from steersman.client.deviceclaims import CLAIMS, FINALIZER, allocation, reserved_for
 from steersman.lib.clock import parse_rfc3339, rfc3339
 from steersman.scheduler.allocator import key
 from steersman.scheduler.devices import Devices
+from steersman.scheduler.extended import UNNAMED
 from steersman.scheduler.framework import Reserved
 from steersman.scheduler.podinfo import PodInfo
 
@@ -43,6 +44,7 @@ class Taken:
     claims: Sequence[Object]
     promises: Sequence[Promise]
     patience: float
+    uses: Sequence[Object] = ()  # by which requests of the last claim containers have their extended resources
 
     def undo(self) -> None:
         """Nobody gets what was promised; what is written stays with the claim."""
@@ -55,10 +57,27 @@ class Taken:
         written = []
         for claim in self.claims:
             promise = promised.get(claim["metadata"]["uid"])
-            written.append(claim if reserved_for(claim, self.pod.pod) else await self._bind(client, claim, promise))
+            if promise is not None and promise.claim["metadata"]["name"] == UNNAMED:
+                written.append(await self._extended(client, promise))
+            elif reserved_for(claim, self.pod.pod):
+                written.append(claim)
+            else:
+                written.append(await self._bind(client, claim, promise))
         if any(_conditional(claim) for claim in written):
             tell("BindingConditionsPending", f"waiting for binding conditions for device on node {self.node}")
             await self._ready(written)
+
+    async def _extended(self, client: Client, promise: Promise) -> Object:
+        """Make the claim for extended resources, and tell the pod of it."""
+        asked = promise.claim
+        meta = {key: asked["metadata"][key] for key in ("generateName", "ownerReferences", "annotations")}
+        made = await client.create(CLAIMS, {"metadata": meta, "spec": asked["spec"]}, self.pod.namespace)
+        claim = await self._bind(client, made, Promise(made, promise.given))
+        self.devices.handed_over(asked, claim)
+        told = {"requestMappings": list(self.uses), "resourceClaimName": claim["metadata"]["name"]}
+        body = {"metadata": {"uid": self.pod.uid}, "status": {"extendedResourceClaimStatus": told}}
+        await client.patch(PODS, self.pod.name, self.pod.namespace, body, type="strategic", subresource="status")
+        return claim
 
     async def _bind(self, client: Client, claim: Object, promise: Promise | None) -> Object:
         for attempt in range(_ATTEMPTS):
@@ -156,3 +175,12 @@ async def deallocate(client: Client, claim: Object) -> None:
     """Take a claim's devices from it. Raises ApiError, OSError."""
     status = {k: v for k, v in (claim.get("status") or {}).items() if k not in ("allocation", "reservedFor", "devices")}
     await client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+
+
+async def delete(client: Client, claim: Object) -> None:
+    """Delete what an attempt that failed has left. Raises ApiError, OSError."""
+    meta = claim["metadata"]
+    kept = [each for each in meta.get("finalizers") or () if each != FINALIZER]
+    if len(kept) < len(meta.get("finalizers") or ()):
+        await client.update(CLAIMS, {**claim, "metadata": {**meta, "finalizers": kept}})
+    await client.delete(CLAIMS, meta["name"], meta["namespace"], uid=meta["uid"])

@@ -39,6 +39,7 @@ class Rows:
         self.allocatable = columns.allocatable
         self.requested = columns.requested
         self.nonzero = columns.nonzero
+        self.devices = columns.devices
 
     def resource(self, table: dict[str, Ints], name: str) -> Ints:
         """One resource's amounts on these rows."""

@@ -262,3 +262,53 @@ def test_devices_are_made_ready_before_the_pod_is_bound() -> None:
         assert "waiting for binding conditions for device on node n" in await messages(cluster)
 
     virtual(lambda: with_both(body))
+
+
+def test_extended_resources_are_devices_of_the_class_that_stands_for_them() -> None:
+    async def body(cluster: ApiCluster) -> None:
+        client = cluster.client
+        await add_node(cluster, a_node("none"))
+        plugged = a_node("plugged")
+        plugged["status"]["allocatable"]["example.com/gpu"] = "1"
+        pod = a_pod("p")
+        asked = {"requests": {"cpu": "1m", "example.com/gpu": "2"}, "limits": {"example.com/gpu": "2"}}
+        pod["spec"]["containers"][0]["resources"] = asked
+        once = {"requests": {"example.com/gpu": "3"}, "limits": {"example.com/gpu": "3"}}
+        pod["spec"]["initContainers"] = [{"name": "i", "image": "i", "resources": once}]
+        await client.create(PODS, pod, "default")
+        found = await until(cluster, "p", told)
+        assert "1 Insufficient example.com/gpu" in found["status"]["conditions"][0]["message"]
+        await add_node(cluster, plugged)
+        await client.create(CLASSES, a_class("gpu", extendedResourceName="example.com/gpu"))
+        await cluster.clock.sleep(10)
+        assert not placed(await client.get(PODS, "p", "default")), "one node has too few, the other has none"
+        await client.create(SLICES, a_slice("none", [a_device(name) for name in "abcd"]))
+        found = await until(cluster, "p", placed)
+        assert found["spec"]["nodeName"] == "none"
+        status = found["status"]["extendedResourceClaimStatus"]
+        assert status["requestMappings"] == [
+            {"containerName": "c", "resourceName": "example.com/gpu", "requestName": "container-1-request-1"},
+            {"containerName": "i", "resourceName": "example.com/gpu", "requestName": "container-1-request-1"},
+            {"containerName": "i", "resourceName": "example.com/gpu", "requestName": "container-0-request-0"},
+        ]
+        claim = await claim_of(cluster, status["resourceClaimName"])
+        assert claim["metadata"]["name"].startswith("p-extended-resources-")
+        assert claim["metadata"]["annotations"] == {"resource.kubernetes.io/extended-resource-claim": "true"}
+        given = allocation(claim)
+        assert given is not None
+        devices = [(each["request"], each["device"]) for each in given["devices"]["results"]]
+        assert devices == [
+            ("container-0-request-0", "a"),
+            ("container-1-request-1", "b"),
+            ("container-1-request-1", "c"),
+        ]
+        second = a_pod("second")
+        second["spec"]["containers"][0]["resources"] = asked
+        await client.create(PODS, second, "default")
+        assert "2 nodes" in (await until(cluster, "second", told))["status"]["conditions"][0]["message"]
+        await client.patch(PODS, "p", "default", {"status": {"phase": "Succeeded"}}, subresource="status")
+        await until(cluster, "second", placed)
+        (left,) = (await client.list(CLAIMS, "default")).items
+        assert left["metadata"]["name"].startswith("second-extended-resources-")
+
+    virtual(lambda: with_both(body))

@@ -19,6 +19,7 @@ from steersman.api import durations
 from steersman.api.resource import Object
 from steersman.api.validation import quote
 from steersman.client.deviceclaims import allocation, is_for, reserved_for
+from steersman.scheduler import extended
 from steersman.scheduler.allocation import result
 from steersman.scheduler.allocator import AllocationError, Allocator, InvalidPools, TimedOut, key
 from steersman.scheduler.columns import Columns, Mask
@@ -36,13 +37,14 @@ from steersman.scheduler.framework import (
     always,
     normalized,
 )
-from steersman.scheduler.inventory import Slice
+from steersman.scheduler.inventory import Pool, Slice
 from steersman.scheduler.plugins import node_affinity
 from steersman.scheduler.podinfo import PodInfo
-from steersman.scheduler.promises import Promise, Taken, deallocate, readiness
+from steersman.scheduler.promises import Promise, Taken, deallocate, delete, readiness
 
 _NAME = "DynamicResources"
 _CANNOT = "cannot allocate all claims"
+_LEFT = "cannot schedule extended resource claim"
 _ELSEWHERE = "resourceclaim not available on the node"
 _MOST_WAYS = 8  # FirstAvailableDeviceRequestMaxSize
 
@@ -134,21 +136,37 @@ def _classes(claim: Object) -> Sequence[tuple[str, str]]:
 
 
 @dataclass(slots=True)
+class _Way:
+    """How the claims that wait are allocated on a node; the last may be that of extended resources, for containers."""
+
+    search: Allocator
+    claims: Sequence[Object]
+    uses: Sequence[Object] = ()
+
+
+Found = _Way | str
+"""How, or why not."""
+
+
+@dataclass(slots=True)
 class _Work:
     """What was worked out for one pod, while nothing changes: by node, and once for nodes that reach the same."""
 
     about: tuple[Any, ...]
     claims: list[Object]
     waiting: list[Object]  # of those, the ones to allocate
-    nodes: dict[str, Allocator | str] = field(default_factory=dict)  # or why not
-    alike: dict[tuple[Slice, ...], Allocator | str] = field(default_factory=dict)
+    extended: Object | None = None  # the claim for extended resources, which is none of the others
+    resources: Sequence[str] = ()  # that it is for, where nodes have none of their own
+    nodes: dict[str, Found] = field(default_factory=dict)
+    alike: dict[tuple[tuple[Slice, ...], tuple[str, ...]], Found] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)  # uids of claims whose devices some node cannot reach
 
 
 def _work(columns: Columns, pod: PodInfo) -> _Work | None:
     """The pod's claims and what is known of them; None for a pod without any."""
     devices = columns.devices
-    if not pod.pod["spec"].get("resourceClaims"):
+    resources = extended.wanted(pod, devices.by_resource)
+    if not resources and not pod.pod["spec"].get("resourceClaims"):
         return None
     about = (pod.uid, pod.pod, devices.changes, columns.changes)
     memo: _Work | None = devices.memo
@@ -159,14 +177,15 @@ def _work(columns: Columns, pod: PodInfo) -> _Work | None:
     except _NotThere:
         return None
     waiting = [each for each in claims if not allocation(each)]
-    devices.memo = memo = _Work(about, claims, waiting)
+    own = (devices.extended_claim(pod.pod) or extended.new_claim(pod)) if resources else None
+    devices.memo = memo = _Work(about, claims, waiting, own, resources)
     return memo
 
 
 def narrow(columns: Columns, pod: PodInfo, left: Mask, patience: float) -> Sequence[Rejection]:
     """Refuse nodes that cannot reach what was given, or where not everything can be had. Raises PluginError."""
     work = _work(columns, pod)
-    if work is None or not work.claims:
+    if work is None or not (work.claims or work.resources):
         return ()
     reasons: dict[str, Mask] = {}
 
@@ -176,7 +195,7 @@ def narrow(columns: Columns, pod: PodInfo, left: Mask, patience: float) -> Seque
     reached = _reached(columns, work, patience)
     for row in (int(each) for each in np.flatnonzero(left)):
         name = columns.names[row]
-        found = _on_node(columns, work, name) if work.waiting else None
+        found = _on_node(columns, work, pod, name)
         if isinstance(found, str):
             refuse(row, found)
             continue
@@ -202,24 +221,36 @@ def _reached(columns: Columns, work: _Work, patience: float) -> list[tuple[Objec
     return found
 
 
-def _on_node(columns: Columns, work: _Work, name: str) -> Allocator | str:
-    """How the claims that wait can be allocated on a node, or why not. Raises PluginError."""
+def _on_node(columns: Columns, work: _Work, pod: PodInfo, name: str) -> Found | None:
+    """How the claims that wait can be allocated on a node, or why not; None: nothing waits. Raises PluginError."""
+    row = columns.rows[name]
+    lacking = tuple(each for each in work.resources if not columns.resource(columns.allocatable, each)[row])
+    if not work.waiting and not lacking:
+        return None
     found = work.nodes.get(name)
     if found is None:
         node = columns.node(name) or {"metadata": {"name": name}}
         slices, pools = columns.devices.pools(node)
         apart = any(each.per_device for each in slices)  # nodes may differ in what they reach of a slice
-        found = None if apart else work.alike.get(slices)
+        found = None if apart else work.alike.get((slices, lacking))
         if found is None:
-            found = work.alike[slices] = _search(columns.devices, work.waiting, pools, node)
+            found = work.alike[slices, lacking] = _way(columns.devices, work, pod, lacking, pools, node)
         work.nodes[name] = found
     return found
 
 
-def _search(devices: Devices, claims: Sequence[Object], pools: Sequence[Any], node: Object) -> Allocator | str:
+def _way(
+    devices: Devices, work: _Work, pod: PodInfo, lacking: Sequence[str], pools: Sequence[Pool], node: Object
+) -> Found:
+    claims, uses = work.waiting, []
+    if lacking and work.extended is not None:
+        if (work.extended["spec"].get("devices") or {}).get("requests"):
+            return _LEFT  # of an attempt that failed; `rescue` deletes it
+        requests, uses = extended.requests(pod.pod, lacking, devices.by_resource)
+        claims = [*claims, {**work.extended, "spec": {"devices": {"requests": requests}}}]
     try:
         search = Allocator(claims, pools, devices, devices.classes, node)
-        return search if search.run() else _CANNOT
+        return _Way(search, claims, uses) if search.run() else _CANNOT
     except InvalidPools as error:
         return str(error)
     except TimedOut as error:
@@ -236,10 +267,10 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask, patience: float) -> Sc
     raw = np.zeros(len(feasible), np.float64)
     fixed = sum(_rank(claim, _names(allocation(claim))) for claim in work.claims if allocation(claim))
     for row in (int(each) for each in np.flatnonzero(feasible)):
-        found = _on_node(columns, work, columns.names[row]) if work.waiting else None
+        found = _on_node(columns, work, pod, columns.names[row])
         raw[row] = fixed
-        if isinstance(found, Allocator):
-            for claim, given in zip(work.waiting, found.given, strict=True):
+        if isinstance(found, _Way):
+            for claim, given in zip(found.claims, found.search.given, strict=True):
                 raw[row] += _rank(claim, {each.request.name for each in given})
     return normalized(raw, feasible)
 
@@ -265,20 +296,22 @@ def _rank(claim: Object, chosen: set[str]) -> int:
 def reserve(columns: Columns, pod: PodInfo, node: str, patience: float) -> Reservation | None:
     """Promise what was found for the node to the claims."""
     work = _work(columns, pod)
-    if work is None or not work.claims:
+    if work is None or not (work.claims or work.resources):
         return None
-    promises = []
-    if work.waiting:
-        found = _on_node(columns, work, node)
-        if isinstance(found, str):
-            raise PluginError(_NAME, "claim allocation not found for node")
+    found = _on_node(columns, work, pod, node)
+    if isinstance(found, str):
+        raise PluginError(_NAME, "claim allocation not found for node")
+    promises, uses = [], ()
+    if found is not None:
+        search, uses = found.search, found.uses
         promises = [
-            Promise(claim, result(claim, found.given[at], found.ways(at), node, _identifier))
-            for at, claim in enumerate(work.waiting)
+            Promise(claim, result(claim, search.given[at], search.ways(at), node, _identifier))
+            for at, claim in enumerate(found.claims)
         ]
     for each in promises:
         columns.devices.promise(each.claim, each.given)
-    return Taken(columns.devices, pod, node, work.claims, promises, patience)
+    claims = [*work.claims, promises[-1].claim] if uses else work.claims
+    return Taken(columns.devices, pod, node, claims, promises, patience, uses) if claims else None
 
 
 def _identifier() -> str:
@@ -288,13 +321,15 @@ def _identifier() -> str:
 def rescue(columns: Columns, pod: PodInfo, patience: float) -> Rescue:
     """A pod that fits nowhere gives up devices that nobody else uses and that keep it from nodes."""
     work = _work(columns, pod)
-    if work is None or not work.claims:
+    if work is None or not (work.claims or work.resources):
         return Rescue("no new claims to deallocate")
     for claim in work.claims:
         users = (claim.get("status") or {}).get("reservedFor") or []
         alone = not users or (len(users) == 1 and reserved_for(claim, pod.pod))
         if claim["metadata"]["uid"] in work.lost and alone:
             return Rescue("deallocation of ResourceClaim completed", partial(deallocate, claim=claim))
+    if work.extended is not None and work.extended["metadata"]["name"] != extended.UNNAMED:
+        return Rescue("deletion of ResourceClaim completed", partial(delete, claim=work.extended))
     return Rescue("still not schedulable")
 
 

@@ -93,12 +93,19 @@ def _fits(columns: Columns, pod: PodInfo, node: str, *, empty: bool = False) -> 
         used = 0 if empty else int(columns.resource(columns.requested, name)[row])
         if own is not None and not empty:
             used -= own.requests.get(name, 0)
-        if wanted and wanted > int(columns.resource(columns.allocatable, name)[row]) - used:
+        there = int(columns.resource(columns.allocatable, name)[row])
+        if wanted and wanted > there - used and (there or name not in columns.devices.by_resource):
             return False
     return True
 
 
+def _meant(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    """A class of devices stands for a resource that the pod asks for."""
+    return any(amount and name in columns.devices.by_resource for name, amount in pod.requests.items())
+
+
 _HINTS: Mapping[Kind, Hint] = {
+    "device class": _meant,
     "node added": _roomier,
     "node resources": _roomier,
     "pod freed": _freed,
@@ -124,10 +131,12 @@ def filter(columns: Columns, pod: PodInfo, skip: Callable[[str], bool] | None = 
             continue
         allocatable = columns.resource(columns.allocatable, resource)
         short = wanted > allocatable - columns.resource(columns.requested, resource)
+        if resource in columns.devices.by_resource:
+            short &= allocatable > 0  # elsewhere DynamicResources gives devices for it
         if not short.any():
             continue
         reason = "Too many pods" if resource == "pods" else f"Insufficient {resource}"
-        never = wanted > allocatable
+        never = short & (wanted > allocatable)
         found.append(Rejection(short & ~never, reason))
         found.append(Rejection(never, reason, resolvable=False))
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from steersman.api import names
+from steersman.api.fields import text_at
 from steersman.api.kind import Behavior
 from steersman.api.kinds.devices.rules import Complaints, binding, each, label, pool_name, qualified, taint
 from steersman.api.kinds.podspec.scheduling import node_selector
@@ -288,4 +289,5 @@ SLICE = Behavior(
     validate_update=_validate_update,
     prepare_create=_prepare_create,
     prepare_update=_prepare_update,
+    fields={"spec.driver": text_at("spec", "driver"), "spec.nodeName": text_at("spec", "nodeName")},
 )
