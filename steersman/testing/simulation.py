@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -38,7 +38,10 @@ class Violated(AssertionError):
 
 
 class Scenario(Protocol):
-    """Something that a user does, what must hold meanwhile, and what must come of it."""
+    """Something that a user does, what must hold meanwhile, and what must come of it.
+
+    One that has `settings` gives them to its controllers.
+    """
 
     controllers: Sequence[str]
 
@@ -65,7 +68,15 @@ class _Quiet(EventRecorder):
 class Simulation:
     """One world. Use it as `async with`, on a VirtualLoop."""
 
-    def __init__(self, seed: int, controllers: Sequence[str], *, odds: Odds | None = None, nodes: int = 3) -> None:
+    def __init__(
+        self,
+        seed: int,
+        controllers: Sequence[str],
+        *,
+        odds: Odds | None = None,
+        nodes: int = 3,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.random = Random(seed)
         self.odds = odds or Odds()
         self.trace = Trace()
@@ -76,6 +87,7 @@ class Simulation:
         self.job_failures = 0.0  # how likely a pod that ends fails
         self.lifetimes: dict[str, float] = {}  # seconds after which pods with this label `app` end by themselves
         self._controllers = controllers
+        self._settings = settings or {}
         self._nodes = nodes
         self._server, self._tasks = Tasks(), Tasks()
         self._copies: dict[int, Tasks] = {}
@@ -125,7 +137,7 @@ class Simulation:
         client = Client(transport, clock=self.clock, user_agent=f"copy-{number}")
         informers = Informers(client, clock=self.clock, tasks=tasks, random=self.random)
         recorder = _Quiet(client, self.clock, tasks, component="simulation")
-        context = Context(client, informers, self.clock, recorder, self.random)
+        context = Context(client, informers, self.clock, recorder, self.random, self._settings)
         tasks.spawn(run_controllers(context, self._controllers), f"copy {number}")
         self._copies[number] = tasks
         return number
@@ -282,7 +294,8 @@ class Simulation:
 
 async def _play(seed: int, make: Callable[[Random], Scenario], odds: Odds | None, trace: list[str]) -> None:
     scenario = make(Random(seed))
-    async with Simulation(seed, scenario.controllers, odds=odds) as world:
+    settings = getattr(scenario, "settings", None)
+    async with Simulation(seed, scenario.controllers, odds=odds, settings=settings) as world:
         try:
             scenario.start(world)
             await world.seen.synced()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .network import NETWORK
 from .scenarios import ALL
 from .wider import WIDER
 
-EVERY = (*ALL, *WIDER)
+EVERY = (*ALL, *WIDER, *NETWORK)
