@@ -18,6 +18,7 @@ from steersman.scheduler.extended import classes_by_resource
 from steersman.scheduler.inventory import DeviceId, Pool, PoolId, Slice, pools
 
 Key = tuple[str, str]  # namespace and name
+_KINDS = 16  # of pods that are remembered
 
 
 class Devices:
@@ -30,6 +31,8 @@ class Devices:
         self.by_resource: dict[str, str] = {}  # classes, by the extended resources that they stand for
         self.changes = 0
         self.memo: Any = None  # what the plugin has worked out last
+        self._outcomes: dict[bytes, dict[tuple[Slice, ...], Any]] = {}  # by kind of pod, for pods alike
+        self._used: dict[PoolId, int] = {}  # how often who has what of a pool changed
         self._slices: dict[str, Slice] = {}
         self._of_pool: dict[PoolId, dict[str, Slice]] = {}
         self._local: dict[str, dict[str, Slice]] = {}  # by node
@@ -70,6 +73,7 @@ class Devices:
         if found is not None:
             self.classes[name] = found
         self.changes += 1
+        self._outcomes.clear()
         before, self.by_resource = self.by_resource, classes_by_resource(self.classes)
         return before != self.by_resource
 
@@ -87,6 +91,7 @@ class Devices:
             (self._local.setdefault(made.where.node, {}) if local else self._wide)[name] = made
         self._published += 1
         self._pools.clear()
+        self._outcomes.clear()
         self.changes += 1
 
     def pools(self, node: Object) -> tuple[tuple[Slice, ...], list[Pool]]:
@@ -101,6 +106,18 @@ class Devices:
         if found is None:
             found = self._pools[known[2]] = pools(known[2], self._of_pool)
         return known[2], found
+
+    def outcomes(self, kind: bytes) -> dict[tuple[Slice, ...], Any]:
+        """What pods of a kind were told of slices, for the plugin to keep; gone when slices or classes change."""
+        found = self._outcomes.pop(kind, None) or {}
+        self._outcomes[kind] = found
+        if len(self._outcomes) > _KINDS:
+            del self._outcomes[next(iter(self._outcomes))]
+        return found
+
+    def stamp(self, slices: Sequence[Slice]) -> tuple[int, ...]:
+        """The same as long as nothing of these pools is given away or comes back."""
+        return tuple([self._used.get(each.pool, 0) for each in slices])
 
     def forget_node(self, name: str) -> None:
         """A node is gone."""
@@ -126,6 +143,10 @@ class Devices:
     def promised(self, claim: Object) -> bool:
         """Whether the claim is being allocated for a pod."""
         return claim["metadata"]["uid"] in self._promised
+
+    def promises(self) -> Mapping[str, Object]:
+        """What claims will be given, by their uids."""
+        return {uid: given for uid, (_, given, _) in self._promised.items()}
 
     def promise(self, claim: Object, given: Object) -> None:
         """Count on an allocation that will be written; `take_back` undoes it."""
@@ -200,6 +221,7 @@ class Devices:
 
     def _count_device(self, result: Object, sign: int) -> None:
         device = DeviceId(result["driver"], result["pool"], result["device"])
+        self._used[device[:2]] = self._used.get(device[:2], 0) + 1
         if result.get("shareID"):
             share = {name: parse(amount).nanos for name, amount in (result.get("consumedCapacity") or {}).items()}
             shares = self._shares.setdefault(device, [])

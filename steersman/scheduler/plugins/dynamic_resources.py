@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from steersman.api import durations
@@ -158,7 +159,7 @@ class _Work:
     extended: Object | None = None  # the claim for extended resources, which is none of the others
     resources: Sequence[str] = ()  # that it is for, where nodes have none of their own
     nodes: dict[str, Found] = field(default_factory=dict)
-    alike: dict[tuple[tuple[Slice, ...], tuple[str, ...]], Found] = field(default_factory=dict)
+    alike: dict[tuple[Slice, ...], tuple[tuple[int, ...], Found]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)  # uids of claims whose devices some node cannot reach
 
 
@@ -179,6 +180,8 @@ def _work(columns: Columns, pod: PodInfo) -> _Work | None:
     waiting = [each for each in claims if not allocation(each)]
     own = (devices.extended_claim(pod.pod) or extended.new_claim(pod)) if resources else None
     devices.memo = memo = _Work(about, claims, waiting, own, resources)
+    if not resources:
+        memo.alike = devices.outcomes(msgspec.json.encode([each["spec"] for each in waiting]))
     return memo
 
 
@@ -231,12 +234,21 @@ def _on_node(columns: Columns, work: _Work, pod: PodInfo, name: str) -> Found | 
     if found is None:
         node = columns.node(name) or {"metadata": {"name": name}}
         slices, pools = columns.devices.pools(node)
-        apart = any(each.per_device for each in slices)  # nodes may differ in what they reach of a slice
-        found = None if apart else work.alike.get((slices, lacking))
+        found = None if lacking else _known(columns.devices, work, slices)
         if found is None:
-            found = work.alike[slices, lacking] = _way(columns.devices, work, pod, lacking, pools, node)
+            found = _way(columns.devices, work, pod, lacking, pools, node)
+            if not lacking and not any(each.per_device for each in slices):  # of one, nodes may reach different devices
+                work.alike[slices] = (columns.devices.stamp(slices), found)
         work.nodes[name] = found
     return found
+
+
+def _known(devices: Devices, work: _Work, slices: tuple[Slice, ...]) -> Found | None:
+    """What another node that reaches the same slices was told, or this one, for a pod alike."""
+    stamp, found = work.alike.get(slices, (None, None))
+    if found is None or stamp != devices.stamp(slices):
+        return None
+    return replace(found, claims=work.waiting) if isinstance(found, _Way) else found
 
 
 def _way(
