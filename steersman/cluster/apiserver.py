@@ -41,6 +41,7 @@ from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
 from steersman.apiserver.telemetry.health import Check
 from steersman.apiserver.telemetry.server import Telemetry
+from steersman.apiserver.telemetry.storing import Measured
 from steersman.cluster import admissionconfig, auditing, flowing, process, sealing, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
@@ -104,12 +105,11 @@ async def _run(
     every = storage.seconds(profile.options("apiserver"), "etcd-compaction-interval", "5m0s")  # 0: never
     async with Tasks() as tasks:
         sealed = await sealing.Sealing.begin(profile.options("apiserver"), clock, tasks)
-        state, options = store, Options()
+        options = Options()
         if sealed is not None:
-            state = sealed.seal(store)
-            options = Options(checks={sealing.CHECK: sealed.check} if sealed.checked else {})
+            options = Options(seal=sealed.seal, checks={sealing.CHECK: sealed.check} if sealed.checked else {})
         try:
-            server = await make(profile, state, clock, tasks, options)
+            server = await make(profile, store, clock, tasks, options)
         except Unreadable as error:
             raise StartFailure(f"cannot read {error.shown}: {error.why}") from error
         try:
@@ -155,6 +155,7 @@ class Options:
     service_network: IPv4Network | None = None
     disabled_plugins: frozenset[str] = frozenset()
     random: Random | None = None  # makes uids and generated names
+    seal: Callable[[Store], Store] = lambda store: store  # encrypts what is stored
     checks: Mapping[str, Check] = field(default_factory=dict)  # further ones of /readyz and /healthz
 
 
@@ -167,6 +168,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     tokens = serviceaccount.Tokens((profile.pki / "sa.key").read_bytes(), issuer, identity.audiences(issuer))
     admission = _admission(flags, options)
     network = options.service_network or profile.service_network
+    measured = Measured(store, clock.monotonic)
+    store = options.seal(measured)
     server = ApiServer(
         store,
         registry,
@@ -186,7 +189,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
-    Telemetry(server, paths.version_info(registry.release), options.checks).attach()
+    Telemetry(server, paths.version_info(registry.release), options.checks, [measured.metrics]).attach()
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)

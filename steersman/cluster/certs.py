@@ -1,8 +1,9 @@
 """Keys and certificates of one cluster: made once, kept in the profile's `pki` directory.
 
 Owns which identities exist: the CA, the API server, the kubelets, the components' clients, the administrator, the front
-proxy with a CA of its own, and the key that signs service-account tokens. P-256 throughout: handshakes cost a third of
-RSA's. Called at the first start.
+proxy with a CA of its own, and the key that signs service-account tokens. P-256, of which handshakes cost a third of
+RSA's, but for the administrator where `steer up` makes him: not every client library reads elliptic-curve keys.
+Called at the first start.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _YEARS = timedelta(days=3653)
@@ -34,9 +35,13 @@ class Identity:
     names: Sequence[str] = ()
     addresses: Sequence[str] = ()
     authority: str = "ca"  # whose file's name it is signed with
+    rsa: bool = False  # takes a tenth of a second to make
 
 
 _AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca"}  # file name: common name
+
+
+ADMINISTRATOR = Identity("admin", "kubernetes-admin", ["system:masters"])
 
 
 def identities(nodes: Sequence[tuple[str, str]], api_addresses: Sequence[str], domain: str) -> list[Identity]:
@@ -51,7 +56,7 @@ def identities(nodes: Sequence[tuple[str, str]], api_addresses: Sequence[str], d
         addresses=[*dict.fromkeys(api_addresses)],
     )
     people = [
-        Identity("admin", "kubernetes-admin", ["system:masters"]),
+        ADMINISTRATOR,
         Identity("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"]),
         Identity("controller-manager", "system:kube-controller-manager"),
         Identity("scheduler", "system:kube-scheduler"),
@@ -79,6 +84,14 @@ def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write(path, pem, secret=True)
+    return key
+
+
+def _new_rsa_key(path: Path) -> rsa.RSAPrivateKey:
+    """In the older form, which is kubeadm's too and which everybody reads."""
+    key = rsa.generate_private_key(65537, 2048)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    _write(path, key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()), secret=True)
     return key
 
 
@@ -124,7 +137,7 @@ def _alternatives(identity: Identity) -> x509.SubjectAlternativeName:
 def _issue(
     folder: Path, identity: Identity, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> None:
-    key = _new_key(folder / f"{identity.file}.key")
+    key = (_new_rsa_key if identity.rsa else _new_key)(folder / f"{identity.file}.key")
     subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in identity.organizations]
     subject.append(x509.NameAttribute(NameOID.COMMON_NAME, identity.common_name))
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH] * identity.server + [ExtendedKeyUsageOID.CLIENT_AUTH] * identity.client

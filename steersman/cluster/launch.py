@@ -15,12 +15,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from steersman.cluster import kubeconfig
 from steersman.cluster.link import Link
 from steersman.cluster.profile import Profile, ProfileError, change, claim
 from steersman.cluster.supervisor import Supervisor, alive, log_to, name_process, processes
+
+if TYPE_CHECKING:  # imported when certificates are made
+    from steersman.cluster.certs import Identity
 
 _READY_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 40.0
@@ -52,6 +57,7 @@ def start(profile: Profile, report: Report) -> Profile:
     for listener in sockets:
         listener.close()
     try:
+        _administrator(profile)
         _await(profile, reader, supervisor, lambda name: report(name, time.monotonic() - began))  # noqa: TID251
     except ProfileError:
         stop(profile)
@@ -111,17 +117,31 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 def _identities(profile: Profile) -> None:
-    """Certificates and kubeconfigs: made at the first start, completed when nodes were added."""
+    """Certificates: made at the first start, completed when nodes were added."""
     from steersman.cluster import certs
 
     nodes = [(profile.node_name(n), profile.node_address(n)) for n in range(profile.nodes)]
     addresses = ["127.0.0.1", profile.api_service_address, profile.node_address(0)]
-    try:
-        certs.ensure(profile.pki, certs.identities(nodes, addresses, "cluster.local"), time.time())  # noqa: TID251
-    except (OSError, ValueError) as error:
-        raise ProfileError(f"cannot use the certificates in {profile.pki}: {error}; nothing was changed") from error
+    everybody = certs.identities(nodes, addresses, "cluster.local")
+    _ensure(profile, [identity for identity in everybody if identity != certs.ADMINISTRATOR])
+
+
+def _administrator(profile: Profile) -> None:
+    """The administrator's, with his kubeconfig: an RSA key takes a while, in which the processes start."""
+    from steersman.cluster import certs
+
+    _ensure(profile, [replace(certs.ADMINISTRATOR, rsa=True)])
     admin = kubeconfig.entry(profile.name, server_url(profile), profile.pki, "admin")
     kubeconfig.write(profile.admin_kubeconfig, admin)
+
+
+def _ensure(profile: Profile, everybody: Sequence[Identity]) -> None:
+    from steersman.cluster import certs
+
+    try:
+        certs.ensure(profile.pki, everybody, time.time())  # noqa: TID251
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"cannot use the certificates in {profile.pki}: {error}; nothing was changed") from error
 
 
 def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:

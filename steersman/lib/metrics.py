@@ -132,6 +132,12 @@ class Registry:
         """Call `collector` before every print, to set gauges that are cheaper to ask for than to keep."""
         self._collectors.append(collector)
 
+    def include(self, other: Registry) -> None:
+        """Print what `other` has, too. Raises ValueError when a name is taken."""
+        for family in other._families.values():
+            self._add(family)
+        self._collectors += other._collectors
+
     def text(self) -> str:
         """Everything, in the text format."""
         for collector in self._collectors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,10 @@ def test_a_key_of_another_kind_is_refused(pki: Path) -> None:
     (pki / "admin.crt").unlink()
     with pytest.raises(ValueError, match=r"(?i)pem|deserialize"):
         certs.ensure(pki, [certs.Identity("admin", "a")], NOW)
+
+
+def test_an_rsa_key_is_in_the_form_that_everybody_reads(pki: Path) -> None:
+    made = replace(certs.ADMINISTRATOR, file="other", rsa=True)
+    certs.ensure(pki, [made], (pki / "admin.crt").stat().st_mtime)
+    assert (pki / "other.key").read_text().startswith("-----BEGIN RSA PRIVATE KEY-----")
+    assert _handshake(pki, "apiserver", "other", "127.0.0.1")["commonName"] == "kubernetes-admin"

@@ -7,7 +7,7 @@ pkg/storage/etcd3/metrics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steersman.apiserver.call import User
@@ -39,14 +39,24 @@ _HOOKS = (
 class Telemetry:
     """What a server tells of itself. `attach` once, before it is asked anything."""
 
-    def __init__(self, server: Any, version: Mapping[str, str], checks: Mapping[str, Check] | None = None) -> None:
-        """`version`: what /version says; `checks`: further ones, of health and readiness but not of life."""
+    def __init__(
+        self,
+        server: Any,
+        version: Mapping[str, str],
+        checks: Mapping[str, Check] | None = None,
+        metrics: Sequence[Registry] = (),
+    ) -> None:
+        """`version`: what /version says; `checks`: further ones, of health and readiness but not of life.
+
+        `metrics`: those of what the server stands on."""
         self._server = server
         self._further = dict(checks or {})
         self.registry = Registry()
         self._slis = Registry()
         self._health = Health(self._checks(), self._slis)
         procstat.register(self.registry)
+        for each in metrics:
+            self.registry.include(each)
         names = {"major": "major", "minor": "minor", "git_version": "gitVersion", "platform": "platform"}
         built = self.registry.gauge("kubernetes_build_info", "The version that is served.", tuple(names))
         built.labels(*(version[key] for key in names.values())).set(1)

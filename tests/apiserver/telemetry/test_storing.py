@@ -1,0 +1,45 @@
+"""Metrics of the store: what was asked of it, for which resource, and what it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from steersman.apiserver.telemetry.storing import Measured
+from steersman.store.interface import KeyExists, Store, StoreUnavailable
+from steersman.store.memory import MemoryStore
+from steersman.testing.suites import store as suite
+
+
+@pytest.mark.parametrize("check", suite.CHECKS, ids=lambda check: check.__name__)
+async def test_it_is_a_store(check: Callable[[Store], Awaitable[None]]) -> None:
+    await check(Measured(MemoryStore(), lambda: 0.0))
+
+
+async def test_requests_are_counted_by_resource() -> None:
+    times = iter(range(1_000))
+    store = Measured(MemoryStore(), lambda: float(next(times)))
+    first = await store.create("/core/pods/default/a", b"x")
+    with pytest.raises(KeyExists):  # an answer, and no failure
+        await store.create("/core/pods/default/a", b"x")
+    await store.update("/apps/deployments/default/a", b"x", await store.create("/apps/deployments/default/a", b""))
+    await store.list("/core/pods/", limit=1)
+    await store.delete("/core/pods/default/a", first)
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.get("/core/pods/default/a")
+    lines = store.metrics.text().splitlines()
+    pods = 'group="",resource="pods"'
+    for line in (
+        f'etcd_requests_total{{operation="create",{pods}}} 2',
+        f'etcd_requests_total{{operation="delete",{pods}}} 1',
+        'etcd_requests_total{operation="update",group="apps",resource="deployments"} 1',
+        f'etcd_request_errors_total{{operation="get",{pods}}} 1',
+        f'etcd_request_duration_seconds_sum{{operation="create",{pods}}} 2',
+        f'etcd_request_duration_seconds_bucket{{operation="create",{pods},le="0.8"}} 0',
+        f"apiserver_storage_list_total{{{pods}}} 1",
+        f"apiserver_storage_list_fetched_objects_total{{{pods}}} 1",
+    ):
+        assert line in lines
+    assert not any(line.startswith('etcd_request_errors_total{operation="create"') for line in lines)
