@@ -108,6 +108,37 @@ async def test_custom_objects_move_to_the_newer_version(world: World) -> None:
     assert {"Established", "NamesAccepted"} <= {each["type"] for each in status["conditions"]}
 
 
+@pytest.mark.parametrize(
+    ("resource", "text"),
+    [
+        ({}, "spec.resource.resource: Required value: resource is required to be set"),
+        ({"resource": "Config/Maps"}, 'spec.resource.resource: Invalid value: "Config/Maps": a DNS-1035 label must'),
+        ({"resource": "configmaps", "group": "-"}, 'spec.resource.group: Invalid value: "-": a lowercase RFC 1123'),
+    ],
+)
+async def test_what_a_migration_may_say(world: World, resource: Object, text: str) -> None:
+    with pytest.raises(ApiError) as error:
+        await world.client.create(MIGRATIONS, {"metadata": {"name": "m"}, "spec": {"resource": resource}})
+    assert text in error.value.message
+
+
+async def test_a_migration_ends_once(world: World) -> None:
+    made = await world.client.create(MIGRATIONS, migration("m"))
+    with pytest.raises(ApiError, match="field is immutable"):
+        await world.client.patch(MIGRATIONS, "m", "", {"spec": {"resource": {"resource": "secrets"}}})
+    stamp = {"reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    ended = [{"type": "Succeeded", "status": "True", **stamp}]
+    made = await world.set_status(MIGRATIONS, made, conditions=ended, resourceVersion="5")
+    for status, text in (
+        ({"resourceVersion": "6"}, "field is immutable"),
+        ({"resourceVersion": "five"}, "not well formed"),
+        ({"conditions": [{**ended[0], "status": "False"}]}, "Success condition cannot be set to false once it is true"),
+        ({"conditions": [*ended, {**ended[0], "type": "Failed"}]}, "cannot be true at the same time"),
+    ):
+        with pytest.raises(ApiError, match=text):
+            await world.set_status(MIGRATIONS, made, **status)
+
+
 async def test_what_is_stored_well_is_left_alone(world: World) -> None:
     made = await world.client.create(CONFIGMAPS, {"metadata": {"name": "c"}, "data": {"a": "b"}}, "default")
     world.start(NAME)

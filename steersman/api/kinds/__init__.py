@@ -22,6 +22,7 @@ from steersman.api.kinds import (
     runtimeclass,
     scheduling,
     storage,
+    storagemigration,
 )
 from steersman.api.kinds.apps.controllerrevision import CONTROLLERREVISION
 from steersman.api.kinds.apps.daemonset import DAEMONSET
@@ -101,4 +102,5 @@ ALL: tuple[Behavior, ...] = (
     storage.STORAGECLASS,
     storage.VOLUMEATTACHMENT,
     storage.VOLUMEATTRIBUTESCLASS,
+    storagemigration.STORAGEVERSIONMIGRATION,
 )

@@ -62,9 +62,10 @@ FLOWSCHEMA = Behavior(
 def _default_level(level: Object) -> None:
     spec = level.setdefault("spec", {})
     limited, exempt = spec.get("limited"), spec.get("exempt")
-    if limited is not None:
+    if limited is not None and "assuredConcurrencyShares" not in limited:
         limited.setdefault("nominalConcurrencyShares", 30)
         limited.setdefault("lendablePercent", 0)
+    if limited is not None:
         queuing = (limited.get("limitResponse") or {}).get("queuing")
         if queuing is not None:
             for key, value in _QUEUES.items():
@@ -82,10 +83,19 @@ def _validate_level(level: Object) -> list[FieldError]:
         wanted = flows.levels()[name]["spec"]
         if name == flows.EXEMPT:
             wanted = {**wanted, "exempt": spec.get("exempt")}
+        elif "assuredConcurrencyShares" in (spec.get("limited") or {}):
+            wanted = {**wanted, "limited": _before_v1beta3(wanted["limited"])}
         if not same({**spec, "exempt": spec.get("exempt")}, {**wanted, "exempt": wanted.get("exempt")}):
             but = " except the 'spec.exempt' field" if name == flows.EXEMPT else ""
             out.append(invalid("spec", spec, f"spec of '{name}'{but} must equal the fixed value"))
     return out + flowrules.conditions(level)
+
+
+def _before_v1beta3(limited: Object) -> Object:
+    """Shares had another name then, and nothing was lent."""
+    shares = {"assuredConcurrencyShares": limited["nominalConcurrencyShares"]}
+    rest = {key: value for key, value in limited.items() if key not in ("nominalConcurrencyShares", "lendablePercent")}
+    return {**shares, **rest}
 
 
 def _queue(name: str, key: str) -> Column:

@@ -12,6 +12,7 @@ from tests.api.kinds import stage
 NAMES = stage.example_names()
 WITHOUT_EXAMPLE = {
     "CertificateSigningRequest",  # needs a real request: test_certificates.py
+    "ComponentStatus",  # only read: test_components.py
     "ClusterTrustBundle",  # served by no release without a feature gate
     "MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding",
