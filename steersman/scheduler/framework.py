@@ -39,7 +39,7 @@ Score = Callable[[Columns, PodInfo, Mask], Scores | None]
 Kind = Literal[
     "node added", "node resources", "node labels", "node taints", "node removed",
     "pod came", "pod freed", "pod changed",
-    "claim", "volume", "class", "node limits", "capacity", "device claim", "device class", "devices",
+    "claim", "volume", "class", "node limits", "attachment", "capacity", "device claim", "device class", "devices",
 ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from steersman.scheduler.queue import Queue
 STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 _CSIDRIVERS = Resource("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False)
 _CSINODES = Resource("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False)
+_ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", namespaced=False)
 _CAPACITIES = Resource("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity")
 _STORAGE: Mapping[Resource, Kind] = {
     PERSISTENTVOLUMECLAIMS: "claim",
@@ -43,6 +44,7 @@ _STORAGE: Mapping[Resource, Kind] = {
     STORAGECLASSES: "class",
     _CSIDRIVERS: "class",
     _CSINODES: "node limits",
+    _ATTACHMENTS: "attachment",
     _CAPACITIES: "capacity",
 }
 _CONTROLLERS = (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS)
@@ -134,6 +136,8 @@ class Observer:
                 volumes.set_class(name, new)
             elif resource == _CSIDRIVERS:
                 volumes.set_driver(name, new)
+            elif resource == _ATTACHMENTS:
+                volumes.set_attachment(name, new)
             elif resource == _CAPACITIES:
                 volumes.set_capacity(key, new)
             else:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from steersman.api import quantity
 from steersman.api.resource import Object
 from steersman.client.volumematch import class_of
+from steersman.scheduler.attached import Attached
 from steersman.scheduler.podinfo import PodInfo
 
 Ints = npt.NDArray[np.int64]
@@ -40,17 +41,18 @@ class Volumes:
         self._assumed: dict[tuple[str, Key], Object] = {}  # what the API server last said of what was changed here
         self._node_limits: dict[str, dict[str, int]] = {}
         self._limits: dict[str, Ints] = {}
-        self._attached: dict[str, Ints] = {}
-        self._places: dict[Key, dict[int, int]] = {}  # driver and handle: on which rows, by how many pods
+        self._attached = Attached(rows)
+        self._attachments: dict[str, Object] = {}
+        self._attaching: dict[str, set[str]] = {}  # the VolumeAttachments of each volume
         self._held: dict[str, list[Key]] = {}  # what each pod on a node was counted to attach
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def grow(self, rows: int) -> None:
         """There are more rows now."""
         more = rows - self._rows
-        for table, fill in ((self._limits, _UNLIMITED), (self._attached, 0)):
-            for name, column in table.items():
-                table[name] = np.concatenate([column, np.full(more, fill, np.int64)])
+        for name, column in self._limits.items():
+            self._limits[name] = np.concatenate([column, np.full(more, _UNLIMITED, np.int64)])
+        self._attached.grow(rows)
         self._rows = rows
 
     # What the cluster has ------------------------------------------------------------------------------------------
@@ -66,6 +68,29 @@ class Volumes:
         """A volume as the API server has it; None when it is gone."""
         self._assumed.pop(("volume", ("", name)), None)
         self._put_volume(name, volume)
+        for attachment in self._attaching.get(name, ()):
+            self._attach(attachment)
+
+    def set_attachment(self, name: str, attachment: Object | None) -> None:
+        """A VolumeAttachment; None when it is gone."""
+        if (old := self._attachments.get(name)) is not None:
+            source = _source(old)
+            self._attaching[source].discard(name)
+            if not self._attaching[source]:
+                del self._attaching[source]
+        _set(self._attachments, name, attachment)
+        if attachment is not None:
+            self._attaching.setdefault(_source(attachment), set()).add(name)
+        self._attach(name)
+
+    def _attach(self, name: str) -> None:
+        attachment = self._attachments.get(name)
+        if attachment is None:
+            self._attached.name(name, "", None)
+            return
+        spec = attachment["spec"]
+        csi = (self.volumes.get(_source(attachment)) or {"spec": {}})["spec"].get("csi")
+        self._attached.name(name, spec["nodeName"], (spec["attacher"], csi["volumeHandle"]) if csi else None)
 
     def _put_volume(self, name: str, volume: Object | None) -> None:
         old = self.volumes.get(name)
@@ -113,6 +138,7 @@ class Volumes:
             if column is None:
                 column = self._limits[driver] = np.full(self._rows, _UNLIMITED, np.int64)
             column[row] = mine.get(driver, _UNLIMITED)
+        self._attached.set_row(row, node)
 
     # Assumptions ---------------------------------------------------------------------------------------------------
 
@@ -161,18 +187,7 @@ class Volumes:
         if sign > 0 and held:
             self._held[pod.uid] = held
         for handle in held:
-            rows = self._places.setdefault(handle, {})
-            before = rows.get(row, 0)
-            if bool(before) != bool(before + sign):
-                column = self._attached.get(handle[0])
-                if column is None:
-                    column = self._attached[handle[0]] = np.zeros(self._rows, np.int64)
-                column[row] += sign
-            rows[row] = before + sign
-            if not rows[row]:
-                del rows[row]
-            if not rows:
-                del self._places[handle]
+            self._attached.use(handle, row, sign)
 
     def handles(self, pod: PodInfo) -> list[Key]:
         """Driver and handle of every CSI volume that the pod attaches, each once."""
@@ -201,11 +216,15 @@ class Volumes:
         for driver, handles in wanted.items():
             more = np.full(self._rows, len(handles), np.int64)
             for handle in handles:
-                more[list(self._places.get(handle, ()))] -= 1
-            there = self._attached.get(driver)
-            total = more if there is None else there + more
+                more[list(self._attached.rows_using(handle))] -= 1
+            total = self._attached.counts(driver) + more
             crowded |= (more > 0) & (total > self._limits[driver])
         return crowded
+
+
+def _source(attachment: Object) -> str:
+    """The name of the volume that is attached; empty for one that is written into the VolumeAttachment."""
+    return str((attachment["spec"].get("source") or {}).get("persistentVolumeName") or "")
 
 
 def is_bound(claim: Object) -> bool:

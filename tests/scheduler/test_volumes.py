@@ -26,7 +26,7 @@ from steersman.controllers.run import run_controllers
 from steersman.lib.tasks import Tasks
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
-from steersman.scheduler.framework import Plugin
+from steersman.scheduler.framework import Event, Plugin
 from steersman.scheduler.observer import STORAGECLASSES
 from steersman.scheduler.plugins import node_volume_limits, volume_binding, volume_restrictions, volume_zone
 from steersman.scheduler.podinfo import PodInfo
@@ -205,14 +205,50 @@ def test_what_is_wrong_with_a_claim(found: Object | None, why: str | None) -> No
     assert volume_binding.admit(columns, pod("p", "c")) == why
 
 
+def attachment(node: str, name: str) -> Object:
+    return {
+        "metadata": {"name": f"{node}-{name}"},
+        "spec": {"attacher": "example.com/d", "nodeName": node, "source": {"persistentVolumeName": name}},
+    }
+
+
+def test_an_attachment_that_is_gone_makes_room() -> None:
+    columns = Columns()
+    csi = {"driver": "example.com/d", "volumeHandle": "h"}
+    columns.volumes.set_attachment("a", attachment("n", "old"))
+    for name in ("old", "new"):
+        columns.volumes.set_volume(name, volume(name, csi=csi | {"volumeHandle": name}))
+        columns.volumes.set_claim(("d", name), claim(name, volumeName=name))
+    drivers = [{"name": "example.com/d", "allocatable": {"count": 1}}]
+    columns.set_node(node("n"))
+    columns.volumes.set_limits("n", columns.rows["n"], {"spec": {"drivers": drivers}})
+    plugin, mine = node_volume_limits.make({}), pod("p", "new")
+    assert refusals(columns, plugin, mine) == {"n": {"node(s) exceed max volume count"}}
+    columns.volumes.set_attachment("a", None)
+    assert refusals(columns, plugin, mine) == {"n": set()}
+    hint = plugin.hints["attachment"]
+    assert hint(columns, mine, Event("attachment", old=attachment("n", "old")))
+    assert not hint(columns, mine, Event("attachment", new=attachment("n", "old")))
+    assert not hint(columns, pod("q"), Event("attachment", old=attachment("n", "old")))
+
+
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(0, 2), st.sets(st.sampled_from("123"), min_size=1)), max_size=4),
     st.sets(st.sampled_from("123"), min_size=1),
     st.integers(0, 4),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("123"), st.booleans()), max_size=5),
 )
-def test_limits(limits: list[int], put: list[tuple[int, set[str]]], wanted: set[str], gone: int) -> None:
+def test_limits(
+    limits: list[int],
+    put: list[tuple[int, set[str]]],
+    wanted: set[str],
+    gone: int,
+    attached: list[tuple[int, str, bool]],
+) -> None:
     columns = Columns()
+    for number, (at, name, _) in enumerate(attached):
+        columns.volumes.set_attachment(f"a{number}", attachment(f"n{at % len(limits)}", name))
     for name in "123":
         csi = {"driver": "example.com/d", "volumeHandle": f"h{name}"}
         columns.volumes.set_volume(name, volume(name, csi=csi))
@@ -228,9 +264,16 @@ def test_limits(limits: list[int], put: list[tuple[int, set[str]]], wanted: set[
             columns.remove_pod(f"p{number}")
         else:
             there[at % len(limits)] |= names
+    named: list[set[str]] = [set() for _ in limits]
+    for number, (at, name, stays) in enumerate(attached):
+        if stays:
+            named[at % len(limits)].add(name)
+        else:
+            columns.volumes.set_attachment(f"a{number}", None)
     reasons = refusals(columns, node_volume_limits.make({}), pod("p", *sorted(wanted)))
     for at, limit in enumerate(limits):
-        crowded = limit < 3 and wanted - there[at] and len(there[at] | wanted) > limit
+        new = wanted - there[at]
+        crowded = limit < 3 and new and len(there[at] | named[at]) + len(new) > limit
         assert reasons[f"n{at}"] == ({"node(s) exceed max volume count"} if crowded else set())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .housekeeping import HOUSEKEEPING
 from .network import NETWORK
 from .scenarios import ALL
 from .wider import WIDER
 
-EVERY = (*ALL, *WIDER, *NETWORK)
+EVERY = (*ALL, *WIDER, *NETWORK, *HOUSEKEEPING)

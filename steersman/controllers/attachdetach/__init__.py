@@ -14,6 +14,7 @@ from typing import Literal
 from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
+from steersman.client.children import in_doubt
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
 from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.controllers.attachdetach.volumes import (
@@ -49,6 +50,7 @@ class _Waits:
     due: dict[str, float] = field(default_factory=dict)  # until when not to try or complain again
     backoff: Backoff[str] = field(default_factory=lambda: Backoff(0.5, 122.0))
     complained: set[str] = field(default_factory=set)  # of a multi-attach error
+    unsure: str = ""  # the VolumeAttachment that was asked for without an answer
 
     def keep(self, nodes: set[str]) -> None:
         """Nothing waits on any other node."""
@@ -80,15 +82,19 @@ def _memory(context: Context) -> _Memory:
 
 async def reconcile(context: Context, key: Key) -> Result:
     """Bring one volume to the nodes where it is needed, and from those where it is not."""
+    memory = _memory(context)
+    waits = memory.waits.setdefault(key.name, _Waits())
+    await _settle(context, key.name, waits)
+    if not context.expectations.fulfilled(key.name, context.informer(VOLUMEATTACHMENTS)):
+        return DONE
     found = sorted(context.informer(PERSISTENTVOLUMES).by_index(_BY_VOLUME, key.name), key=_name)
     places = _places(context, key.name, found)
-    memory = _memory(context)
     if not places and not found:
         memory.waits.pop(key.name, None)
         for name in memory.sources.pop(key.name, ()):
             memory.names.pop(name, None)
+        context.expectations.forget([key.name])
         return DONE
-    waits = memory.waits.setdefault(key.name, _Waits())
     waits.keep(set(places))
     left = [await _leave(context, key.name, waits, place) for place in places.values() if not place.pods]
     for place in places.values():
@@ -199,7 +205,7 @@ async def _arrive(context: Context, waits: _Waits, source: Object, place: Place,
             return 0.0
         if (left := waits.due.get(place.node, 0.0) - now) > 0:
             return left
-        await _ask(context, source, place.node)
+        await _ask(context, unique_name(source), waits, attachment(source, place.node))
         waits.asked[place.node] = now
         return _PATIENCE
     status = place.attachment.get("status") or {}
@@ -207,7 +213,9 @@ async def _arrive(context: Context, waits: _Waits, source: Object, place: Place,
         return _failed(context, waits, source, place, "volume attachment is being deleted")
     if place.attached:
         waits.forget(place.node)
-        if not place.told and await _report(context, unique_name(source), place.node, attached=True) is not None:
+        if place.told or not await _confirmed(context, place):
+            return 0.0
+        if await _report(context, unique_name(source), place.node, attached=True) is not None:
             text = f"AttachVolume.Attach succeeded for {_for(source)} "
             _tell(context, place, "Normal", "SuccessfulAttachVolume", text)
         return 0.0
@@ -222,12 +230,44 @@ async def _arrive(context: Context, waits: _Waits, source: Object, place: Place,
     return _failed(context, waits, source, place, text)
 
 
-async def _ask(context: Context, source: Object, node: str) -> None:
+async def _ask(context: Context, volume: str, waits: _Waits, body: Object) -> None:
+    """Make a VolumeAttachment; whether it is there is asked where the answer is lost."""
+    waits.unsure = body["metadata"]["name"]
     try:
-        await context.client.create(VOLUMEATTACHMENTS, attachment(source, node))
+        made = await context.client.create(VOLUMEATTACHMENTS, body)
     except ApiError as error:
-        if error.reason != "AlreadyExists":
+        if error.reason == "AlreadyExists":
+            await _settle(context, volume, waits)
+            return
+        if not in_doubt(error):
+            waits.unsure = ""
+        raise
+    waits.unsure = ""
+    context.expectations.created(volume, made)
+
+
+async def _settle(context: Context, volume: str, waits: _Waits) -> None:
+    """Find out what became of a write without an answer."""
+    if waits.unsure and (there := await _fresh(context, waits.unsure)) is not None:
+        context.expectations.created(volume, there)
+    waits.unsure = ""
+
+
+async def _fresh(context: Context, name: str) -> Object | None:
+    """A VolumeAttachment as it is now."""
+    try:
+        return await context.client.get(VOLUMEATTACHMENTS, name)
+    except ApiError as error:
+        if error.code != 404:
             raise
+        return None
+
+
+async def _confirmed(context: Context, place: Place) -> bool:
+    """Whether it is still attached: the kubelet mounts what it is told of, and what we see may be old."""
+    assert place.attachment is not None
+    there = await _fresh(context, place.attachment["metadata"]["name"])
+    return there is not None and Place(place.node, attachment=there).usable
 
 
 def _for(source: Object) -> str:

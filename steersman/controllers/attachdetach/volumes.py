@@ -109,6 +109,11 @@ class Place:
         """Whether the attacher says that it is attached."""
         return self.attachment is not None and bool((self.attachment.get("status") or {}).get("attached"))
 
+    @property
+    def usable(self) -> bool:
+        """Whether it is attached, and stays."""
+        return self.attached and not self.leaving
+
     def forced(self, unwanted: float, limit: float | None) -> bool:
         """Whether to detach it, unwanted for so many seconds, although it may be mounted."""
         return self.out_of_service or (limit is not None and not self.ready and unwanted >= limit)

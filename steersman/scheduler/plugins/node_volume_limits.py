@@ -1,4 +1,7 @@
-"""NodeVolumeLimits: a node attaches no more volumes of a CSI driver than its CSINode says."""
+"""NodeVolumeLimits: a node attaches no more volumes of a CSI driver than its CSINode says.
+
+Counted are those that its pods use, and those that VolumeAttachments name besides.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ def make(args: Mapping[str, Any]) -> Plugin:
         "claim": own_claim,
         "node added": always,
         "node limits": always,
+        "attachment": _detached,
     }
     return Plugin("NodeVolumeLimits", filter=filter, hints=hints)
 
@@ -30,3 +34,7 @@ def filter(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
 
 def _detaches(columns: Columns, pod: PodInfo, event: Event) -> bool:
     return event.pod is not None and bool(event.pod.claims)
+
+
+def _detached(columns: Columns, pod: PodInfo, event: Event) -> bool:
+    return event.new is None and bool(pod.claims)
