@@ -29,6 +29,9 @@ _COUNTED_BARE = frozenset(
     }
 )
 _CLASS = ".storageclass.storage.k8s.io/"
+DEVICES = ".deviceclass.resource.k8s.io/devices"
+"""How a quota names the devices of a class, with the class's name before."""
+MOST_DEVICES = 32  # of one request that asks for all
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
@@ -36,6 +39,8 @@ def usage(resource: Resource, obj: Object, now: float) -> Usage:
     """What one object uses, under every name that a quota may give it."""
     name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     out: Usage = {f"count/{name}": _ONE}
+    if name == "resourceclaims.resource.k8s.io":
+        return out | _devices(obj)
     if resource.group or resource.plural not in _COUNTED_BARE:
         return out
     if resource.plural == "pods":
@@ -88,6 +93,22 @@ def _claim(claim: Object) -> Usage:
         out["requests.storage"] = quantity.parse(amount)
         if chosen:
             out[f"{chosen}{_CLASS}requests.storage"] = quantity.parse(amount)
+    return out
+
+
+def _devices(claim: Object) -> Usage:
+    """Devices of each class; of several ways to satisfy a request, the one that takes most of a class."""
+    out = Usage()
+    for request in (claim["spec"].get("devices") or {}).get("requests") or ():
+        old = [request] if request.get("deviceClassName") else []  # v1beta1 asks without `exactly`
+        ways = [request["exactly"]] if request.get("exactly") else request.get("firstAvailable") or old
+        most: dict[str, int] = {}
+        for way in ways:
+            count = MOST_DEVICES if way.get("allocationMode") == "All" else way.get("count") or 1
+            most[way["deviceClassName"]] = max(count, most.get(way["deviceClassName"], 0))
+        for name, count in most.items():
+            key = f"{name}{DEVICES}"
+            out[key] = out.get(key, quantity.ZERO) + quantity.parse(str(count))
     return out
 
 

@@ -10,14 +10,16 @@ from collections.abc import Iterable
 
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PODS, SERVICES, Object, Resource
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
+from steersman.client.deviceclaims import CLAIMS
 from steersman.client.discovery import discover
 from steersman.client.informer import Informer
-from steersman.client.quota import concerns, total, usage
+from steersman.client.quota import DEVICES, concerns, total, usage
 from steersman.client.workqueue import WorkQueue
 
 RESOURCEQUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 
-_WHOLE = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS)  # of the others, metadata is enough
+_WHOLE = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS)
+_DEVICES = (CLAIMS.group, CLAIMS.plural)  # counted whole too; of the others, metadata is enough
 _BARE = ("configmaps", "replicationcontrollers", "resourcequotas", "secrets")
 
 
@@ -32,6 +34,8 @@ def collections_of(names: Iterable[str]) -> set[tuple[str, str]]:
             out.add(("", "services"))
         elif "storageclass.storage.k8s.io/" in name or name in ("persistentvolumeclaims", "requests.storage"):
             out.add(("", "persistentvolumeclaims"))
+        elif name.endswith(DEVICES):
+            out.add(_DEVICES)
         elif name in _BARE:
             out.add(("", name))
         else:
@@ -89,7 +93,7 @@ async def _follow(context: Context, group: str, plural: str) -> Informer | None:
     followed: dict[tuple[str, str], Informer | None] = context.memory.setdefault("followed", {})
     if (group, plural) not in followed:
         resource = next((each for each in _WHOLE if (each.group, each.plural) == (group, plural)), None)
-        whole = resource is not None
+        whole = resource is not None or (group, plural) == _DEVICES
         if resource is None:
             served = (each.resource for each in (await discover(context.client)).resources)
             resource = next((each for each in served if (each.group, each.plural) == (group, plural)), None)

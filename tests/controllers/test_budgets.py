@@ -18,6 +18,7 @@ from steersman.api.resource import (
     Object,
     Resource,
 )
+from steersman.client.deviceclaims import CLAIMS
 from steersman.client.quota import concerns, total, usage
 from steersman.controllers.clusterroleaggregation import rules_of
 from steersman.controllers.disruption import allowed
@@ -170,6 +171,25 @@ BIG["spec"]["containers"][0]["resources"] = {
                 "fast.storageclass.storage.k8s.io/requests.storage": "5Gi",
             },
         ),
+        (
+            CLAIMS,
+            {
+                "spec": {
+                    "devices": {
+                        "requests": [
+                            {"exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+                            {"exactly": {"deviceClassName": "net", "allocationMode": "All"}},
+                            {"firstAvailable": [{"deviceClassName": "gpu", "count": 3}, {"deviceClassName": "gpu"}]},
+                        ]
+                    }
+                }
+            },
+            {
+                "count/resourceclaims.resource.k8s.io": "1",
+                "gpu.deviceclass.resource.k8s.io/devices": "5",
+                "net.deviceclass.resource.k8s.io/devices": "32",
+            },
+        ),
     ],
 )
 def test_what_an_object_uses(resource: Resource, obj: Object, expected: dict[str, str]) -> None:
@@ -209,12 +229,14 @@ def test_which_collections_a_quota_needs() -> None:
         "requests.cpu",
         "count/deployments.apps",
         "services.nodeports",
+        "gpu.deviceclass.resource.k8s.io/devices",
         "gold.storageclass.storage.k8s.io/requests.storage",
     ]
     assert collections_of(names) == {
         ("", "pods"),
         ("apps", "deployments"),
         ("", "services"),
+        ("resource.k8s.io", "resourceclaims"),
         ("", "persistentvolumeclaims"),
     }
 
@@ -228,6 +250,16 @@ def test_a_charge_alone_is_no_reason_to_count() -> None:
     changed = {**charged, "spec": {"hard": {"pods": "3"}}}
     assert [len(list(watch.keys(memory, each))) for each in (made, charged, made, changed, charged)] == [1, 0, 1, 1, 0]
     assert list(watch.keys(SimpleNamespace(memory={}), charged)), "once for every controller that starts"  # type: ignore[arg-type]
+
+
+async def test_a_quota_counts_devices_of_a_class(world: World) -> None:
+    world.start("resourcequota-controller")
+    hard = {"gpu.deviceclass.resource.k8s.io/devices": "5"}
+    await world.client.create(RESOURCEQUOTAS, quota(**hard), "default")
+    asked = [{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 3}}]
+    await world.client.create(CLAIMS, {"metadata": {"name": "c"}, "spec": {"devices": {"requests": asked}}}, "default")
+    await world.settle()
+    assert (await world.get(RESOURCEQUOTAS, "q"))["status"]["used"] == {"gpu.deviceclass.resource.k8s.io/devices": "3"}
 
 
 async def test_a_quota_counts_what_comes_and_goes(world: World) -> None:
