@@ -21,6 +21,7 @@ from steersman.client.cloud import Cloud
 from steersman.client.events import EventRecorder
 from steersman.client.expectations import Expectations
 from steersman.client.informer import Informer, Informers
+from steersman.client.metrics import Metrics
 from steersman.client.workqueue import WorkQueue
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
@@ -60,6 +61,7 @@ class Context:
         random: Random,
         config: Mapping[str, str] | None = None,
         cloud: Cloud | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.client = client
         self.informers = informers
@@ -68,6 +70,7 @@ class Context:
         self.random = random
         self.config = config or {}
         self.cloud = cloud or Cloud()
+        self.metrics = metrics
 
         self.expectations = Expectations(clock)
         self.memory: dict[Any, Any] = {}  # what one controller remembers between calls; gone when it restarts
@@ -79,7 +82,9 @@ class Context:
     def own(self, component: str) -> Context:
         """The same with expectations and memory of its own, for one controller whose events name `component`."""
         recorder = self.recorder.named(component)
-        return Context(self.client, self.informers, self.clock, recorder, self.random, self.config, self.cloud)
+        return Context(
+            self.client, self.informers, self.clock, recorder, self.random, self.config, self.cloud, self.metrics
+        )
 
 
 Reconcile = Callable[[Context, Key], Awaitable[Result]]
@@ -147,7 +152,8 @@ class Controller:
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
     context = context.own(controller.component or controller.name)
-    queue: WorkQueue[Key] = WorkQueue(context.clock)
+    counted = context.metrics.queue(controller.name) if context.metrics is not None else None
+    queue: WorkQueue[Key] = WorkQueue(context.clock, counted)
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():
             context.informer(resource).add_index(name, keys)

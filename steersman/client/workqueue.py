@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from steersman.client.metrics import QueueMetrics
 from steersman.lib.backoff import Backoff
 from steersman.lib.clock import Clock
 
@@ -23,8 +24,10 @@ RETRY_FIRST, RETRY_MOST = 0.005, 1000.0  # seconds, as client-go's default rate 
 class WorkQueue(Generic[K]):
     """A queue of keys for any number of workers on one loop."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, metrics: QueueMetrics | None = None) -> None:
+        """`metrics` are told of every key."""
         self._clock = clock
+        self._metrics = metrics
         self._ready: deque[K] = deque()
         self._dirty: set[K] = set()
         self._working: set[K] = set()
@@ -47,6 +50,8 @@ class WorkQueue(Generic[K]):
         if key in self._dirty:
             return
         self._dirty.add(key)
+        if self._metrics is not None:
+            self._metrics.added(key)
         if key not in self._working:
             self._ready.append(key)
             self._wake.set()
@@ -66,6 +71,8 @@ class WorkQueue(Generic[K]):
 
     def retry(self, key: K) -> None:
         """Work on `key` again after its back-off."""
+        if self._metrics is not None:
+            self._metrics.retried()
         self.add_after(key, self._backoff.next(key))
 
     def forget(self, key: K) -> None:
@@ -84,6 +91,8 @@ class WorkQueue(Generic[K]):
                 key = self._ready.popleft()
                 self._dirty.discard(key)
                 self._working.add(key)
+                if self._metrics is not None:
+                    self._metrics.begun(key)
                 if self._ready:
                     self._wake.set()
                 return key
@@ -109,6 +118,8 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The worker has finished with `key`, well or not."""
         self._working.discard(key)
+        if self._metrics is not None:
+            self._metrics.done(key)
         if key in self._dirty:
             self._ready.append(key)
             self._wake.set()

@@ -17,12 +17,16 @@ from steersman.client.cloud import provider
 from steersman.client.controller import Context
 from steersman.client.election import Election, LeadershipLost
 from steersman.client.events import EventRecorder
+from steersman.client.exposition import Exposition
 from steersman.client.informer import Informers
+from steersman.client.metrics import Metrics
 from steersman.cluster import process, scheduling, storage
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import chosen, run_controllers
-from steersman.lib.clock import Clock
+from steersman.lib import procstat
+from steersman.lib.clock import Clock, SystemClock
+from steersman.lib.http.server import Server
 from steersman.lib.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -70,29 +74,44 @@ async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event)
 
 
 async def _controllers(profile: Profile) -> None:
+    metrics = _metrics()
     async with (
-        process.client(profile, "controller-manager", "kube-controller-manager") as (client, clock),
+        process.client(profile, "controller-manager", "kube-controller-manager", metrics=metrics) as (client, clock),
         Tasks() as tasks,
+        Server(Exposition(metrics.registry).handle, clock) as server,
     ):
+        await server.listen_unix(profile.run / "controller-manager.sock")
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
         names, config = _settings(profile)
 
         async def work() -> None:
             async with Tasks() as inner:
                 informers = Informers(client, clock=clock, tasks=inner)
-                context = Context(client, informers, clock, recorder, process.random(), config, provider(config))
+                cloud = provider(config)
+                context = Context(client, informers, clock, recorder, process.random(), config, cloud, metrics)
                 await run_controllers(context, names)
 
-        await _lead(profile, "controller-manager", client, clock, recorder, work)
+        await _lead(profile, "controller-manager", client, clock, recorder, work, metrics)
 
 
 async def _scheduler(profile: Profile) -> None:
-    async def work() -> None:
-        await scheduling.run(profile, scheduling.configuration(profile), profile.run / "scheduler.sock")
+    metrics = _metrics()
 
-    async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+    async def work() -> None:
+        await scheduling.run(profile, scheduling.configuration(profile), profile.run / "scheduler.sock", metrics)
+
+    async with (
+        process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
+        Tasks() as tasks,
+    ):
         recorder = EventRecorder(client, clock, tasks, component="kube-scheduler")
-        await _lead(profile, "scheduler", client, clock, recorder, work)
+        await _lead(profile, "scheduler", client, clock, recorder, work, metrics)
+
+
+def _metrics() -> Metrics:
+    made = Metrics(SystemClock().monotonic)
+    procstat.register(made.registry)
+    return made
 
 
 async def _lead(
@@ -102,6 +121,7 @@ async def _lead(
     clock: Clock,
     recorder: EventRecorder,
     work: Callable[[], Awaitable[None]],
+    metrics: Metrics,
 ) -> None:
     """Work while the component's Lease is ours: other machines may run the same on the same state.
 
@@ -111,6 +131,7 @@ async def _lead(
         await work()
         return
     name = f"kube-{component}"
+    metrics.follow(name)
     while True:
         election = Election(
             client,
@@ -122,7 +143,7 @@ async def _lead(
             recorder=recorder.named(name),
         )
         try:
-            await election.lead(work)
+            await election.lead(lambda: metrics.leading(name, work))
         except LeadershipLost as lost:
             log.error("%s: %s: begin anew", name, lost)
         else:

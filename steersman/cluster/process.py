@@ -16,6 +16,7 @@ from random import Random
 
 from steersman import __version__
 from steersman.client.client import Client
+from steersman.client.metrics import Metrics
 from steersman.client.transport import Credentials, connect
 from steersman.cluster.profile import Profile
 from steersman.lib.clock import Clock, SystemClock
@@ -60,11 +61,13 @@ def transport(profile: Profile, identity: str, host: str = "127.0.0.1") -> Trans
 
 @contextlib.asynccontextmanager
 async def client(
-    profile: Profile, identity: str, component: str, host: str = "127.0.0.1"
+    profile: Profile, identity: str, component: str, host: str = "127.0.0.1", *, metrics: Metrics | None = None
 ) -> AsyncIterator[tuple[Client, Clock]]:
-    """A client as one of the cluster's identities, once the API server answers."""
+    """A client as one of the cluster's identities, once the API server answers; `metrics` count its requests."""
     clock = SystemClock()
     made = transport(profile, identity, host)
+    if metrics is not None:
+        made = metrics.counted(made, f"{host}:{profile.api_port}")
     api = Client(made, clock=clock, user_agent=f"{component}/v{__version__}")
     try:
         await until_ready(api, clock)

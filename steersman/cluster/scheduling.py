@@ -13,9 +13,11 @@ from typing import Any
 from steersman.api.resource import NODES
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
+from steersman.client.metrics import Metrics
 from steersman.cluster import process
 from steersman.cluster.profile import Profile, ProfileError
 from steersman.lib.http.server import Server
+from steersman.lib.metrics import Registry
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.configuration import Configuration, ConfigurationError, load, named
 from steersman.scheduler.endpoint import Endpoint
@@ -50,15 +52,22 @@ def check(found: Configuration) -> None:
         raise ProfileError(f"invalid scheduler configuration: {error}") from None
 
 
-async def run(profile: Profile, found: Configuration, socket: Path) -> None:
-    """Schedule until cancelled, from the first node on; `socket` is for those who ask why."""
-    async with process.client(profile, "scheduler", "kube-scheduler") as (client, clock), Tasks() as tasks:
+async def run(profile: Profile, found: Configuration, socket: Path, metrics: Metrics | None = None) -> None:
+    """Schedule until cancelled, from the first node on; `socket` is for those who ask why, and for `metrics`."""
+    async with (
+        process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
+        Tasks() as tasks,
+    ):
         informers = Informers(client, clock=clock, tasks=tasks)
         await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
         module = await asyncio.get_running_loop().run_in_executor(None, _load)
         recorder = EventRecorder(client, clock, tasks, component=module.DEFAULT_NAME)
-        scheduler = module.Scheduler(client, informers, recorder, clock, process.random(), found)
-        async with Server(Endpoint(scheduler.explain).handle, clock) as server:
+        registry = Registry()  # of this term: whoever leads again begins anew
+        if metrics is not None:
+            registry.include(metrics.registry)
+        counted = module.SchedulerMetrics(registry)
+        scheduler = module.Scheduler(client, informers, recorder, clock, process.random(), found, counted)
+        async with Server(Endpoint(scheduler.explain, registry).handle, clock) as server:
             await server.listen_unix(socket)
             await scheduler.run()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -71,6 +71,21 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._pods)
+
+    def counts(self) -> dict[str, int]:
+        """How many pods wait, by the original's names of queues."""
+        places = Counter(waiting.place for waiting in self._pods.values())
+        return {
+            "active": places["active"],
+            "backoff": places["backoff"],
+            "unschedulable": places["parked"],
+            "gated": places["gated"],
+        }
+
+    def attempts(self, uid: str) -> int:
+        """How often a node was looked for."""
+        waiting = self._pods.get(uid)
+        return waiting.attempts if waiting is not None else 0
 
     def state(self, uid: str) -> dict[str, object] | None:
         """Where a pod waits, for people; None when it does not."""

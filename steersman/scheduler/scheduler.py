@@ -21,6 +21,7 @@ from steersman.client.client import Client
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.lib.clock import Clock, rfc3339
+from steersman.lib.metrics import Registry
 from steersman.lib.tasks import Tasks
 from steersman.scheduler import podinfo, preemption, why
 from steersman.scheduler.columns import Columns
@@ -42,6 +43,7 @@ from steersman.scheduler.framework import (
     run_filters,
     run_scores,
 )
+from steersman.scheduler.metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
@@ -109,8 +111,10 @@ class Scheduler:
         clock: Clock,
         random: Random,
         configuration: Configuration | None = None,
+        metrics: SchedulerMetrics | None = None,
     ) -> None:
         """Raises ConfigurationError where the configuration's plugins do not go together."""
+        self._metrics = metrics or SchedulerMetrics(Registry())
         configuration = configuration or Configuration()
         self._client = client
         self._clock = clock
@@ -141,6 +145,7 @@ class Scheduler:
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._writes = asyncio.Semaphore(_WRITES)  # evictions and conditions
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
+        self._metrics.pending(self._queue.counts)
 
     def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Why a pod is on its node, or on none, as `why` tells it; None for a pod that is not known or not ours."""
@@ -194,13 +199,16 @@ class Scheduler:
             if plugin.hold is not None and plugin.hold(self.columns, pod) is not None:
                 self._queue.hold(pod.uid, plugin.name)
                 return
+        began = self._clock.monotonic()
         try:
             decision = self._decide(pod, await self._asked_elsewhere(pod))
+            self._metrics.decided(self._clock.monotonic() - began)
             rescues = [] if decision.node else self._rescue(pod)
             victims, why = (None, "") if decision.node else await self._preempt(pod, decision)
             if why or rescues:
                 why = ", ".join(filter(None, [*(each.text for each in rescues), why])) if victims is None else ""
         except (ExtenderError, PluginError) as error:
+            self._attempted(ERROR, pod, began)
             self._queue.retry(pod.uid)
             tasks.spawn(self._report(pod, str(error), "", reason="SchedulerError"), f"report {pod.key}")
             return
@@ -210,6 +218,7 @@ class Scheduler:
             worked = Worked(decision.verdict, decision.parts, decision.node, self.columns.comings)
             self._memory.keep(pod.uid, worked)
         if not decision.node:
+            self._attempted(UNSCHEDULABLE, pod, began)
             self._queue.failed(pod.uid, decision.verdict.plugins() if decision.verdict is not None else ())
             node = victims.node if victims is not None else ""
             message = f"{decision.message} {why}" if why else decision.message
@@ -217,6 +226,7 @@ class Scheduler:
                 if rescue.write is not None:
                     tasks.spawn(self._mend(pod, rescue), f"rescue {pod.key}")
             if victims is not None:
+                self._metrics.preempted(len(victims.pods))
                 tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
             tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
             return
@@ -226,7 +236,10 @@ class Scheduler:
         self.columns.add_pod(pod, decision.node)
         if not taken:  # what is reserved may take minutes to settle, and must not hold up the others
             await self._bindings.acquire()
-        tasks.spawn(self._bind(pod, decision.node, taken), f"bind {pod.key}")
+        tasks.spawn(self._bind(pod, decision.node, taken, began), f"bind {pod.key}")
+
+    def _attempted(self, result: str, pod: PodInfo, began: float) -> None:
+        self._metrics.attempted(result, pod.scheduler, self._clock.monotonic() - began)
 
     def _reserve(self, pod: PodInfo, node: str) -> list[tuple[str, Reservation]]:
         """What the pod takes with its node, by plugin."""
@@ -356,9 +369,10 @@ class Scheduler:
         for _, reservation in reversed(taken):
             reservation.undo()
 
-    async def _bind(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> None:
+    async def _bind(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]], began: float) -> None:
         if taken:
             if not await self._settle(pod, node, taken):
+                self._attempted(ERROR, pod, began)
                 return
             await self._bindings.acquire()
         binding = {
@@ -371,9 +385,12 @@ class Scheduler:
             if not await self._bound_elsewhere(pod, node):
                 await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
         except (ApiError, ExtenderError, OSError, TimeoutError) as error:
+            self._attempted(ERROR, pod, began)
             self._give_back(taken)
             self._unbind(pod, node, error, f'binding rejected: running Bind plugin "DefaultBinder": {error}')
         else:
+            self._attempted(SCHEDULED, pod, began)
+            self._metrics.bound(self._queue.attempts(pod.uid))
             self._queue.remove(pod.uid)
             self._recorders[pod.scheduler].event(
                 pod.pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}"
