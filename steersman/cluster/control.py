@@ -38,7 +38,7 @@ _PERIODS = {
     "node-status-update-frequency",
     "route-reconciliation-period",
 }
-_AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key"}
+_AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key", "service-account-private-key": "sa.key"}
 
 
 def main(profile: Profile, ready: Callable[[], None]) -> None:

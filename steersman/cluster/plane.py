@@ -123,7 +123,8 @@ class ControlPlane:
         async with Tasks() as tasks:
             recorder = EventRecorder(client, self.clock, tasks, component="controllermanager")
             informers = Informers(client, clock=self.clock, tasks=tasks)
-            config = {"root-ca": (self._profile.pki / "ca.crt").read_text()}
+            files = {"root-ca": "ca.crt", "service-account-private-key": "sa.key"}
+            config = {name: (self._profile.pki / file).read_text() for name, file in files.items()}
             context = Context(client, informers, self.clock, recorder, self._random, config)
             await run_controllers(context, self._controllers)
 

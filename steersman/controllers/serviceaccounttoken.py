@@ -1,6 +1,7 @@
 """Tokens in Secrets: a Secret of the type service-account-token gets its token, and goes with its account.
 
-Owns the data of such Secrets. The API server signs; a token lives as long as its Secret. Setting: `root-ca` (PEM).
+Owns the data of such Secrets, and signs their tokens, which live as long as the Secret.
+Settings, both PEM: `root-ca` and `service-account-private-key`, without which there is nothing to do.
 Source: kubernetes' pkg/controller/serviceaccount/tokens_controller.go.
 """
 
@@ -12,11 +13,12 @@ from collections.abc import Iterable
 from steersman.api.errors import ApiError
 from steersman.api.resource import SECRETS, SERVICEACCOUNTS, Object
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
+from steersman.lib.jwt import SigningKey
 
 _TYPE = "kubernetes.io/service-account-token"
 _NAME, _UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
 _FIELDS = f"type={_TYPE}"
-_LONGEST = 1 << 32  # seconds
+_KEY = "service-account-private-key"
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -35,7 +37,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     data = secret.get("data") or {}
     if data.get("token") and all(data.get(name) == value for name, value in wanted.items()) and expected:
         return DONE
-    token = data.get("token") or _encode(await _sign(context, key, account, secret))
+    token = data.get("token") or _encode(_sign(context, account, secret))
     meta = {**secret["metadata"], "annotations": {**annotations, _UID: account["metadata"]["uid"]}}
     await context.client.update(SECRETS, {**secret, "metadata": meta, "data": {**data, **wanted, "token": token}})
     return DONE
@@ -45,17 +47,21 @@ def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-async def _sign(context: Context, key: Key, account: Object, secret: Object) -> str:
-    meta = secret["metadata"]
-    bound = {"apiVersion": "v1", "kind": "Secret", "name": meta["name"], "uid": meta["uid"]}
-    request = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"expirationSeconds": _LONGEST, "boundObjectRef": bound},
+def _sign(context: Context, account: Object, secret: Object) -> str:
+    """A token without an end, good as long as the Secret keeps it."""
+    key = context.memory.get("key")
+    if key is None:
+        key = context.memory["key"] = SigningKey(context.config[_KEY].encode())
+    meta = account["metadata"]
+    said = {
+        "namespace": meta["namespace"],
+        "secret.name": secret["metadata"]["name"],
+        "service-account.name": meta["name"],
+        "service-account.uid": meta["uid"],
     }
-    name = account["metadata"]["name"]
-    answer = await context.client.create(SERVICEACCOUNTS, request, key.namespace, name=name, subresource="token")
-    return str(answer["status"]["token"])
+    claims = {f"kubernetes.io/serviceaccount/{name}": value for name, value in said.items()}
+    who = f"system:serviceaccount:{meta['namespace']}:{meta['name']}"
+    return str(key.sign({"iss": "kubernetes/serviceaccount", **claims, "sub": who}))
 
 
 async def _is_gone(context: Context, key: Key, name: str, uid: str | None) -> bool:
@@ -90,4 +96,5 @@ CONTROLLER = Controller(
     reconcile,
     (Watch(SECRETS, lambda _, secret: [key_of(secret)], fields=_FIELDS), Watch(SERVICEACCOUNTS, _of_account)),
     workers=1,
+    asked_for=lambda config: _KEY in config,
 )

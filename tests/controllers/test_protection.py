@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import pytest
 
 from steersman.api.errors import ApiError
@@ -13,8 +16,10 @@ from steersman.api.resource import (
     SERVICEACCOUNTS,
     Object,
 )
+from steersman.cluster import certs
 from steersman.controllers.pvcprotection import claims_of
 from steersman.controllers.vacprotection import CLASSES
+from steersman.lib.jwt import SigningKey
 
 from .conftest import World
 from .objects import pod
@@ -97,7 +102,7 @@ async def test_a_token_secret_goes_with_its_account(world: World) -> None:
     }
     await world.client.create(SECRETS, body, "default")
     await world.client.create(SECRETS, {"metadata": {"name": "other"}}, "default")
-    world.start("serviceaccount-token-controller", **{"root-ca": "PEM"})
+    world.start("serviceaccount-token-controller", **{"root-ca": "PEM", "service-account-private-key": "PEM"})
     await world.settle()
     assert (await world.get(SECRETS, "token"))["data"] == {
         "token": "c2lnbmVk",
@@ -109,3 +114,24 @@ async def test_a_token_secret_goes_with_its_account(world: World) -> None:
     with pytest.raises(ApiError, match="not found"):
         await world.get(SECRETS, "token")
     assert await world.names(SECRETS) == ["other"]
+
+
+async def test_a_token_secret_is_filled_with_a_token_of_the_older_form(world: World, tmp_path: Path) -> None:
+    certs.ensure(tmp_path, [], world.clock.now())
+    key = (tmp_path / "sa.key").read_text()
+    account = await world.client.create(SERVICEACCOUNTS, {"metadata": {"name": "robot"}}, "default")
+    meta = {"name": "token", "annotations": {"kubernetes.io/service-account.name": "robot"}}
+    body = {"metadata": meta, "type": "kubernetes.io/service-account-token"}
+    await world.client.create(SECRETS, body, "default")
+    world.start("serviceaccount-token-controller", **{"root-ca": "PEM", "service-account-private-key": key})
+    await world.settle()
+    found = await world.get(SECRETS, "token")
+    assert SigningKey(key.encode()).verify(base64.b64decode(found["data"]["token"]).decode()) == {
+        "iss": "kubernetes/serviceaccount",
+        "kubernetes.io/serviceaccount/namespace": "default",
+        "kubernetes.io/serviceaccount/secret.name": "token",
+        "kubernetes.io/serviceaccount/service-account.name": "robot",
+        "kubernetes.io/serviceaccount/service-account.uid": account["metadata"]["uid"],
+        "sub": "system:serviceaccount:default:robot",
+    }
+    assert found["metadata"]["annotations"]["kubernetes.io/service-account.uid"] == account["metadata"]["uid"]

@@ -7,15 +7,11 @@ they were. Source: KEP-1205, KEP-1393; pkg/serviceaccount/claims.go.
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import hmac
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any
 
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
@@ -25,9 +21,7 @@ from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
 from steersman.lib.clock import Clock, parse_rfc3339
 from steersman.lib.http.messages import Request
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from steersman.lib.jwt import BadSignature, SigningKey, decode
 
 _SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 _WARN_AFTER = 3607  # seconds: what is asked for every pod's token; such tokens are made to last longer
@@ -36,16 +30,16 @@ _LEEWAY = 60.0  # seconds, for clocks that differ and for objects that are being
 _REMEMBERED = 4096
 _GONE = "service account token has been invalidated"
 _BOUND = {"pod": "pods", "secret": "secrets"}
+_LEGACY = "kubernetes/serviceaccount"
+_LEGACY_CLAIMS = {
+    "namespace": "namespace",
+    "secret.name": "secretName",
+    "service-account.name": "serviceAccountName",
+    "service-account.uid": "serviceAccountUID",
+}
+_NEVER = 1 << 53  # seconds
 _KEEPER = "kubernetes.io/service-account-token"
 _EXTRA = "authentication.kubernetes.io"
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 Used = Callable[[Object], str]
@@ -63,22 +57,7 @@ class Tokens:
         """`private_key`: PEM, P-256."""
         self.issuer = issuer
         self.audiences = list(audiences)
-        self._pem = private_key
-        self._loaded: tuple[EllipticCurvePrivateKey, str] | None = None
-
-    def _key(self) -> tuple[EllipticCurvePrivateKey, str]:
-        """The key and its id, loaded when first needed."""
-        if self._loaded is None:
-            from cryptography.hazmat.primitives import serialization
-            from cryptography.hazmat.primitives.asymmetric import ec
-
-            key = serialization.load_pem_private_key(self._pem, None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            der = key.public_key().public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            self._loaded = key, _encode(hashlib.sha256(der).digest())
-        return self._loaded
+        self._key = SigningKey(private_key)
 
     def sign(
         self,
@@ -116,41 +95,35 @@ class Tokens:
             "nbf": int(now),
             "sub": f"system:serviceaccount:{namespace}:{name}",
         }
-        return self._signed(claims)
-
-    def _signed(self, claims: Object) -> str:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec, utils
-
-        key, number = self._key()
-        head = _encode(msgspec.json.encode({"alg": "ES256", "kid": number}))
-        text = f"{head}.{_encode(msgspec.json.encode(claims))}"
-        r, s = utils.decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{text}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+        return self._key.sign(claims)
 
     def verify(self, token: str) -> Object:
         """The claims of a token that this key signed; times are not looked at. Raises BadToken."""
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec, utils
-
         try:
-            head, body, signature = token.split(".")
-            if msgspec.json.decode(_decode(head)).get("alg") != "ES256":
-                raise BadToken("not signed with ES256")
-            raw = _decode(signature)
-            if len(raw) != 64:
-                raise BadToken("the signature has the wrong length")
-            der = utils.encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
-            self._key()[0].public_key().verify(der, f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
-            claims = msgspec.json.decode(_decode(body))
-        except InvalidSignature:
-            raise BadToken("the signature is not ours") from None
-        except (ValueError, AttributeError, binascii.Error, msgspec.DecodeError) as error:
-            raise BadToken(f"malformed: {error}") from None
-        if not isinstance(claims, dict) or claims.get("iss") != self.issuer:
+            claims = self._key.verify(token)
+        except BadSignature as error:
+            raise BadToken(str(error)) from None
+        if claims.get("iss") == _LEGACY:
+            return self._modern(claims)
+        if claims.get("iss") != self.issuer:
             raise BadToken("another issuer")
         return claims
+
+    def _modern(self, claims: Object) -> Object:
+        """A token of the older form, as those of today are: for this server, without an end. Raises BadToken."""
+        if not claims.get("sub"):
+            raise BadToken("sub claim is missing")
+        found = {}
+        for key, shown in _LEGACY_CLAIMS.items():
+            found[key] = claims.get(f"kubernetes.io/serviceaccount/{key}") or ""
+            if not found[key]:
+                raise BadToken(f"{shown} claim is missing")
+        namespace, name = found["namespace"], found["service-account.name"]
+        if claims.get("sub") != f"system:serviceaccount:{namespace}:{name}":
+            raise BadToken("sub claim is invalid")
+        account = {"name": name, "uid": found["service-account.uid"]}
+        ours = {"namespace": namespace, "serviceaccount": account, "secret": {"name": found["secret.name"]}}
+        return {"iss": _LEGACY, "aud": self.audiences, "exp": _NEVER, "sub": claims["sub"], "kubernetes.io": ours}
 
     def discovery(self) -> Object:
         """/.well-known/openid-configuration."""
@@ -164,21 +137,7 @@ class Tokens:
 
     def jwks(self) -> Object:
         """/openid/v1/jwks."""
-        key, number = self._key()
-        public = key.public_key().public_numbers()
-        return {
-            "keys": [
-                {
-                    "use": "sig",
-                    "kty": "EC",
-                    "kid": number,
-                    "crv": "P-256",
-                    "alg": "ES256",
-                    "x": _encode(public.x.to_bytes(32, "big")),
-                    "y": _encode(public.y.to_bytes(32, "big")),
-                }
-            ]
-        }
+        return {"keys": [self._key.public()]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +184,8 @@ class AccountTokens:
             return known.user, shared
         items = self._bound(claims, now)
         kept_in = _keeper(items, token)
+        if kept_in is None and claims["iss"] == _LEGACY:
+            raise BadToken("Token does not match server's copy")
         self._note(kept_in)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
@@ -255,7 +216,8 @@ class AccountTokens:
         name = bound.get("name", "")
         item = self._find(plural, namespace, name)
         metadata = item.obj()["metadata"] if item is not None else {}
-        if item is None or metadata["uid"] != bound.get("uid"):
+        uid = bound.get("uid", metadata.get("uid")) if plural == "secrets" else bound.get("uid")
+        if item is None or metadata["uid"] != uid:
             if plural == "serviceaccounts" and item is not None:
                 raise BadToken(f"service account UID ({metadata['uid']}) does not match claim ({bound.get('uid')})")
             raise BadToken(_GONE)
@@ -286,7 +248,7 @@ def user_of(claims: Object) -> User:
     """The user that a token's claims describe."""
     ours = claims.get("kubernetes.io") or {}
     namespace, account = ours.get("namespace", ""), ours.get("serviceaccount") or {}
-    extra: dict[str, tuple[str, ...]] = {CREDENTIAL_ID: (f"JTI={claims.get('jti', '')}",)}
+    extra: dict[str, tuple[str, ...]] = {CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if claims.get("jti") else {}
     if node := ours.get("node"):
         extra[f"{_EXTRA}/node-name"] = (node["name"],)
         if node.get("uid"):
@@ -316,6 +278,6 @@ def bearer(request: Request) -> str:
     if len(found) > 1 or len(found) == len(offered):
         raise BadToken("one token, and one subprotocol besides")
     try:
-        return _decode(found[0]).decode()
+        return decode(found[0]).decode()
     except ValueError as error:
         raise BadToken(f"malformed: {error}") from None

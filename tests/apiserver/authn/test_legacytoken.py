@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
-from steersman.api.resource import CONFIGMAPS, SECRETS
+from steersman.api.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from steersman.apiserver.authn.bearer import Bearer, own_sources
 from steersman.apiserver.authn.legacytoken import INVALID_SINCE, LAST_USED, TRACKING, LegacyTokens
 from steersman.lib.clock import rfc3339
+from steersman.lib.jwt import SigningKey
 from steersman.lib.tasks import Tasks, turn
 from tests.apiserver.guarded import ISSUER, Guarded
 
@@ -77,6 +80,70 @@ async def test_a_marked_token_is_refused_until_the_mark_goes(guarded: Guarded, t
     )
     await admin.patch(SECRETS, "kept", "default", {"metadata": {"labels": {INVALID_SINCE: None}}})
     assert not isinstance(await ask.review(token, []), str)
+
+
+async def _older(guarded: Guarded, folder: Path, **changed: str) -> str:
+    """A Secret with a token of the older form, as kube-controller-manager signs it; its token."""
+    admin = guarded.client("admin")
+    if not any(each["metadata"]["name"] == "robot" for each in (await admin.list(SERVICEACCOUNTS, "default")).items):
+        await with_robot(guarded)
+    account = await admin.get(SERVICEACCOUNTS, "robot", "default")
+    said = {
+        "namespace": "default",
+        "secret.name": "kept",
+        "service-account.name": "robot",
+        "service-account.uid": account["metadata"]["uid"],
+    }
+    claims = {f"kubernetes.io/serviceaccount/{name}": value for name, value in said.items()}
+    claims |= {"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:robot", **changed}
+    token = SigningKey((folder / "sa.key").read_bytes()).sign({name: each for name, each in claims.items() if each})
+    data = {"token": base64.b64encode(token.encode()).decode()}
+    meta = {"name": "kept", "annotations": {"kubernetes.io/service-account.name": "robot"}}
+    await admin.create(
+        SECRETS, {"metadata": meta, "type": "kubernetes.io/service-account-token", "data": data}, "default"
+    )
+    return token
+
+
+async def test_a_token_of_the_older_form_is_good_while_its_secret_keeps_it(
+    guarded: Guarded, tasks: Tasks, tmp_path: Path
+) -> None:
+    token, ask = await _older(guarded, tmp_path), _bearer(guarded, tasks)
+    admin = guarded.client("admin")
+    found = await ask.review(token, [])
+    assert not isinstance(found, str)
+    assert (found.user.name, found.user.extra) == ("system:serviceaccount:default:robot", {})
+    assert found.audiences == [ISSUER] and isinstance(await ask.review(token, ["elsewhere"]), str)
+    await admin.patch(SECRETS, "kept", "default", {"data": {"token": "b3RoZXI="}})
+    assert await ask.review(token, []) == "[invalid bearer token, Token does not match server's copy]"
+    await admin.delete(SECRETS, "kept", "default")
+    assert "has been invalidated" in str(await ask.review(token, []))
+
+
+async def test_a_token_of_the_older_form_dies_with_its_account(guarded: Guarded, tasks: Tasks, tmp_path: Path) -> None:
+    token, ask = await _older(guarded, tmp_path), _bearer(guarded, tasks)
+    admin = guarded.client("admin")
+    await admin.delete(SERVICEACCOUNTS, "robot", "default")
+    assert isinstance(await ask.review(token, []), str)
+    await with_robot(guarded)
+    assert "does not match claim" in str(await ask.review(token, []))
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"sub": "system:serviceaccount:default:other"}, "sub claim is invalid"),
+        ({"sub": ""}, "sub claim is missing"),
+        ({"kubernetes.io/serviceaccount/secret.name": ""}, "secretName claim is missing"),
+        ({"kubernetes.io/serviceaccount/service-account.uid": ""}, "serviceAccountUID claim is missing"),
+        ({"iss": "kubernetes/other"}, "another issuer"),
+    ],
+)
+async def test_odd_tokens_of_the_older_form(
+    guarded: Guarded, tasks: Tasks, tmp_path: Path, changed: dict[str, str], text: str
+) -> None:
+    token, ask = await _older(guarded, tmp_path, **changed), _bearer(guarded, tasks)
+    assert await ask.review(token, []) == f"[invalid bearer token, {text}]"
 
 
 async def test_the_tracking_is_announced_and_mended(guarded: Guarded, tasks: Tasks) -> None:
