@@ -218,7 +218,8 @@ class Simulation:
             return
         self._addresses += 1
         ip = f"10.244.{self._addresses // 250}.{self._addresses % 250 + 1}"
-        await self._status(pod, phase="Running", podIP=ip, podIPs=[{"ip": ip}], conditions=[self._ready("True")])
+        where: Object = {"podIP": ip, "podIPs": [{"ip": ip}], "startTime": rfc3339(self.clock.now())}
+        await self._status(pod, phase="Running", conditions=[self._ready("True")], **where)
         life = self.lifetimes.get((meta.get("labels") or {}).get("app", ""))
         if life is None or await self._ended_within(ending, life * self.random.random()):
             return

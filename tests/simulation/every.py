@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .derived import DERIVED
 from .housekeeping import HOUSEKEEPING
 from .network import NETWORK
 from .scenarios import ALL
 from .wider import WIDER
 
-EVERY = (*ALL, *WIDER, *NETWORK, *HOUSEKEEPING)
+EVERY = (*ALL, *WIDER, *NETWORK, *HOUSEKEEPING, *DERIVED)
