@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import posixpath
 import ssl
 from urllib.parse import urlsplit
 
@@ -57,13 +58,18 @@ def _address(services: Services, config: Object) -> tuple[Address, str, str]:
         raise CallFailed(f"the caBundle cannot be used: {error}") from error
     if url := config.get("url"):
         parts = urlsplit(url)
-        path = parts.path or "/"
-        return Address(parts.hostname or "", parts.port or 443, tls), path, url
+        path = _cleaned(parts.path)
+        return Address(parts.hostname or "", parts.port or 443, tls), path, f"{parts.scheme}://{parts.netloc}{path}"
     service = config["service"]
-    port, path = service.get("port") or 443, service.get("path") or "/"
+    port, path = service.get("port") or 443, _cleaned(service.get("path") or "")
     name = f"{service['name']}.{service['namespace']}.svc"
     try:
         host, number = serviceref.resolve(services, service["namespace"], service["name"], port)
     except serviceref.Unroutable as error:
         raise CallFailed(str(error)) from error
     return Address(host, number, tls, server_name=name), path, f"https://{name}:{port}{path}"
+
+
+def _cleaned(path: str) -> str:
+    """The path as client-go sends it, without empty and dotted steps: envtest names webhooks `//path`."""
+    return posixpath.normpath("/" + path.lstrip("/"))

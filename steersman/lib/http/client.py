@@ -385,8 +385,12 @@ def client_tls(
     key: Path | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """TLS for a client; `authority_data` is PEM. Raises OSError or ssl.SSLError when a file cannot be read."""
+    """TLS for a client; `authority_data` is PEM. Raises OSError or ssl.SSLError when a file cannot be read.
+
+    Any certificate among the authorities is believed, also one that others signed, as by Go's crypto/x509.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False

@@ -173,6 +173,7 @@ def server_tls(certificate: Path, key: Path, client_authorities: Sequence[Path] 
     Raises OSError or ssl.SSLError when a file cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go's crypto/x509: authorities need not be roots
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     for authority in client_authorities:

@@ -37,8 +37,10 @@ class Hooks:
     def __init__(self, folder: Path) -> None:
         self.respond: Responder = lambda path, request: {}
         self.remote = Remote(folder, self._answer)
+        self.paths: list[str] = []
 
     def _answer(self, request: Request) -> Any:
+        self.paths.append(request.path)
         review = json.loads(request.body)
         made = self.respond(request.path.rpartition("/")[2], review["request"])
         if not isinstance(made, dict) or "raw" in made:
@@ -276,6 +278,17 @@ async def test_a_server_that_somebody_else_vouches_for_is_not_believed(guarded: 
     del strange["clientConfig"]["caBundle"]
     await install(guarded, VALIDATING, strange)
     assert "certificate verify failed" in (await refusal(guarded, configmap())).message and hooks.asked == []
+
+
+async def test_a_server_is_believed_by_its_own_certificate_and_called_at_a_clean_path(
+    guarded: Guarded, hooks: Hooks
+) -> None:
+    own = hooks.hook()
+    certificate = (hooks.remote.folder / "apiserver.crt").read_bytes()
+    own["clientConfig"] = {"url": f"{hooks.remote.url}//a/./b", "caBundle": base64.b64encode(certificate).decode()}
+    await install(guarded, VALIDATING, own)
+    await create(guarded, configmap())
+    assert hooks.paths == ["/a/b"]
 
 
 async def test_an_answer_must_come_in_time_and_be_of_some_size(
