@@ -99,6 +99,7 @@ class Watch:
     keys: KeysOf
     namespace: str = ""
     fields: str = ""
+    optional: bool = False  # releases may lack it
 
     def informer(self, context: Context) -> Informer:
         """The shared informer of what is watched."""
@@ -160,7 +161,8 @@ async def run(controller: Controller, context: Context) -> None:
     for watch in controller.watches:
         watch.informer(context).add_handler(_enqueuer(watch, context, queue))
     for watch in controller.watches:
-        await watch.informer(context).synced()
+        informer = watch.informer(context)
+        await (informer.settled() if watch.optional else informer.synced())
     for resource in controller.indexes:
         await context.informer(resource).synced()
     async with Tasks() as tasks:

@@ -16,6 +16,7 @@ CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
 TEMPLATES = Resource("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate")
 CLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", namespaced=False)
 SLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", namespaced=False)
+RULES = Resource("resource.k8s.io", "v1", "devicetaintrules", "DeviceTaintRule", namespaced=False)  # from 1.37 on
 FINALIZER = "resource.kubernetes.io/delete-protection"
 EXTENDED = "resource.kubernetes.io/extended-resource-claim"
 """The annotation of a claim that stands for a pod's extended resources."""
@@ -48,6 +49,14 @@ def reserved_for(claim: Object, pod: Object) -> bool:
     """Whether the pod may use the claim."""
     users = (claim.get("status") or {}).get("reservedFor") or ()
     return any(each.get("uid") == pod["metadata"]["uid"] for each in users)
+
+
+def ruled(rule: Object, driver: str, pool: str, device: str) -> bool:
+    """Whether a DeviceTaintRule means a device."""
+    chosen = rule["spec"].get("deviceSelector") or {}
+    return all(
+        chosen.get(key) in (None, value) for key, value in (("driver", driver), ("pool", pool), ("device", device))
+    )
 
 
 def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

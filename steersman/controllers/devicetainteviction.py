@@ -1,7 +1,8 @@
 """Device taint eviction: pods leave devices with a NoExecute taint that their claims do not tolerate, or not for ever.
 
-Owns the deletion of such pods. Taints are those that drivers publish in ResourceSlices; DeviceTaintRules are off by
-default in every release. Source: KEP-5055, kubernetes' pkg/controller/devicetainteviction.
+Owns the deletion of such pods. Taints are those that drivers publish in ResourceSlices, and those of DeviceTaintRules,
+which clusters have from 1.37 on; the rules' status is left alone. Source: KEP-5055, kubernetes'
+pkg/controller/devicetainteviction.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ from collections.abc import Iterable, Iterator
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
-from steersman.client.deviceclaims import CLAIMS, SLICES, allocation, is_for, reserved_for, tolerates, used_by
+from steersman.client.deviceclaims import (
+    CLAIMS,
+    RULES,
+    SLICES,
+    allocation,
+    is_for,
+    reserved_for,
+    ruled,
+    tolerates,
+    used_by,
+)
 from steersman.client.workload import set_condition
 from steersman.lib.clock import parse_rfc3339
 
@@ -75,6 +86,14 @@ def _taints(context: Context, device: Object) -> Iterator[Object]:
             for found in each["spec"].get("devices") or ():
                 if found["name"] == device["device"]:
                     yield from (taint for taint in found.get("taints") or () if taint.get("effect") == _EFFECT)
+    for rule in context.informer(RULES).list():
+        if _evicts(rule) and ruled(rule, *_id(device)):
+            yield rule["spec"]["taint"]
+
+
+def _evicts(rule: Object) -> bool:
+    """Whether users of what it selects must leave; one that selects nothing in particular lets them stay."""
+    return rule["spec"]["taint"].get("effect") == _EFFECT and rule["spec"].get("deviceSelector") is not None
 
 
 def _limit(device: Object, taint: Object) -> float | None:
@@ -124,6 +143,13 @@ def _of_slice(context: Context, found: Object) -> Iterable[Key]:
     yield from sorted(context.memory.get("due", ()))
 
 
+def _of_rule(context: Context, rule: Object) -> Iterable[Key]:
+    """The users of the devices that it selects."""
+    for claim in context.informer(CLAIMS).list():
+        if any(ruled(rule, *_id(device)) for device in _devices(claim)):
+            yield from _of_claim(context, claim)
+
+
 def _file_claim(claim: Object) -> Iterable[str]:
     return {f"{each['driver']} {each['pool']}" for each in _devices(claim)}
 
@@ -135,6 +161,6 @@ def _file_slice(found: Object) -> Iterable[str]:
 CONTROLLER = Controller(
     "device-taint-eviction-controller",
     reconcile,
-    (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(SLICES, _of_slice)),
+    (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(SLICES, _of_slice), Watch(RULES, _of_rule, optional=True)),
     indexes={CLAIMS: {_BY_POOL: _file_claim}, SLICES: {_BY_POOL: _file_slice}},
 )

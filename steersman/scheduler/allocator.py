@@ -47,6 +47,10 @@ class Usage(Protocol):
         """Billionths of its capacity that shares of it have; None where nobody has a share."""
         ...
 
+    def taints(self, device: Device) -> Sequence[Object]:
+        """What is said against its use."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -268,7 +272,7 @@ class Allocator:
         self, claim: int, request: Request, pool: Pool, device: Device, slice: Slice
     ) -> Callable[[], None] | None:
         """Take a device for a request; how to take it back, or None when it cannot be had."""
-        if not self._free(claim, request, device) or _kept_away(device, request):
+        if not self._free(claim, request, device) or _kept_away(self._usage.taints(device), request):
             return None
         partly = device.shared and bool(self._shares.get(device.id) or self._usage.consumed(device.id) is not None)
         if not self._enough(request, device):
@@ -355,10 +359,10 @@ def _constraints(claim: Object) -> list[_Constraint]:
     return found
 
 
-def _kept_away(device: Device, request: Request) -> bool:
-    """Whether a taint that the request does not tolerate keeps it from the device."""
+def _kept_away(taints: Sequence[Object], request: Request) -> bool:
+    """Whether a taint that the request does not tolerate keeps it from a device."""
     given = request.asked.get("tolerations") or ()
     return any(
         taint.get("effect") in ("NoSchedule", "NoExecute") and not any(tolerates(each, taint) for each in given)
-        for taint in device.taints
+        for taint in taints
     )

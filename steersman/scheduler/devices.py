@@ -12,10 +12,10 @@ from typing import Any
 
 from steersman.api.quantity import parse
 from steersman.api.resource import Object
-from steersman.client.deviceclaims import EXTENDED, allocation, is_for
+from steersman.client.deviceclaims import EXTENDED, allocation, is_for, ruled
 from steersman.lib.clock import Clock, SystemClock
 from steersman.scheduler.extended import classes_by_resource
-from steersman.scheduler.inventory import DeviceId, Pool, PoolId, Slice, pools
+from steersman.scheduler.inventory import Device, DeviceId, Pool, PoolId, Slice, pools
 
 Key = tuple[str, str]  # namespace and name
 _KINDS = 16  # of pods that are remembered
@@ -33,6 +33,7 @@ class Devices:
         self.memo: Any = None  # what the plugin has worked out last
         self._outcomes: dict[bytes, dict[tuple[Slice, ...], Any]] = {}  # by kind of pod, for pods alike
         self._used: dict[PoolId, int] = {}  # how often who has what of a pool changed
+        self._rules: dict[str, Object] = {}  # that taint devices
         self._slices: dict[str, Slice] = {}
         self._of_pool: dict[PoolId, dict[str, Slice]] = {}
         self._local: dict[str, dict[str, Slice]] = {}  # by node
@@ -76,6 +77,20 @@ class Devices:
         self._outcomes.clear()
         before, self.by_resource = self.by_resource, classes_by_resource(self.classes)
         return before != self.by_resource
+
+    def set_rule(self, name: str, found: Object | None) -> None:
+        """A DeviceTaintRule; None when it is gone."""
+        self._rules.pop(name, None)
+        if found is not None:
+            self._rules[name] = found
+        self._outcomes.clear()
+        self.changes += 1
+
+    def taints(self, device: Device) -> Sequence[Object]:
+        """What its driver and rules say against its use."""
+        if not self._rules:
+            return device.taints
+        return [*device.taints, *(each["spec"]["taint"] for each in self._rules.values() if ruled(each, *device.id))]
 
     def set_slice(self, name: str, found: Object | None) -> None:
         """A ResourceSlice; None when it is gone."""

@@ -22,7 +22,7 @@ from steersman.api.resource import (
     Object,
     Resource,
 )
-from steersman.client.deviceclaims import CLAIMS, CLASSES, SLICES
+from steersman.client.deviceclaims import CLAIMS, CLASSES, RULES, SLICES
 from steersman.client.informer import Handler, Informers
 from steersman.scheduler import podinfo
 from steersman.scheduler.columns import Columns
@@ -76,6 +76,7 @@ class Observer:
             *((each, self._storage(each)) for each in _STORAGE),
             (CLASSES, self._class),
             (SLICES, self._slice),
+            (RULES, self._rule),
             (CLAIMS, self._claim),
             (NODES, self._node),
             (PODS, self._pod),
@@ -153,6 +154,10 @@ class Observer:
 
     def _slice(self, old: Object | None, new: Object | None) -> None:
         self._columns.devices.set_slice((new or old or {})["metadata"]["name"], new)
+        self._queue.tell(Event("devices", old=old, new=new))
+
+    def _rule(self, old: Object | None, new: Object | None) -> None:
+        self._columns.devices.set_rule((new or old or {})["metadata"]["name"], new)
         self._queue.tell(Event("devices", old=old, new=new))
 
     def _claim(self, old: Object | None, new: Object | None) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from steersman.api.resource import PODS, Object
-from steersman.client.deviceclaims import CLAIMS, SLICES
+from steersman.client.deviceclaims import CLAIMS, RULES, SLICES
 
 from .conftest import World
 from .objects import pod
@@ -83,3 +83,21 @@ async def test_a_taint_that_goes_in_time_costs_nothing(world: World) -> None:
     await world.settle(300)
     assert await leaving(world) == []
     assert ("DeviceTaintManagerEviction", "Cancelling deletion") in await world.events()
+
+
+async def test_rules_taint_devices_too(world: World) -> None:
+    world.start("device-taint-eviction-controller")
+    await world.client.create(SLICES, a_slice())
+    await using(world, "never")
+    await using(world, "always", tolerating())
+    taint = {"key": "broken", "effect": "NoExecute"}
+    for name, selector in (("all", None), ("other", {"driver": "other.example.com"})):
+        spec = {"taint": taint} if selector is None else {"taint": taint, "deviceSelector": selector}
+        await world.client.create(RULES, {"metadata": {"name": name}, "spec": spec})
+    await world.settle(30)
+    assert await leaving(world) == [], "a rule that selects nothing in particular evicts nobody"
+    await world.client.create(
+        RULES, {"metadata": {"name": "r"}, "spec": {"taint": taint, "deviceSelector": {"pool": "p"}}}
+    )
+    await world.settle(30)
+    assert await leaving(world) == ["never"]

@@ -346,3 +346,16 @@ def test_a_hopeless_search_ends() -> None:
     sums = claim("c", request("a", count=8), request("b", "device.capacity['x'].y == quantity('1') && false"))
     with pytest.raises(TimedOut):
         names(inventory(a_slice("n", many)), sums)
+
+
+def test_rules_taint_what_they_select() -> None:
+    devices = inventory(a_slice("n", [a_device("a"), a_device("b")]))
+    taint = {"key": "broken", "value": "yes", "effect": "NoSchedule"}
+    devices.set_rule("r", {"spec": {"taint": taint, "deviceSelector": {"driver": DRIVER, "device": "a"}}})
+    assert names(devices, claim("c")) == [["b"]]
+    tolerant = claim("c", request(tolerations=[{"key": "broken", "operator": "Equal", "value": "yes"}]))
+    assert names(devices, tolerant) == [["a"]]
+    devices.set_rule("r", {"spec": {"taint": taint}})
+    assert names(devices, claim("c")) is None
+    devices.set_rule("r", None)
+    assert names(devices, claim("c")) == [["a"]]

@@ -121,6 +121,7 @@ system:kube-scheduler
   get list patch update watch | resource.k8s.io | resourceclaims/status
   update | core | pods/finalizers
   READ | resource.k8s.io | resourceslices
+  READ | resource.k8s.io | devicetaintrules
   create delete | resource.k8s.io | resourceclaims
   patch update | resource.k8s.io | resourceclaims/binding
 system:kubelet-api-admin
@@ -238,6 +239,7 @@ device-taint-eviction-controller
   READ | resource.k8s.io | resourceclaims
   READ | resource.k8s.io | resourceslices
   READ | resource.k8s.io | deviceclasses
+  READ | resource.k8s.io | devicetaintrules
   EVENTS
 disruption-controller
   READ | apps extensions | deployments

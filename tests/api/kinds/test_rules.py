@@ -101,6 +101,15 @@ def test_what_is_fine(name: str, path: str, value: Any) -> None:
         ("DeviceClass", "spec", {"selectors": [{}]}, ["spec.selectors[0].cel: Required value"]),
         ("DeviceClass", "spec", {"config": [{}]}, ["spec.config[0].opaque: Required value"]),
         (
+            "DeviceTaintRule",
+            "spec",
+            {"deviceSelector": {"driver": "", "device": "a"}, "taint": {"key": "k", "effect": "Never"}},
+            [
+                "spec.deviceSelector.driver: Required value",
+                'spec.taint.effect: Unsupported value: "Never": supported values: "NoExecute", "NoSchedule", "None"',
+            ],
+        ),
+        (
             "DeviceClass",
             "spec",
             {
@@ -501,3 +510,25 @@ def test_what_a_claims_status_may_say() -> None:
     freed = {**claim, "status": {"devices": [device]}}
     assert stage.update(freed, before, "status") == [], "devices that are given back report no more"
     assert "devices" not in freed["status"]
+
+
+def test_taints_of_devices_have_their_time_and_changes_are_counted() -> None:
+    made = stage.stored(
+        stage.example("ResourceSlice", devices=[{"name": "d", "taints": [{"key": "k", "effect": "None"}]}])
+    )
+    assert made["metadata"]["generation"] == 1
+    (taint,) = made["spec"]["devices"][0]["taints"]
+    assert taint["timeAdded"] == made["metadata"]["creationTimestamp"]
+    changed = copy.deepcopy(made)
+    del changed["spec"]["devices"][0]["taints"][0]["timeAdded"]
+    changed["spec"]["devices"].append({"name": "e"})
+    assert stage.update(changed, made) == []
+    assert changed["spec"]["devices"][0]["taints"] == [taint]
+    assert changed["metadata"]["generation"] == 2
+    rule = stage.stored(stage.example("DeviceTaintRule"))
+    assert (rule["metadata"]["generation"], rule["status"]) == (1, {})
+    changed = copy.deepcopy(rule)
+    changed["spec"]["taint"]["effect"] = "None"
+    assert stage.update(changed, rule) == []
+    assert "timeAdded" not in changed["spec"]["taint"], "another effect begins when it is first seen"
+    assert changed["metadata"]["generation"] == 2

@@ -2,5 +2,6 @@
 
 from steersman.api.kinds.devices.claims import CLAIM, CLASS, TEMPLATE
 from steersman.api.kinds.devices.slices import SLICE
+from steersman.api.kinds.devices.taintrules import TAINT_RULE
 
-BEHAVIORS = (CLAIM, TEMPLATE, CLASS, SLICE)
+BEHAVIORS = (CLAIM, TEMPLATE, CLASS, SLICE, TAINT_RULE)

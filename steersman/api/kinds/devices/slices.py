@@ -12,6 +12,7 @@ from typing import Any
 from steersman.api import names
 from steersman.api.fields import text_at
 from steersman.api.kind import Behavior
+from steersman.api.kinds import strategy
 from steersman.api.kinds.devices.rules import Complaints, binding, each, label, pool_name, qualified, taint
 from steersman.api.kinds.podspec.scheduling import node_selector
 from steersman.api.kinds.podspec.volumes import driver_name
@@ -261,8 +262,12 @@ def _validate_update(new: Object, old: Object) -> Complaints:
     return out
 
 
+_begin = strategy.begin(None, generations=True)
+
+
 def _prepare_create(new: Object) -> None:
     """Taints begin with the slice."""
+    _begin(new)
     for _, found in _tainted(new):
         found.setdefault("timeAdded", new["metadata"]["creationTimestamp"])
 
@@ -273,6 +278,7 @@ def _prepare_update(new: Object, old: Object) -> None:
     for mark, found in _tainted(new):
         if not found.get("timeAdded") and known.get(mark):
             found["timeAdded"] = known[mark]
+    strategy.count(new, old, changed=strategy.differs(new.get("spec"), old.get("spec")))
 
 
 def _tainted(found: Object) -> Iterable[tuple[tuple[str, ...], Object]]:
