@@ -239,6 +239,7 @@ class Cache:
         if kind.custom:
             self._items = {key: _as_read(item, key) for key, item in self._items.items()}
         self._keys = sorted(self._items)
+        self.size = self._measured()
         self._changes: deque[Change] = deque()
         self._watchers: dict[int, Watcher] = {}
         self._ends: dict[int, Callable[[], None]] = {}
@@ -247,6 +248,10 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def _measured(self) -> int:
+        """`size`: bytes of all objects."""
+        return sum(len(item.tail) for item in self._items.values())
 
     @property
     def unreadable(self) -> bool:
@@ -262,6 +267,7 @@ class Cache:
         for key, item in self._items.items():
             self._items[key] = _as_read(fresh.item(key, to_value(item.obj()), item.revision), key)
         self.kind = fresh
+        self.size = self._measured()
 
     def _item(self, key: str, value: bytes, revision: int) -> Item | None:
         """The item; None for what nobody can read, which is noted."""
@@ -322,12 +328,16 @@ class Cache:
                     self._broken(event.revision)
                     continue
                 self._items[event.key] = new
+                self.size += len(new.tail)
                 if old is None:
                     insort(self._keys, event.key)
+                else:
+                    self.size -= len(old.tail)
             self._tell(Change(event.revision, old, new))
 
     def _forget(self, key: str) -> None:
-        if self._items.pop(key, None) is not None:
+        if (item := self._items.pop(key, None)) is not None:
+            self.size -= len(item.tail)
             del self._keys[bisect_left(self._keys, key)]
 
     def _broken(self, revision: int) -> None:
@@ -343,7 +353,8 @@ class Cache:
             return
         del self._unreadable[entry.key]
         if (item := self._item(entry.key, entry.value, entry.revision)) is not None:
-            self._items[entry.key] = _as_read(item, entry.key) if self.kind.kind.custom else item
+            item = self._items[entry.key] = _as_read(item, entry.key) if self.kind.kind.custom else item
+            self.size += len(item.tail)
             insort(self._keys, entry.key)
 
     def _tell(self, change: Change) -> None:

@@ -86,6 +86,11 @@ class Storage:
         cache = self._caches.get(kind.storage_location)
         return None if cache is None else len(cache)
 
+    def size(self, kind: Kind) -> int:
+        """Bytes of a kind's objects."""
+        cache = self._caches.get(kind.storage_location)
+        return 0 if cache is None else cache.size
+
     def close_kind(self, kind: Kind) -> None:
         """Forget a custom kind's cache."""
         self._caches.pop(kind.storage_location, None)

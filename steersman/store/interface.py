@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,15 @@ class StoreUnavailable(StoreError):
 
 Sink = Callable[[Sequence[Event]], None]
 """Takes events in revision order, each exactly once. Must not block and must not raise."""
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A store that has files of its own."""
+
+    def size(self) -> int:
+        """Bytes of them; 0 when they cannot be looked at."""
+        ...
 
 
 class Store(Protocol):

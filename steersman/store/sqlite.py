@@ -93,6 +93,14 @@ class SqliteStore:
         """The newest committed revision."""
         return self._index.revision
 
+    def size(self) -> int:
+        """Bytes of the database and of what is on its way into it; 0 when they cannot be looked at."""
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        try:
+            return sum(file.stat().st_size for file in files if file.exists())
+        except OSError:
+            return 0
+
     # Reading ---------------------------------------------------------------------------------------------------
 
     def _value(self, revision: int) -> bytes | None:

@@ -95,6 +95,10 @@ class Telemetry:
         stored = self.registry.gauge("apiserver_storage_objects", "Objects of a resource.", ("resource",))
         counted = self.registry.gauge("apiserver_resource_objects", "Objects of a resource.", ("group", "resource"))
 
+        sizes = self.registry.gauge(
+            "apiserver_resource_size_estimate_bytes", "Bytes of a resource's objects.", ("group", "resource")
+        )
+
         def collect() -> None:
             for kind in self._server.registry:
                 number = self._server.storage.count(kind)
@@ -102,6 +106,7 @@ class Telemetry:
                     name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
                     stored.labels(name).set(number)
                     counted.labels(kind.group, kind.plural).set(number)
+                    sizes.labels(kind.group, kind.plural).set(self._server.storage.size(kind))
 
         self.registry.collect(collect)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from steersman.lib.metrics import Distribution, Registry, Value
-from steersman.store.interface import Entry, Page, Sink, Store, StoreUnavailable
+from steersman.store.interface import Entry, OnDisk, Page, Sink, Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -50,13 +50,18 @@ class Measured:
         self._lists = of.counter(f"{start}_total", "Lists read from the store.", _WHAT[1:])
         self._fetched = of.counter(f"{start}_fetched_objects_total", "Objects read for them.", _WHAT[1:])
         self._returned = of.counter(f"{start}_returned_objects_total", "Objects given out for them.", _WHAT[1:])
+        if isinstance(inner, OnDisk):
+            whole = of.gauge("apiserver_storage_size_bytes", "Bytes of the store's files.", ("storage_cluster_id",))
+            of.collect(lambda: whole.labels("etcd-0").set(inner.size()))
         self._known: dict[tuple[str, str], _Counts] = {}
 
     @staticmethod
     def _where(key: str) -> tuple[str, str]:
-        """Group and resource of /GROUP/RESOURCE/..., the core group without a name."""
-        _, group, resource, *_ = (*key.split("/", 3), "", "")
-        return "" if group == "core" else group, resource
+        """Group and resource of /GROUP/RESOURCE/..., the core group without a name; nothing of other keys."""
+        parts = key.split("/", 3)
+        if len(parts) < 4:
+            return "", ""
+        return "" if parts[1] == "core" else parts[1], parts[2]
 
     def _counts(self, operation: str, key: str) -> _Counts:
         second = key.find("/", key.find("/", 1) + 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from steersman.apiserver.telemetry.storing import Measured
 from steersman.store.interface import KeyExists, Store, StoreUnavailable
 from steersman.store.memory import MemoryStore
+from steersman.store.sqlite import SqliteStore
 from steersman.testing.suites import store as suite
 
 
@@ -25,6 +27,7 @@ async def test_requests_are_counted_by_resource() -> None:
         await store.create("/core/pods/default/a", b"x")
     await store.update("/apps/deployments/default/a", b"x", await store.create("/apps/deployments/default/a", b""))
     await store.list("/core/pods/", limit=1)
+    await store.get("/health")
     await store.delete("/core/pods/default/a", first)
     await store.close()
     with pytest.raises(StoreUnavailable):
@@ -36,6 +39,7 @@ async def test_requests_are_counted_by_resource() -> None:
         f'etcd_requests_total{{operation="delete",{pods}}} 1',
         'etcd_requests_total{operation="update",group="apps",resource="deployments"} 1',
         f'etcd_request_errors_total{{operation="get",{pods}}} 1',
+        'etcd_requests_total{operation="get",group="",resource=""} 1',
         f'etcd_request_duration_seconds_sum{{operation="create",{pods}}} 2',
         f'etcd_request_duration_seconds_bucket{{operation="create",{pods},le="0.8"}} 0',
         f"apiserver_storage_list_total{{{pods}}} 1",
@@ -43,3 +47,14 @@ async def test_requests_are_counted_by_resource() -> None:
     ):
         assert line in lines
     assert not any(line.startswith('etcd_request_errors_total{operation="create"') for line in lines)
+
+
+async def test_files_have_a_size(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    measured = Measured(store, lambda: 0.0)
+    before = store.size()
+    await measured.create("/core/pods/default/a", bytes(100_000))
+    [line] = [line for line in measured.metrics.text().splitlines() if line.startswith("apiserver_storage_size_bytes{")]
+    assert float(line.split()[1]) >= before + 100_000
+    await measured.close()
+    assert "apiserver_storage_size_bytes" not in Measured(MemoryStore(), lambda: 0.0).metrics.text()

@@ -189,3 +189,21 @@ async def test_further_checks_are_of_health_and_readiness_and_not_of_life(tmp_pa
             assert b"[-]kms-providers failed: reason withheld" in body
         response, body = await made.client("admin").raw("GET", "/readyz/kms-providers")
         assert body == b"internal server error: kms-provider-0: it is ill\n"
+
+
+async def test_the_size_of_a_resource_follows_its_objects(watched: Gated) -> None:
+    admin = watched.client("admin")
+
+    async def size() -> float:
+        found = await samples(watched, "apiserver_resource_size_estimate_bytes{")
+        return found['group="",resource="configmaps"']
+
+    before = await size()
+    made = await admin.create(
+        CONFIGMAPS, {"metadata": {"name": "a", "namespace": "default"}, "data": {"a": "x" * 5000}}
+    )
+    assert before + 5000 < await size() < before + 6000
+    await admin.update(CONFIGMAPS, {**made, "data": {"a": "x" * 100}})
+    assert before + 100 < await size() < before + 1000
+    await admin.delete(CONFIGMAPS, "a", "default")
+    assert await size() == before
