@@ -13,7 +13,7 @@ import pytest
 
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
-from steersman.api.resource import CONFIGMAPS, SERVICES, Object
+from steersman.api.resource import CONFIGMAPS, SERVICES, Object, Resource
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.ipalloc import Allocator
 from steersman.apiserver.reservations import Reservations
@@ -109,6 +109,25 @@ async def test_a_watch_tells_of_the_other_ones_writes_and_goes_on_at_either(pair
             else:
                 break
     assert seen == [("ADDED", "b"), ("DELETED", "a")]
+
+
+async def test_each_server_makes_and_deletes_the_ipaddresses_of_its_writes(pair: Pair) -> None:
+    addresses = Resource("networking.k8s.io", "v1", "ipaddresses", "IPAddress", namespaced=False)
+    gate = {"parentRef": {"resource": "gateways", "namespace": "default", "name": "gate"}}
+    await pair.one.create(addresses, {"metadata": {"name": "10.96.0.7"}, "spec": gate})
+    made = await asyncio.gather(
+        *(pair.clients[number % 2].create(SERVICES, service(f"s{number}"), "default") for number in range(10))
+    )
+    given = {each["spec"]["clusterIP"] for each in made}
+    for client in pair.clients:
+        names = {each["metadata"]["name"] for each in (await client.list(addresses)).items}
+        assert names == given | {"10.96.0.7"} and len(names) == 11
+        with pytest.raises(ApiError, match="provided IP is already allocated"):
+            await client.create(SERVICES, service("x", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7"]), "default")
+    for number in range(10):
+        await pair.clients[(number + 1) % 2].delete(SERVICES, f"s{number}", "default")
+    for client in pair.clients:
+        assert [each["metadata"]["name"] for each in (await client.list(addresses)).items] == ["10.96.0.7"]
 
 
 async def test_an_address_is_given_out_once(pair: Pair) -> None:
