@@ -14,6 +14,7 @@ from typing import Any
 
 from steersman import __version__
 from steersman.client.client import Client
+from steersman.client.cloud import UNINITIALIZED
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.cluster import nodenet, process
@@ -76,9 +77,11 @@ def settings(profile: Profile, number: int) -> NodeConfig:
     }
     if not number:
         labels["node-role.kubernetes.io/control-plane"] = ""
+    external = options.get("cloud-provider") == "external"  # somebody's cloud controllers will say what the node is
+    address = profile.node_address(number)
     return NodeConfig(
         name=name,
-        addresses=[profile.node_address(number)],
+        addresses=[address],
         root=directory / "kubelet",
         logs=directory / "logs",
         memory=directory / "memory",
@@ -87,6 +90,8 @@ def settings(profile: Profile, number: int) -> NodeConfig:
         port=KUBELET_PORT,
         capacity=machine.capacity(directory, int(options.get("max-pods", "110"))),
         labels=labels,
+        annotations={"alpha.kubernetes.io/provided-node-ip": address} if external else {},
+        taints=[{"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}] if external else [],
         pod_cidr=str(profile.node_network(number)),
         version=f"v{profile.release}.0",
         node_info={**machine.node_info(), "containerRuntimeVersion": f"steersman://{__version__}"},

@@ -168,7 +168,7 @@ COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
     "controller-manager": frozenset(_CONTROLLER_MANAGER.split()),
     "scheduler": frozenset({"config", "leader-elect", "scheduler-name"}),
-    "kubelet": frozenset({"max-pods", "registry-mirrors"}),
+    "kubelet": frozenset({"cloud-provider", "max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
 }
 
@@ -192,6 +192,8 @@ def check_extra_config(text: str) -> str:
     value = text.partition("=")[2]
     if key in _SWITCHES and value not in ("true", "false"):
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
+    if (component, key) == ("kubelet", "cloud-provider") and value not in ("", "external"):
+        raise ProfileError(f"invalid value for --extra-config: {where} is external or empty, not {value!r}")
     return text
 
 

@@ -80,7 +80,11 @@ def addressed(node: Object, addresses: Sequence[Object]) -> list[Object] | None:
     if not any(each["type"] == "Hostname" for each in wanted):
         wanted += [each for each in current if each["type"] == "Hostname"]
     wanted = enforced(node, wanted)
-    return None if wanted == current else wanted
+    return None if _sorted(wanted) == _sorted(current) else wanted
+
+
+def _sorted(addresses: Sequence[Object]) -> list[tuple[str, str]]:
+    return sorted((each["type"], each["address"]) for each in addresses)
 
 
 def missing_labels(node: Object) -> dict[str, str]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from steersman.client.cloud import UNINITIALIZED
 from steersman.cluster import storage
 from steersman.cluster.apiserver import advertised, node_ports, reconciler
+from steersman.cluster.node import settings
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 
@@ -64,3 +66,12 @@ def test_how_the_kubernetes_endpoints_are_kept() -> None:
     for count in ("0", "-1", "three"):
         with pytest.raises(StartFailure, match=f"--apiserver-count should be a positive number, but value '{count}'"):
             reconciler({"apiserver-count": count})
+
+
+@pytest.mark.parametrize("value", ["external", ""])
+def test_a_node_waits_for_its_cloud(tmp_path: Path, value: str) -> None:
+    profile = Profile("one", tmp_path, extra_config=(f"kubelet.cloud-provider={value}",))
+    profile.node_directory(0).mkdir(parents=True)
+    found = settings(profile, 0)
+    assert [taint["key"] for taint in found.taints] == ([UNINITIALIZED] if value else [])
+    assert list(found.annotations.values()) == (list(found.addresses) if value else [])

@@ -89,6 +89,7 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         ("kubelet=5", "not of the form"),
         ("etcd.x=1", "unknown component 'etcd'"),
         ("kubelet.nonsense=1", "kubelet has no setting 'nonsense'"),
+        ("kubelet.cloud-provider=mine", "kubelet.cloud-provider is external or empty, not 'mine'"),
         ("scheduler.leader-elect=maybe", "scheduler.leader-elect is true or false, not 'maybe'"),
     ],
 )
