@@ -7,8 +7,8 @@ pkg/controller/validatingadmissionpolicystatus.
 
 from __future__ import annotations
 
-from steersman.api import typechecking
-from steersman.api.cel.types import Type
+from typing import TYPE_CHECKING
+
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client
@@ -17,6 +17,9 @@ from steersman.client.controller import DONE, Context, Controller, For, Key, Res
 POLICIES = Resource(
     "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
 )
+if TYPE_CHECKING:
+    from steersman.api.cel.types import Type
+
 _MANAGER = "validatingadmissionpolicy-status"
 
 
@@ -45,6 +48,8 @@ class _Kinds:
 
     async def type(self, group: str, version: str, kind: str) -> Type | None:
         """The type of a kind's objects; None where it is not known."""
+        from steersman.api import typechecking  # here: a cluster without policies need not load CEL
+
         document = await self._get(f"/openapi/v3/{_place(group, version)}")
         definitions = (document.get("components") or {}).get("schemas") or {}
         wanted = {"group": group, "version": version, "kind": kind}
@@ -81,6 +86,8 @@ async def reconcile(context: Context, key: Key) -> Result:
 
 
 async def _check(client: Client, policy: Object) -> list[Object]:
+    from steersman.api import typechecking
+
     known = _Kinds(client)
     kinds: dict[tuple[str, str, str], Type | None] = {}
     for group, version, resource in typechecking.resources(policy):
