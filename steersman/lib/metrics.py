@@ -55,6 +55,11 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(self._counts)
+
     def samples(self, name: str, labels: str) -> Iterator[str]:
         """The lines of the text form."""
         total = 0

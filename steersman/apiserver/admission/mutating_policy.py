@@ -6,7 +6,7 @@ chain. Source: KEP-3962 and apiserver's pkg/admission/plugin/policy/mutating.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,13 +37,15 @@ class _Invocation:
         return (*self.bound.names, metadata.get("namespace") or "", metadata.get("name") or "")
 
 
-async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
+def mutate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Run every policy that concerns the request. Raises ApiError when one could not, and may not be ignored."""
     if obj is None or call.kind.group == matching.GROUP:
-        return
+        return None
     found = list(bindings.bound(call, "mutatingadmissionpolicies"))
-    if not found:
-        return
+    return _mutate(call, found, obj, old) if found else None
+
+
+async def _mutate(call: Call, found: list[Bound], obj: Object, old: Object | None) -> None:
     rounds, asked = call.rounds, call.rounds.asked("MutatingAdmissionPolicy")
     failed: list[tuple[Bound, str, str]] = []
     todo = list(_invocations(call, found, obj, old, failed))

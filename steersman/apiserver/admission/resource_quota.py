@@ -6,7 +6,7 @@ controller, which corrects what went another way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,18 +25,22 @@ _TRIES = 3
 _SYSTEM = User("system:apiserver", ("system:masters",))
 
 
-async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
+def validate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Refuse what exceeds a quota. Raises ApiError."""
     if obj is None or call.operation not in ("CREATE", "UPDATE") or call.info.subresource or not call.kind.namespaced:
-        return
+        return None
     if (call.kind.group, call.kind.kind) == ("", "Pod") and call.operation == "UPDATE":
-        return
+        return None
     kind = call.services.registry.find("", "resourcequotas")
     if kind is None or call.kind is kind:
-        return
+        return None
     items = [item for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind, call.info.namespace)))]
     if rules := call.services.extras.get(limited.NAME):
         _check_limited(call, rules, [item.obj() for item in items], obj, old)
+    return _charge_all(call, items, obj, old) if items else None
+
+
+async def _charge_all(call: Call, items: Sequence[Item], obj: Object, old: Object | None) -> None:
     for item in items:
         await _charge(call, item, obj, old)
 

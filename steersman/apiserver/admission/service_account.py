@@ -6,6 +6,7 @@ Source: plugin/pkg/admission/serviceaccount.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from steersman.api import errors, pods
 from steersman.api.kind import Kind
@@ -28,12 +29,14 @@ def _concerns(call: Call, obj: Object | None) -> bool:
     return call.operation == "CREATE" and obj is not None and is_pod
 
 
-async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
+def mutate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Name the account, add its pull secrets and the volume with its token."""
     if obj is None or not _concerns(call, obj):
-        return
-    if _MIRROR in (obj["metadata"].get("annotations") or {}):
-        return
+        return None
+    return None if _MIRROR in (obj["metadata"].get("annotations") or {}) else _mutate(call, obj)
+
+
+async def _mutate(call: Call, obj: Object) -> None:
     spec = obj["spec"]
     spec["serviceAccountName"] = spec.get("serviceAccountName") or _DEFAULT
     spec["serviceAccount"] = spec["serviceAccountName"]

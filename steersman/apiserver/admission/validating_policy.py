@@ -7,7 +7,7 @@ Source: apiserver's pkg/admission/plugin/policy/validating.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,12 +35,17 @@ class _Found:
     unannotated: list[str] = field(default_factory=list)  # annotations that could not be made: always a denial
 
 
-async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
+def validate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Run every policy that concerns the request. Raises ApiError with the first denial's reason."""
+    every = list(bindings.bound(call, "validatingadmissionpolicies"))
+    return _validate(call, every, obj, old) if every else None
+
+
+async def _validate(call: Call, every: Sequence[Bound], obj: Object | None, old: Object | None) -> None:
     denied: list[tuple[str, str]] = []
     annotations: dict[str, list[str]] = {}
     metrics: PluginMetrics | None = call.services.extras.get(METRICS)
-    for bound in bindings.bound(call, "validatingadmissionpolicies"):
+    for bound in every:
         version = bindings.version_for(call, bound, obj, old)
         if not version:
             continue

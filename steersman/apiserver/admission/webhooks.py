@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 
 from steersman.api import errors, policies
@@ -94,11 +94,13 @@ async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Obj
     return holds
 
 
-async def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
+def mutate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Let every mutating webhook change the object; those that ask for it see a later one's changes once more."""
     hooks = list(_hooks(call, "mutatingwebhookconfigurations"))
-    if not hooks:
-        return
+    return _mutate(call, hooks, obj, old) if hooks else None
+
+
+async def _mutate(call: Call, hooks: Sequence[Hook], obj: Object | None, old: Object | None) -> None:
     rounds, asked = call.rounds, call.rounds.asked("MutatingAdmissionWebhook")
     if rounds.second and obj is not None:
         asked.resume(obj)
@@ -150,13 +152,14 @@ def _patch(call: Call, hook: Hook, obj: Object | None, version: str, operations:
     return True
 
 
-async def validate(call: Call, obj: Object | None, old: Object | None) -> None:
+def validate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Ask every validating webhook, all at once. Raises ApiError when one refuses."""
-    hooks = [
-        (hook, version)
-        for hook in _hooks(call, "validatingwebhookconfigurations")
-        if (version := await _version_for(call, hook, obj, old))
-    ]
+    hooks = list(_hooks(call, "validatingwebhookconfigurations"))
+    return _validate(call, hooks, obj, old) if hooks else None
+
+
+async def _validate(call: Call, given: Sequence[Hook], obj: Object | None, old: Object | None) -> None:
+    hooks = [(hook, version) for hook in given if (version := await _version_for(call, hook, obj, old))]
     results = await asyncio.gather(
         *(_validate_one(call, hook, obj, old, version, at) for at, (hook, version) in enumerate(hooks)),
         return_exceptions=True,

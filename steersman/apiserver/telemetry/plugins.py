@@ -78,7 +78,7 @@ class PluginMetrics:
         )
         self._names: dict[str, Sequence[str]] = {}
         self._runs: Counter[tuple[str, str]] = Counter()
-        self._seen: Counter[Step] = Counter()  # runs of plugins that are no part of a whole run, or told already
+        self._early: Counter[Step] = Counter()  # plugins that let a request pass which a later one refused
         registry.collect(self._collect)
 
     # Plugins ---------------------------------------------------------------------------------------------------------
@@ -90,29 +90,26 @@ class PluginMetrics:
 
     def took(self, name: str, type: str, operation: str, began: float) -> None:
         """A plugin waited for something; it is part of a run of which `passed` or `refused` tells."""
-        self._plugin(name, type, operation, began, "false")
-        self._seen[name, type, operation] -= 1
+        self._plugins.labels(name, type, operation, "false").observe(self.now() - began)
 
     def refused(self, names: Sequence[str], at: int, type: str, operation: str, began: float) -> None:
         """The plugin at a place refused a request that those before it let pass; `began` is 0 where it did not wait."""
         self._names[type] = names
         for name in names[:at]:
-            self._seen[name, type, operation] += 1
-        self._plugin(names[at], type, operation, began, "true")
-
-    def _plugin(self, name: str, type: str, operation: str, began: float, rejected: str) -> None:
-        if name != _OURS:
-            self._plugins.labels(name, type, operation, rejected).observe(self.now() - began if began else 0.0)
+            self._early[name, type, operation] += 1
+        if names[at] != _OURS:
+            seconds = self.now() - began if began else 0.0
+            self._plugins.labels(names[at], type, operation, "true").observe(seconds)
 
     def _collect(self) -> None:
+        every = self._early.copy()
         for (type, operation), runs in self._runs.items():
             for name in self._names[type]:
-                self._seen[name, type, operation] += runs
-        self._runs.clear()
-        for (name, type, operation), count in self._seen.items():
-            if count and name != _OURS:
-                self._plugins.labels(name, type, operation, "false").observe(0.0, count)
-        self._seen.clear()
+                every[name, type, operation] += runs
+        for step, runs in every.items():
+            if step[0] != _OURS:
+                told = self._plugins.labels(*step, "false")
+                told.observe(0.0, runs - told.count)  # those that waited for nothing
 
     # Webhooks --------------------------------------------------------------------------------------------------------
 
