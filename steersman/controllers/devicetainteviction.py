@@ -1,8 +1,8 @@
 """Device taint eviction: pods leave devices with a NoExecute taint that their claims do not tolerate, or not for ever.
 
 Owns the deletion of such pods. Taints are those that drivers publish in ResourceSlices, and those of DeviceTaintRules,
-which clusters have from 1.37 on; the rules' status is left alone. Source: KEP-5055, kubernetes'
-pkg/controller/devicetainteviction.
+which clusters have from 1.37 on and whose status says how far it is. Source: KEP-5055, kubernetes'
+pkg/controller/devicetainteviction; texts are the original's.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from steersman.client.deviceclaims import (
     used_by,
 )
 from steersman.client.workload import set_condition
-from steersman.lib.clock import parse_rfc3339
+from steersman.lib.clock import parse_rfc3339, rfc3339
 
 _REASON = "DeviceTaintManagerEviction"
 _EFFECT = "NoExecute"
 _BY_POOL = "pool"
+_RULE = "rule:"  # keys of rules, beside those of pods
+_CONDITION, _PERIOD = "EvictionInProgress", 10.0
 Seen = dict[tuple[str, ...], float]
 """When a taint of a device was first seen, for one that does not say when it was added."""
 
 
 async def reconcile(context: Context, key: Key) -> Result:
-    """Evict one pod if its time is up."""
+    """Evict one pod if its time is up, or tell what one rule does."""
+    if key.name.startswith(_RULE):
+        return await _report(context, key.name.removeprefix(_RULE))
     due: dict[Key, Seen] = context.memory.setdefault("due", {})
     pod = context.informer(PODS).get(*key)
     if pod is None or pod["metadata"].get("deletionTimestamp") or not pod["spec"].get("nodeName"):
@@ -51,6 +55,10 @@ async def reconcile(context: Context, key: Key) -> Result:
         return Result(left)
     due.pop(key, None)
     await _evict(context, pod)
+    evicted = context.memory.setdefault("evicted", {})
+    for rule in context.informer(RULES).list():
+        if _evicts(rule) and any(True for _ in _leaving(context, pod, rule)):
+            evicted[rule["metadata"]["uid"]] = evicted.get(rule["metadata"]["uid"], 0) + 1
     return DONE
 
 
@@ -107,6 +115,112 @@ def _limit(device: Object, taint: Object) -> float | None:
     return min(limits, default=0)
 
 
+# Rules -----------------------------------------------------------------------------------------------------------
+
+
+def _leaving(context: Context, pod: Object, rule: Object) -> Iterator[Object]:
+    """The devices that a pod has, and that users would have to leave if the rule's effect were NoExecute."""
+    taint = {**rule["spec"]["taint"], "effect": _EFFECT}
+    for name, _ in used_by(pod):
+        claim = context.informer(CLAIMS).get(pod["metadata"]["namespace"], name)
+        if claim is not None and reserved_for(claim, pod) and rule["spec"].get("deviceSelector") is not None:
+            for device in _devices(claim):
+                if ruled(rule, *_id(device)) and _limit(device, taint) is not None:
+                    yield device
+
+
+async def _report(context: Context, name: str) -> Result:
+    """Write the condition of a rule, at most every ten seconds for one generation of it."""
+    rule = context.informer(RULES).get("", name)
+    if rule is None:
+        return DONE
+    now, meta = context.clock.now(), rule["metadata"]
+    conditions = (rule.get("status") or {}).get("conditions") or []
+    old = next((each for each in conditions if each["type"] == _CONDITION), {})
+    if old.get("observedGeneration") == meta.get("generation"):
+        since = now - parse_rfc3339(old["lastTransitionTime"])
+        if since < _PERIOD:
+            return Result(_PERIOD - since)
+    status, reason, message = _state(context, rule)
+    new = {"type": _CONDITION, "status": status, "reason": reason, "message": message}
+    new["observedGeneration"] = meta.get("generation")
+    again = Result(_PERIOD) if status == "True" else DONE  # until nobody has to leave
+    if {**old, **new} == old:
+        return again
+    new["lastTransitionTime"] = rfc3339(now)
+    others = [each for each in conditions if each["type"] != _CONDITION]
+    changed = {**rule, "status": {**(rule.get("status") or {}), "conditions": [*others, new]}}
+    await context.client.update(RULES, changed, subresource="status")
+    return again
+
+
+def _state(context: Context, rule: Object) -> tuple[str, str, str]:
+    """Status, reason and message of a rule's condition."""
+    effect, gone = (
+        rule["spec"]["taint"].get("effect"),
+        context.memory.get("evicted", {}).get(rule["metadata"]["uid"], 0),
+    )
+    tail = f"{_pods(gone)} evicted since starting the controller." if gone else ""
+    if effect not in (_EFFECT, "None"):
+        return "False", "OtherEffect", _joined("Eviction only happens for the NoExecute effect.", tail)
+    staying = [
+        pod
+        for pod in context.informer(PODS).list()
+        if pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]
+        if any(True for _ in _leaving(context, pod, rule))
+    ]
+    spaces = len({pod["metadata"]["namespace"] for pod in staying})
+    where = "1 namespace" if spaces == 1 else f"{spaces} different namespaces"
+    if effect == _EFFECT:
+        if staying:
+            need = "needs" if len(staying) == 1 else "need"
+            return (
+                "True",
+                "PodsPendingEviction",
+                _joined(f"{_pods(len(staying))} {need} to be evicted in {where}.", tail),
+            )
+        return "False", "Completed" if gone else "NotStarted", tail
+    published, given = _selected(context, rule)
+    text = f"{published} published {_s(published)} selected. {given} allocated {_s(given)} selected. "
+    text += f"{_pods(len(staying))} would be evicted in {where} if the effect was NoExecute. This information will not "
+    return (
+        "False",
+        "NoEffect",
+        _joined(f"{text}be updated again. Recreate the DeviceTaintRule to trigger an update.", tail),
+    )
+
+
+def _selected(context: Context, rule: Object) -> tuple[int, int]:
+    """How many devices that are published, and that are allocated, a rule means."""
+    if rule["spec"].get("deviceSelector") is None:
+        return 0, 0
+    slices = context.informer(SLICES).list()
+    newest: dict[tuple[str, str], int] = {}
+    for each in slices:
+        pool = (each["spec"]["driver"], each["spec"]["pool"]["name"])
+        newest[pool] = max(newest.get(pool, 0), each["spec"]["pool"].get("generation") or 0)
+    published = sum(
+        ruled(rule, each["spec"]["driver"], each["spec"]["pool"]["name"], device["name"])
+        for each in slices
+        if (each["spec"]["pool"].get("generation") or 0) == newest[each["spec"]["driver"], each["spec"]["pool"]["name"]]
+        for device in each["spec"].get("devices") or ()
+    )
+    claims = context.informer(CLAIMS).list()
+    return published, sum(ruled(rule, *_id(device)) for claim in claims for device in _devices(claim))
+
+
+def _pods(count: int) -> str:
+    return "1 pod" if count == 1 else f"{count} pods"
+
+
+def _s(count: int) -> str:
+    return "device" if count == 1 else "devices"
+
+
+def _joined(text: str, tail: str) -> str:
+    return f"{text} {tail}" if tail else text
+
+
 async def _evict(context: Context, pod: Object) -> None:
     context.recorder.event(pod, "Normal", _REASON, "Marking for deletion")
     status, meta = pod.get("status") or {}, pod["metadata"]
@@ -128,7 +242,10 @@ def _of_pod(_: Context, pod: Object) -> Iterable[Key]:
         yield key_of(pod)
 
 
-def _of_claim(_: Context, claim: Object) -> Iterable[Key]:
+def _of_claim(context: Context, claim: Object) -> Iterable[Key]:
+    for rule in context.informer(RULES).list():
+        if _evicts(rule) and any(ruled(rule, *_id(device)) for device in _devices(claim)):
+            yield Key("", _RULE + rule["metadata"]["name"])
     for user in (claim.get("status") or {}).get("reservedFor") or ():
         if not user.get("apiGroup") and user.get("resource") == "pods":
             yield Key(claim["metadata"]["namespace"], user["name"])
@@ -144,7 +261,8 @@ def _of_slice(context: Context, found: Object) -> Iterable[Key]:
 
 
 def _of_rule(context: Context, rule: Object) -> Iterable[Key]:
-    """The users of the devices that it selects."""
+    """The rule itself, and the users of the devices that it selects."""
+    yield Key("", _RULE + rule["metadata"]["name"])
     for claim in context.informer(CLAIMS).list():
         if any(ruled(rule, *_id(device)) for device in _devices(claim)):
             yield from _of_claim(context, claim)

@@ -101,3 +101,37 @@ async def test_rules_taint_devices_too(world: World) -> None:
     )
     await world.settle(30)
     assert await leaving(world) == ["never"]
+    assert await state(world, "r") == ("False", "Completed", "1 pod evicted since starting the controller.")
+    assert await state(world, "other") == ("False", "NotStarted", "")
+
+
+async def state(world: World, rule: str) -> tuple[str, str, str]:
+    """What a rule's condition says."""
+    (found,) = (await world.get(RULES, rule))["status"]["conditions"]
+    assert found["type"] == "EvictionInProgress"
+    return found["status"], found["reason"], found.get("message", "")
+
+
+async def test_rules_tell_what_they_do(world: World) -> None:
+    world.start("device-taint-eviction-controller")
+    await world.client.create(SLICES, a_slice())
+    await using(world, "later", tolerating(100))
+    await using(world, "always", tolerating())
+    for name, effect in (("tries", "None"), ("keeps", "NoSchedule"), ("evicts", "NoExecute")):
+        spec = {"taint": {"key": "broken", "effect": effect}, "deviceSelector": {"driver": DRIVER}}
+        await world.client.create(RULES, {"metadata": {"name": name}, "spec": spec})
+    await world.settle(20)
+    assert await state(world, "tries") == (
+        "False",
+        "NoEffect",
+        "1 published device selected. 2 allocated devices selected. 1 pod would be evicted in 1 namespace if the "
+        "effect was NoExecute. This information will not be updated again. Recreate the DeviceTaintRule to trigger an "
+        "update.",
+    )
+    text = "Eviction only happens for the NoExecute effect."
+    assert await state(world, "keeps") == ("False", "OtherEffect", text)
+    pending = "1 pod needs to be evicted in 1 namespace."
+    assert await state(world, "evicts") == ("True", "PodsPendingEviction", pending)
+    await world.settle(120)
+    text = "1 pod evicted since starting the controller."
+    assert await state(world, "evicts") == ("False", "Completed", text)

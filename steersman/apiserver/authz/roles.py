@@ -240,6 +240,7 @@ device-taint-eviction-controller
   READ | resource.k8s.io | resourceslices
   READ | resource.k8s.io | deviceclasses
   READ | resource.k8s.io | devicetaintrules
+  patch update | resource.k8s.io | devicetaintrules/status
   EVENTS
 disruption-controller
   READ | apps extensions | deployments
