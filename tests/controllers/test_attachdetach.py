@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
+from steersman.controllers import attachdetach
 from steersman.controllers.attachdetach import CSIDRIVERS, VOLUMEATTACHMENTS
 from steersman.controllers.attachdetach.volumes import (
     MANAGED,
@@ -49,18 +50,21 @@ class Storage:
     async def begin(self, *modes: str, nodes: int = 2, **spec: Any) -> None:
         for number in range(nodes):
             await self.node(f"node-{number}")
-        made = await self.client.create(PERSISTENTVOLUMES, volume("disk", *modes, **spec))
-        body: Object = {"accessModes": ["ReadWriteOnce"], "volumeName": "disk", "storageClassName": ""}
-        body["resources"] = {"requests": {"storage": "1Gi"}}
-        claim = {"metadata": {"name": "disk"}, "spec": body}
-        claim = await self.client.create(PERSISTENTVOLUMECLAIMS, claim, "default")
-        at = {"namespace": "default", "name": "disk", "uid": claim["metadata"]["uid"]}
-        await self.client.patch(PERSISTENTVOLUMES, "disk", "", {"spec": {"claimRef": at}})
-        await self.world.set_status(PERSISTENTVOLUMES, made, phase="Bound")
-        await self.world.set_status(PERSISTENTVOLUMECLAIMS, claim, phase="Bound", capacity={"storage": "1Gi"})
+        await self.claimed("disk", *modes, **spec)
         self.world.start("persistentvolume-attach-detach-controller", **self.config)
         self.world.tasks.spawn(self._attach(), "attacher")
         await self.world.settle()
+
+    async def claimed(self, name: str, *modes: str, **spec: Any) -> None:
+        made = await self.client.create(PERSISTENTVOLUMES, volume(name, *modes, **spec))
+        body: Object = {"accessModes": ["ReadWriteOnce"], "volumeName": name, "storageClassName": ""}
+        body["resources"] = {"requests": {"storage": "1Gi"}}
+        claim = {"metadata": {"name": name}, "spec": body}
+        claim = await self.client.create(PERSISTENTVOLUMECLAIMS, claim, "default")
+        at = {"namespace": "default", "name": name, "uid": claim["metadata"]["uid"]}
+        await self.client.patch(PERSISTENTVOLUMES, name, "", {"spec": {"claimRef": at}})
+        await self.world.set_status(PERSISTENTVOLUMES, made, phase="Bound")
+        await self.world.set_status(PERSISTENTVOLUMECLAIMS, claim, phase="Bound", capacity={"storage": "1Gi"})
 
     async def node(self, name: str) -> None:
         made = await self.client.create(NODES, {"metadata": {"name": name, "annotations": {MANAGED: "true"}}})
@@ -201,6 +205,22 @@ async def test_shared_volumes_go_to_every_node(storage: Storage) -> None:
     await storage.run("one", "node-0")
     await storage.run("two", "node-1")
     assert await storage.where() == ["node-0", "node-1"]
+
+
+async def test_one_volume_does_not_trouble_the_others_of_its_node(
+    world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.begin()
+    for number in range(10):
+        await storage.claimed(f"other-{number}")
+        await storage.run(f"p-{number}", "node-0", claim=f"other-{number}")
+    seen: list[str] = []
+    places = attachdetach._places
+    monkeypatch.setattr(attachdetach, "_places", lambda *asked: (seen.append(asked[1]), places(*asked))[1])
+    await storage.run("one", "node-0")
+    await storage.mount("node-0", DISK)
+    assert len(await storage.told("node-0")) == 11
+    assert set(seen) == {DISK}
 
 
 async def test_a_node_out_of_service_gives_up_what_it_has_mounted(world: World, storage: Storage) -> None:

@@ -350,24 +350,35 @@ def _of_attachment(context: Context, each: Object) -> Iterable[Key]:
         yield Key("", known)
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What of a node matters: to all its volumes, and to each."""
+
+    general: tuple[object, ...] = ()
+    volumes: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, node: Object) -> _Facts:
+        ready = (pods.condition(node, "Ready") or {}).get("status")
+        taints = tuple(each["key"] for each in node["spec"].get("taints") or ())
+        used = {("used", name) for name in in_use(node)}
+        told = {("told", each["name"]) for each in reported(node)}
+        return cls((node["metadata"]["uid"], ready, taints, is_managed(node)), frozenset(used | told))
+
+
 def _of_node(context: Context, node: Object) -> Iterable[Key]:
-    """Every volume on a node whose readiness, taints or volumes are not what they were."""
-    memory: dict[str, object] = context.memory.setdefault("nodes", {})
+    """The volumes whose state on a node is not what it was; all of them when the node itself is not."""
+    memory: dict[str, _Facts] = context.memory.setdefault("nodes", {})
     name = _name(node)
     there = context.informer(NODES).get("", name)
-    facts = there and (
-        (pods.condition(there, "Ready") or {}).get("status"),
-        [each["key"] for each in there["spec"].get("taints") or ()],
-        sorted(in_use(there)),
-        [each["name"] for each in reported(there)],
-        is_managed(there),
-    )
-    if memory.get(name, ...) == facts:
-        return
-    memory[name] = facts
-    if facts is None:
+    old, new = memory.get(name, _Facts()), _Facts() if there is None else _Facts.of(there)
+    memory[name] = new
+    if there is None:
         del memory[name]
-    yield from (Key("", each["name"]) for each in reported(there if there is not None else node))
+    yield from {Key("", volume) for _, volume in old.volumes ^ new.volumes}
+    if old.general == new.general:
+        return
+    yield from {Key("", volume) for _, volume in new.volumes}
     for each in context.informer(VOLUMEATTACHMENTS).by_index(BY_NODE, name):
         yield from _of_attachment(context, each)
     for pod in context.informer(PODS).by_index(BY_NODE, name):
