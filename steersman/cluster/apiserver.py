@@ -52,6 +52,7 @@ from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.limits import Limits, Refusal
 from steersman.lib.http.messages import Transport
 from steersman.lib.http.server import Server, server_tls
+from steersman.lib.metrics import Registry as MetricsRegistry
 from steersman.lib.tasks import Tasks
 from steersman.store.interface import Store, StoreError
 
@@ -107,7 +108,8 @@ async def _run(
         sealed = await sealing.Sealing.begin(profile.options("apiserver"), clock, tasks)
         options = Options()
         if sealed is not None:
-            options = Options(seal=sealed.seal, checks={sealing.CHECK: sealed.check} if sealed.checked else {})
+            checks = {sealing.CHECK: sealed.check} if sealed.checked else {}
+            options = Options(seal=sealed.seal, checks=checks, metrics=[sealed.metrics.registry])
         try:
             server = await make(profile, store, clock, tasks, options)
         except Unreadable as error:
@@ -157,6 +159,7 @@ class Options:
     random: Random | None = None  # makes uids and generated names
     seal: Callable[[Store], Store] = lambda store: store  # encrypts what is stored
     checks: Mapping[str, Check] = field(default_factory=dict)  # further ones of /readyz and /healthz
+    metrics: Sequence[MetricsRegistry] = ()  # further ones
 
 
 async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, options: Options = Options()) -> ApiServer:
@@ -189,7 +192,9 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Issuer(tokens),
         paths.Root(registry),
     ]
-    Telemetry(server, paths.version_info(registry.release), options.checks, [measured.metrics]).attach()
+    Telemetry(
+        server, paths.version_info(registry.release), options.checks, [measured.metrics, *options.metrics]
+    ).attach()
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)

@@ -25,6 +25,7 @@ import yaml
 from steersman.api.durations import seconds
 from steersman.cluster.process import StartFailure
 from steersman.lib.clock import Clock
+from steersman.store.kmsmetrics import KmsMetrics
 from steersman.store.sealed import Identity, Prefixed, Transformer
 
 if TYPE_CHECKING:  # imported where there is a plugin: it takes time
@@ -118,8 +119,8 @@ def digest(path: Path) -> str:
     return f"sha256:{hashlib.sha256(_content(path)).hexdigest()}"
 
 
-def read(path: Path, clock: Clock, *, reloads: bool = False) -> Rules:
-    """What the file says; `reloads`: it may be read again later. Raises StartFailure."""
+def read(path: Path, clock: Clock, metrics: KmsMetrics | None = None, *, reloads: bool = False) -> Rules:
+    """What the file says; `metrics` count plugins' work; `reloads`: it may be read again later. Raises StartFailure."""
     try:
         text = _content(path)
         rules = _decode(path, text).resources or []
@@ -130,7 +131,7 @@ def read(path: Path, clock: Clock, *, reloads: bool = False) -> Rules:
         raise StartFailure(f"--encryption-provider-config: error while parsing file: {error}") from None
     plugins: list[Kms] = []
     try:
-        found = _transformers(rules, lambda provider: _plugin(provider, clock, plugins))
+        found = _transformers(rules, lambda provider: _plugin(provider, clock, metrics, plugins))
     except ValueError as error:
         raise StartFailure(f"--encryption-provider-config: error while building transformers: {error}") from None
     return Rules(found, plugins, f"sha256:{hashlib.sha256(text).hexdigest()}")
@@ -354,7 +355,7 @@ def _shown(group: str, plural: str) -> str:
     return f"{plural}.{group}" if group or plural == "*" else plural
 
 
-def _plugin(found: _Kms, clock: Clock, plugins: list[Kms]) -> Choice:
+def _plugin(found: _Kms, clock: Clock, metrics: KmsMetrics | None, plugins: list[Kms]) -> Choice:
     """A KMS provider, noted in `plugins`, and the prefix of its values. Raises ValueError for v1."""
     from steersman.store.kms import Kms
     from steersman.store.kmsplugin import Plugin
@@ -364,7 +365,8 @@ def _plugin(found: _Kms, clock: Clock, plugins: list[Kms]) -> Choice:
             "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  "
             "Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature."
         )
-    plugins.append(made := Kms(Plugin(found.name, found.endpoint, found.seconds(), clock), clock, os.urandom))
+    plugin = Plugin(found.name, found.endpoint, found.seconds(), clock, metrics)
+    plugins.append(made := Kms(plugin, clock, os.urandom))
     return f"k8s:enc:kms:v2:{found.name}:".encode(), made
 
 

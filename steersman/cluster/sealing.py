@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from steersman.cluster.process import StartFailure
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
 from steersman.store.interface import Store
+from steersman.store.kmsmetrics import KmsMetrics
 from steersman.store.sealed import SealedStore
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,9 @@ _PATIENCE = 10.0  # seconds at least that they have to be well
 class Sealing:
     """What `--encryption-provider-config` asks for. Make it with `begin`."""
 
-    def __init__(self, rules: Rules, clock: Clock, *, reloads: bool) -> None:
+    def __init__(self, rules: Rules, clock: Clock, metrics: KmsMetrics, *, reloads: bool) -> None:
         self._clock = clock
+        self.metrics = metrics
         self._reloads = reloads
         self._use(rules)
         self._stores: list[SealedStore] = []
@@ -50,7 +53,8 @@ class Sealing:
                     "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
                 )
             return None
-        made = cls(encryption.read(Path(path), clock, reloads=reloads), clock, reloads=reloads)
+        metrics = KmsMetrics(f"apiserver-{socket.gethostname()}")
+        made = cls(encryption.read(Path(path), clock, metrics, reloads=reloads), clock, metrics, reloads=reloads)
         await made._check(made._rules)
         tasks.spawn(made._care(), "KMS plugins")
         if reloads:
@@ -66,6 +70,7 @@ class Sealing:
     def _use(self, rules: Rules) -> None:
         self._rules = rules
         self._of = encryption.by_key(rules.transformers)
+        self.metrics.in_use(rules.digest)
 
     @property
     def checked(self) -> bool:
@@ -102,13 +107,15 @@ class Sealing:
             try:
                 if encryption.digest(path) == self._rules.digest:
                     continue
-                rules = encryption.read(path, self._clock, reloads=True)
+                rules = encryption.read(path, self._clock, self.metrics, reloads=True)
                 await self._ready(rules)
             except (StartFailure, ValueError) as error:
                 log.error("error processing encryption config file %s: %s", path, error)
+                self.metrics.reloaded(self._clock.now(), well=False)
                 continue
             old, grace = self._rules, 2 * sum(plugin.timeout for plugin in self._rules.plugins)
             self._use(rules)
+            self.metrics.reloaded(self._clock.now(), well=True)
             log.info("encryption configuration %s is in use", path)
             await self._reopen()
             tasks.spawn(self._close(old, grace), "old KMS plugins")

@@ -7,7 +7,6 @@ is refused as `Locked`, and whoever may wait asks for it. Source: apiserver's en
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -18,7 +17,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.grpc import wire
+from steersman.lib.metrics import Value
 from steersman.store.ciphers import AesGcm, Entropy
+from steersman.store.kmsmetrics import FROM_STORAGE, TO_STORAGE, hashed
 from steersman.store.kmsplugin import Plugin, PluginError, annotation_fields, annotations_of, bytes_of, text_of
 from steersman.store.sealed import CannotOpen, CannotSeal, Locked, Transformer
 
@@ -129,11 +130,6 @@ def _wrong_key_id(key_id: str) -> str:
     return f"keyID is {size} bytes, which exceeds the max size of {_MOST}" if size > _MOST else ""
 
 
-def hashed(key_id: str) -> str:
-    """How a key's id is shown."""
-    return f"sha256:{hashlib.sha256(key_id.encode()).hexdigest()}" if key_id else ""
-
-
 @dataclass
 class _Seed:
     """What values are sealed with now."""
@@ -155,6 +151,8 @@ class Kms:
         self._seed: _Seed | None = None
         self._opened: dict[bytes, Transformer] = {}
         self._failed: tuple[float, str] = (0.0, "")  # until when nobody asks again, and why
+        self._metrics = plugin.metrics
+        self._uses: dict[tuple[str, str], Value] = {}
         self._version = ""
         self._checked: tuple[float, str] = (0.0, "")  # until when it is believed, and what was wrong
 
@@ -171,6 +169,7 @@ class Kms:
             ended, then = rfc3339(wall - (now - seed.until)), rfc3339(wall)
             text = f'encryptedDEKSource with keyID hash "{hashed(seed.envelope.key_id)}" expired at {ended}'
             raise CannotSeal(f"{text} (current time is {then})")
+        self._count(TO_STORAGE, seed.envelope.key_id)
         return seed.envelope.encode(seed.cipher.seal(value, context))
 
     def open(self, sealed: bytes, context: bytes) -> tuple[bytes, bool]:
@@ -180,9 +179,16 @@ class Kms:
         cipher = self._opened.get(identity)
         if cipher is None:
             raise Locked(self._failed[1] or "its key was not asked for yet", identity, lambda: self._unlock(envelope))
+        self._count(FROM_STORAGE, envelope.key_id)
         value, _ = cipher.open(inner, context)
         used = self._seed.envelope if self._seed is not None else None
         return value, used is None or (used.key_id, used.kind) != (envelope.key_id, envelope.kind)
+
+    def _count(self, direction: str, key_id: str) -> None:
+        found = self._uses.get((direction, key_id))
+        if found is None:
+            found = self._uses[direction, key_id] = self._metrics.uses(direction, self.name, key_id)
+        found.value += 1
 
     async def _unlock(self, envelope: Envelope) -> None:
         """Ask the plugin for a seed; when it does not give it, `open` says why."""
@@ -207,6 +213,7 @@ class Kms:
         while len(self._opened) >= _SEEDS:
             self._opened.pop(next(iter(self._opened)))
         self._opened[identity] = cipher
+        self._metrics.seeds(self.name, len(self._opened))
 
     # The seed ----------------------------------------------------------------------------------------------------
 
@@ -233,9 +240,12 @@ class Kms:
             text = "KMSv2 API version should not change after the initial status response version"
             problems.append(f"{text} {self._version}, got {status.version}")
         if wrong := _wrong_key_id(status.key_id):
+            self._metrics.invalid(self.name, status.key_id)
             problems.append(f'got invalid KMSv2 KeyID hash "{hashed(status.key_id)}": {wrong}')
-        elif wrong := await self._rotate(status.key_id):
-            problems.append(wrong)
+        else:
+            self._metrics.told(self.name, status.key_id, self._clock.now())
+            if wrong := await self._rotate(status.key_id):
+                problems.append(wrong)
         if not problems:
             return ""
         said = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from steersman.lib.clock import Clock
 from steersman.lib.grpc import wire
 from steersman.lib.grpc.channel import Channel, GrpcError
+from steersman.store.kmsmetrics import KmsMetrics
 
 T = TypeVar("T")
 
@@ -52,8 +53,11 @@ def socket_path(endpoint: str) -> str:
 class Plugin:
     """One plugin."""
 
-    def __init__(self, name: str, endpoint: str, timeout: float, clock: Clock) -> None:
+    def __init__(
+        self, name: str, endpoint: str, timeout: float, clock: Clock, metrics: KmsMetrics | None = None
+    ) -> None:
         """`timeout` in seconds is each call's."""
+        self.metrics = metrics or KmsMetrics()
         self.name = name
         self.timeout = timeout
         self._path = socket_path(endpoint)
@@ -76,17 +80,19 @@ class Plugin:
 
     async def _call(self, method: str, request: bytes, read: Callable[[bytes], T]) -> T:
         """The answer, read. Raises PluginError."""
+        began, code = self._clock.monotonic(), "OK"
         try:
             async with asyncio.timeout(self.timeout):
                 return read(await (await self._connected()).unary(_SERVICE + method, request))
         except TimeoutError:
-            raise PluginError("rpc error: code = DeadlineExceeded desc = context deadline exceeded") from None
+            code, text = "DeadlineExceeded", "context deadline exceeded"
         except GrpcError as error:
-            code = _CODES[error.code] if error.code < len(_CODES) else f"Code({error.code})"
-            raise PluginError(f"rpc error: code = {code} desc = {error.message}") from None
+            code, text = _CODES[error.code] if error.code < len(_CODES) else f"Code({error.code})", error.message
         except ValueError as error:
-            text = f"grpc: failed to unmarshal the received message: {error}"
-            raise PluginError(f"rpc error: code = Internal desc = {text}") from None
+            code, text = "Internal", f"grpc: failed to unmarshal the received message: {error}"
+        finally:
+            self.metrics.called(self.name, _SERVICE + method, code, self._clock.monotonic() - began)
+        raise PluginError(f"rpc error: code = {code} desc = {text}")
 
     async def _connected(self) -> Channel:
         async with self._connecting:

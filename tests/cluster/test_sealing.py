@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from steersman.cluster import encryption
 from steersman.cluster.sealing import Sealing
 from steersman.lib.tasks import Tasks
 from steersman.store.memory import MemoryStore
@@ -85,7 +86,8 @@ async def test_without_the_flag_it_is_not(world: World) -> None:
 @pytest.mark.parametrize("broken", ["", "kind: Pod", "[", None])
 async def test_a_broken_file_changes_nothing_until_it_is_mended(world: World, broken: str | None) -> None:
     world.write(f"{{aescbc: {{{KEYS}}}}}")
-    store = (await world.begin()).seal(world.inner)
+    sealing = await world.begin()
+    store = sealing.seal(world.inner)
     if broken is None:
         world.file.unlink()
     else:
@@ -97,6 +99,10 @@ async def test_a_broken_file_changes_nothing_until_it_is_mended(world: World, br
     await world.passes()
     await store.update(KEY, b"{}", revision)
     assert await world.prefix() == b"k8s:enc:aesgcm:"
+    told = sealing.metrics.registry.text()
+    for status in ("failure", "success"):
+        assert f'apiserver_encryption_config_controller_automatic_reloads_total{{status="{status}",' in told
+    assert f'hash="{encryption.digest(world.file)}"}} 1' in told
 
 
 async def test_a_file_whose_plugin_is_ill_is_not_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

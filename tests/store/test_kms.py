@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from steersman.lib.grpc import wire
 from steersman.store.interface import Event, StoreUnavailable
 from steersman.store.kms import Envelope, Kms, decode
+from steersman.store.kmsmetrics import KmsMetrics, hashed
 from steersman.store.kmsplugin import Plugin
 from steersman.store.memory import MemoryStore
 from steersman.store.sealed import CannotOpen, CannotSeal, Locked, Prefixed, SealedStore, Unopened
@@ -261,3 +262,34 @@ async def test_a_plugin_that_gives_the_wrong_seed(kms: Kms, plugin: KmsServer, a
 def test_broken_values_are_refused(sealed: bytes, said: str) -> None:
     with pytest.raises(CannotOpen, match=said):
         decode(sealed)
+
+
+async def test_what_is_told_of_a_plugin(plugin: KmsServer) -> None:
+    clock, metrics = HandClock(), KmsMetrics("apiserver-here")
+    kms = Kms(Plugin("vault", plugin.endpoint, 3.0, clock, metrics), clock, os.urandom)
+    await kms.check()
+    for _ in range(3):
+        kms.open(kms.seal(b"x", CONTEXT), CONTEXT)
+    plugin.key_id = ""
+    plugin.failing["Encrypt"] = grpc.StatusCode.UNAVAILABLE
+    clock.time += 21
+    await kms.check()
+    plugin.key_id = "key-2"
+    clock.time += 4
+    await kms.check()
+    lines = metrics.registry.text().splitlines()
+    start, vault = "apiserver_envelope_encryption_", 'provider_name="vault"'
+    key, here = f'key_id_hash="{hashed("key-1")}"', f'apiserver_id_hash="{hashed("apiserver-here")}"'
+    service = 'method_name="/v2.KeyManagementService/'
+    for line in (
+        f'{start}key_id_hash_total{{transformation_type="to_storage",{vault},{key},{here}}} 3',
+        f'{start}key_id_hash_total{{transformation_type="from_storage",{vault},{key},{here}}} 3',
+        f"{start}key_id_hash_status_last_timestamp_seconds{{{vault},{key},{here}}} 1767225600",
+        f'{start}invalid_key_id_from_status_total{{{vault},error="empty"}} 1',
+        f"{start}dek_source_cache_size{{{vault}}} 1",
+        f'{start}kms_operations_latency_seconds_count{{{vault},{service}Status",grpc_status_code="OK"}} 3',
+        f'{start}kms_operations_latency_seconds_count{{{vault},{service}Encrypt",grpc_status_code="Unavailable"}} 1',
+    ):
+        assert line in lines, line
+    assert "key-1" not in metrics.registry.text()
+    kms.close()
