@@ -1,14 +1,15 @@
 """Nodes: one that falls silent is marked Unknown; conditions become taints.
 
 Owns the node's conditions while its kubelet is silent, the taints node.kubernetes.io/* that follow from conditions,
-and the Ready condition of pods on nodes that are not ready. Evicting is `tainteviction`'s work. Settings in seconds:
-`node-monitor-grace-period` (50), `node-startup-grace-period` (60).
+and the Ready condition of pods on nodes that are not ready. Evicting is `tainteviction`'s work; how many nodes a
+second may be marked for it, `zones` says. Settings: `node-monitor-grace-period` (50), `node-startup-grace-period` (60),
+both in seconds, and those of `zones.Pace`.
 Source: kubernetes' pkg/controller/nodelifecycle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from steersman.api import pods
@@ -17,6 +18,7 @@ from steersman.api.resource import LEASES, NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
 from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workload import condition, created_at
+from steersman.controllers.nodelifecycle.zones import Pace, Zones, is_ready
 from steersman.lib.clock import rfc3339
 
 _PREFIX = "node.kubernetes.io/"
@@ -28,6 +30,7 @@ _PRESSURES = {
     "PIDPressure": "pid-pressure",
     "NetworkUnavailable": "network-unavailable",
 }
+_OLDER_LABELS = {f"kubernetes.io/{name}": f"beta.kubernetes.io/{name}" for name in ("os", "arch")}
 _OURS = frozenset({"not-ready", "unreachable", "unschedulable", *_PRESSURES.values()})
 Taint = tuple[str, str]  # key without prefix, effect
 
@@ -36,6 +39,7 @@ Taint = tuple[str, str]  # key without prefix, effect
 class Heard:
     """A node's last sign of life, by our own clock: others' clocks may be wrong."""
 
+    node: Object  # what events of it name
     sign: str
     at: float
 
@@ -106,29 +110,63 @@ def silent(node: Object, now: float) -> list[Object] | None:
 async def reconcile(context: Context, key: Key) -> Result:
     """Judge one node's silence, then its taints and its pods."""
     heard: dict[str, Heard] = context.memory.setdefault("heard", {})
+    zones = _zones(context)
     node = context.informer(NODES).get(*key)
     if node is None:
-        heard.pop(key.name, None)
+        zones.tell(key.name, None)
+        if (gone := heard.pop(key.name, None)) is not None:
+            _tell(context, gone.node, "RemovingNode", f"event: Removing Node {key.name} from Controller")
         return DONE
+    if key.name not in heard:
+        _tell(context, node, "RegisteredNode", f"event: Registered Node {key.name} in Controller")
     left = _grace_left(context, node, heard)
     if left <= 0 and (conditions := silent(node, context.clock.now())) is not None:
         changed = {**node, "status": {**(node.get("status") or {}), "conditions": conditions}}
         node = await context.client.update(NODES, changed, subresource="status")
-        text = f"Node {key.name} status is now: NodeNotReady"
-        context.recorder.event(_reference(node), "Normal", "NodeNotReady", text)
-    ready = _is_ready(node)
-    others = (each for each in context.informer(NODES).list() if each["metadata"]["name"] != key.name)
-    evict = ready or any(map(_is_ready, others))
-    taints = tainted(node, wanted_taints(node, evict=evict), context.clock.now())
-    if taints is not None:
-        await context.client.update(NODES, {**node, "spec": {**node["spec"], "taints": taints}})
-    if not ready:
+        _tell(context, node, "NodeNotReady", "status is now: NodeNotReady")
+    zones.tell(key.name, node)
+    turn = _turn(zones, node, context.clock.monotonic())
+    taints = tainted(node, wanted_taints(node, evict=turn == 0), context.clock.now())
+    labels = relabelled(node)
+    if taints is not None or labels is not None:
+        spec = node["spec"] if taints is None else {**node["spec"], "taints": taints}
+        meta = node["metadata"] if labels is None else {**node["metadata"], "labels": labels}
+        await context.client.update(NODES, {**node, "metadata": meta, "spec": spec})
+    if not is_ready(node):
         await _mark_pods(context, key.name)
-    return Result(left if left > 0 else 0.0)
+    waits = [each for each in (left, turn) if each is not None and each > 0]
+    return Result(min(waits, default=0.0))
 
 
-def _is_ready(node: Object) -> bool:
-    return (pods.condition(node, "Ready") or {}).get("status") == "True"
+def _zones(context: Context) -> Zones:
+    found = context.memory.get("zones")
+    if found is None:
+        found = context.memory["zones"] = Zones(Pace.of(context.config))
+    assert isinstance(found, Zones)
+    return found
+
+
+def _turn(zones: Zones, node: Object, now: float) -> float | None:
+    """Seconds until pods may be driven from a node that is not ready; None: not as things are."""
+    if is_ready(node):
+        return 0.0
+    if zones.stopped:
+        return None
+    marks = {(_PREFIX + name, "NoExecute") for name in ("not-ready", "unreachable")}
+    if any((each["key"], each["effect"]) in marks for each in node["spec"].get("taints") or ()):
+        return 0.0
+    return zones.wait(node, now)
+
+
+def relabelled(node: Object) -> Object | None:
+    """The node's labels with the older names of its system beside the names of today; None when they are so."""
+    labels = node["metadata"].get("labels") or {}
+    wanted = {old: labels[new] for new, old in _OLDER_LABELS.items() if new in labels}
+    return None if all(labels.get(name) == value for name, value in wanted.items()) else {**labels, **wanted}
+
+
+def _tell(context: Context, node: Object, reason: str, text: str) -> None:
+    context.recorder.event(_reference(node), "Normal", reason, f"Node {node['metadata']['name']} {text}")
 
 
 def _grace_left(context: Context, node: Object, heard: dict[str, Heard]) -> float:
@@ -141,7 +179,7 @@ def _grace_left(context: Context, node: Object, heard: dict[str, Heard]) -> floa
     sign = f"{renewed} {beat}"
     now = context.clock.monotonic()
     if name not in heard or heard[name].sign != sign:
-        heard[name] = Heard(sign, now)
+        heard[name] = Heard(node, sign, now)
     never = not renewed and not beat
     grace = (
         context.config.get("node-startup-grace-period", "60")
@@ -177,13 +215,17 @@ def _reference(node: Object) -> Object:
 
 
 def _every_node(context: Context, node: Object) -> Iterable[Key]:
-    """When the last node fails or the first comes back, all the others' taints change."""
-    names = [each["metadata"]["name"] for each in context.informer(NODES).list()]
-    ready = sum(_is_ready(each) for each in context.informer(NODES).list())
-    before: bool | None = context.memory.get("some ready")
-    context.memory["some ready"] = ready > 0
-    if before is not None and before != (ready > 0):
-        yield from (Key("", name) for name in names)
+    """When a zone's pace changes, all nodes are looked at again; else one counts its own and no other."""
+    zones, name = _zones(context), node["metadata"]["name"]
+    zones.tell(name, context.informer(NODES).get("", name))
+    if zones.moved:
+        zones.moved = False
+        yield from (Key("", each["metadata"]["name"]) for each in context.informer(NODES).list())
+
+
+def _can_be(config: Mapping[str, str]) -> bool:
+    Pace.of(config)
+    return True
 
 
 def _of_lease(_: Context, lease: Object) -> Iterable[Key]:
@@ -197,4 +239,5 @@ CONTROLLER = Controller(
     workers=4,
     indexes={PODS: {BY_NODE: file_by_node}},
     component="node-controller",
+    asked_for=_can_be,
 )
