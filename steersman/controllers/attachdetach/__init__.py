@@ -20,6 +20,7 @@ from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.controllers.attachdetach.volumes import (
     FORCE_AFTER,
     OUT_OF_SERVICE,
+    Facts,
     Place,
     attachment,
     claims_of,
@@ -350,28 +351,12 @@ def _of_attachment(context: Context, each: Object) -> Iterable[Key]:
         yield Key("", known)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What of a node matters: to all its volumes, and to each."""
-
-    general: tuple[object, ...] = ()
-    volumes: frozenset[tuple[str, str]] = frozenset()
-
-    @classmethod
-    def of(cls, node: Object) -> _Facts:
-        ready = (pods.condition(node, "Ready") or {}).get("status")
-        taints = tuple(each["key"] for each in node["spec"].get("taints") or ())
-        used = {("used", name) for name in in_use(node)}
-        told = {("told", each["name"]) for each in reported(node)}
-        return cls((node["metadata"]["uid"], ready, taints, is_managed(node)), frozenset(used | told))
-
-
 def _of_node(context: Context, node: Object) -> Iterable[Key]:
     """The volumes whose state on a node is not what it was; all of them when the node itself is not."""
-    memory: dict[str, _Facts] = context.memory.setdefault("nodes", {})
+    memory: dict[str, Facts] = context.memory.setdefault("nodes", {})
     name = _name(node)
     there = context.informer(NODES).get("", name)
-    old, new = memory.get(name, _Facts()), _Facts() if there is None else _Facts.of(there)
+    old, new = memory.get(name, Facts()), Facts() if there is None else Facts.of(there)
     memory[name] = new
     if there is None:
         del memory[name]

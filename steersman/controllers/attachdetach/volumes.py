@@ -119,6 +119,22 @@ class Place:
         return self.out_of_service or (limit is not None and not self.ready and unwanted >= limit)
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What of a node matters: to all its volumes, and to each."""
+
+    general: tuple[object, ...] = ()
+    volumes: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, node: Object) -> Facts:
+        ready = (pods.condition(node, "Ready") or {}).get("status")
+        taints = tuple(each["key"] for each in node["spec"].get("taints") or ())
+        used = {("used", name) for name in in_use(node)}
+        told = {("told", each["name"]) for each in reported(node)}
+        return cls((node["metadata"]["uid"], ready, taints, is_managed(node)), frozenset(used | told))
+
+
 def multi_attach_text(volume: Object, pod: Object, others: Iterable[Object]) -> str:
     """Why a pod waits for a volume that only one node may have."""
     users = [each["metadata"] for each in others]
