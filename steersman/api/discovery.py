@@ -8,6 +8,7 @@ paths; it passes the Accept header and sends what it gets. Source: apimachinery'
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -140,7 +141,8 @@ class Discovery:
             return None
         rows = [row for kind in kinds for row in _plain(kind, version)]
         group_version = kinds[0].api_version(version)
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": rows}
+        list_ = {"kind": "APIResourceList", "groupVersion": group_version, "resources": rows}
+        return {**list_, "apiVersion": "v1"} if group else list_  # the core group's list says no version of its own
 
     def aggregated(self, version: str, *, core: bool) -> Document:
         """The APIGroupDiscoveryList in `version` (v2, v2beta1) of the core group, or of all others."""
@@ -187,7 +189,15 @@ def _plain(kind: Kind, version: str) -> list[Document]:
         row["shortNames"] = kind.short_names
     if kind.categories:
         row["categories"] = kind.categories
+    if "delete" in kind.verbs:  # it is stored
+        row["storageVersionHash"] = _storage_hash(kind)
     return [row, *(_plain_subresource(kind, sub) for sub in kind.subresources_of(version))]
+
+
+def _storage_hash(kind: Kind) -> str:
+    """What changes when objects are stored in another version. Source: apiserver's pkg/endpoints/discovery."""
+    text = f"{kind.storage_location[0]}/{kind.storage_version.name}/{kind.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
 def _plain_subresource(kind: Kind, sub: Subresource) -> Document:

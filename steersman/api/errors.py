@@ -148,6 +148,11 @@ def method_not_allowed(group: str, plural: str, verb: str) -> ApiError:
     return ApiError(405, "MethodNotAllowed", message, _details(group, plural, ""))
 
 
+def no_such_method() -> ApiError:
+    """405: a built-in resource has no route for this method. Custom resources are told `method_not_allowed`."""
+    return generic(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
 def unsupported_media_type(message: str) -> ApiError:
     """415: the body's content type is not understood here."""
     return ApiError(415, "UnsupportedMediaType", message)

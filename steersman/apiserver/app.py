@@ -47,6 +47,7 @@ _VERBS: dict[str, Any] = {
     "delete": delete.delete,
     "deletecollection": delete.delete_collection,
 }
+NO_PATH = "404 page not found"
 _REQUEST_SECONDS = 60.0  # that a request may take, unless it is meant to last
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
@@ -318,7 +319,15 @@ class ApiServer:
             found = self.discovery.answer(request.path.rstrip("/") or "/", request.header("accept") or "")
             if found is not None:
                 return _discovery_answer(request, found)
-        raise ApiError(404, "", "404 page not found")
+            if self._built_in(request.path):
+                raise unknown_resource()
+        raise ApiError(404, "", NO_PATH)
+
+    def _built_in(self, path: str) -> bool:
+        """Whether a path is below that of a built-in group, where an unknown version is an unknown resource."""
+        root, _, rest = path.strip("/").partition("/")
+        group = "" if root == "api" else rest.partition("/")[0]
+        return root in ("api", "apis") and bool(rest) and group in GROUPS and bool(self.registry.versions(group))
 
     # Resources -------------------------------------------------------------------------------------------------------
 
@@ -346,7 +355,12 @@ class ApiServer:
             or (info.verb == "create" and info.name)
             or named > bool(info.name)
         ):
-            raise errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
+            raise _unsupported(kind, info, request)
+        if kind.namespaced and not info.namespace and info.verb in ("create", "deletecollection"):
+            # across namespaces there are lists and watches only
+            raise ApiError(404, "", NO_PATH) if kind.custom else errors.no_such_method()
+        if request.method != "GET" and info.verb in ("get", "list", "watch") and not kind.custom:
+            raise errors.no_such_method()  # HEAD, or a write to the old path of watches
         try:
             answer = _performed(verb, call)
         except ApiError as error:
@@ -359,13 +373,13 @@ class ApiServer:
 
     def _nothing(self, info: RequestInfo) -> ApiError:
         """What an unknown resource is told: in words of its group and version where those are built in."""
-        if info.group in GROUPS and self.registry.of_group(info.group, info.version):
+        if info.group in GROUPS and self.registry.versions(info.group):
             return unknown_resource()
-        return ApiError(404, "", "404 page not found")
+        return ApiError(404, "", NO_PATH)
 
     def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:
         if call.info.verb not in call.kind.verbs:
-            raise _with_warnings(errors.method_not_allowed(call.kind.group, call.kind.plural, call.info.verb), call)
+            raise _with_warnings(_unsupported(call.kind, call.info, call.request), call)
         answer: Answer | Awaitable[Answer] = virtual(self, call)
         return _warned(answer, call) if isinstance(answer, Awaitable) else answer
 
@@ -378,10 +392,12 @@ class ApiServer:
             ("*", "*", info.subresource)
         )
         if special is not None:
+            if not kind.custom and info.verb not in sub.verbs and info.subresource != "proxy":
+                raise errors.no_such_method()
             answer: Answer | Awaitable[Answer] = special(self, call)
             return answer
         if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
-            raise errors.method_not_allowed(kind.group, f"{kind.plural}/{info.subresource}", info.verb)
+            raise _unsupported(kind, info, call.request)
         return _performed(_VERBS[info.verb], call)
 
     def _format(self, request: Request, kind: Kind) -> Format:
@@ -426,6 +442,13 @@ def _with_warnings(error: ApiError, call: Call) -> ApiError:
     return error
 
 
+def _unsupported(kind: Kind, info: RequestInfo, request: Request) -> ApiError:
+    """A kind's lack of a verb: only watches and custom resources come as far as to be told which."""
+    if kind.custom or info.verb == "watch":
+        return errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
+    return errors.no_such_method()
+
+
 def unknown_resource() -> ApiError:
     """404: no such resource."""
     return errors.generic(404, "NotFound", "the server could not find the requested resource")
@@ -446,7 +469,7 @@ def denied(user: User, info: RequestInfo, why: str) -> ApiError:
 
 def failure(error: ApiError, request: Request) -> Response:
     """A Status, in the medium that the client reads."""
-    if error.message == "404 page not found" and not error.reason:
+    if error.message == NO_PATH and not error.reason:
         return Response(404, [("content-type", "text/plain; charset=utf-8")], b"404 page not found\n")
     try:
         format = negotiate(request.header("accept") or "", protobuf=True, transforms=False)

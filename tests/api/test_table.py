@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from steersman.api import table
+from steersman.api.kinds.devices.claims import CLAIM
+from steersman.api.kinds.devices.slices import SLICE
 from steersman.api.resource import Object
 from tests.api.kinds import stage
 
@@ -179,3 +181,25 @@ def test_custom_columns(kind: str, path: str, cell: Any) -> None:
 
 def test_without_custom_columns_there_is_the_age() -> None:
     assert [column.cell(WIDGET, START + 60) for column in table.custom_columns(None)] == ["w", "60s"]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "status", "state"),
+    [
+        (None, {}, "pending"),
+        (None, {"allocation": {"a": 1}}, "allocated"),
+        (None, {"allocation": {"a": 1}, "reservedFor": [{"name": "p"}]}, "allocated,reserved"),
+        (stage.NOW, {}, "deleted"),
+        (stage.NOW, {"allocation": {"a": 1}}, "deleted,allocated"),
+    ],
+)
+def test_the_state_of_a_claim_for_devices(deleted: str | None, status: Object, state: str) -> None:
+    meta: Object = {"name": "c"} | ({"deletionTimestamp": deleted} if deleted else {})
+    assert CLAIM.columns[1].cell({"metadata": meta, "status": status}, START) == state
+
+
+def test_a_slice_of_devices_in_one_line() -> None:
+    spec: Object = {"driver": "d", "nodeName": "n", "pool": {"name": "p"}}
+    found: Object = {"metadata": {"name": "s", "creationTimestamp": stage.NOW}, "spec": spec}
+    line = [(column.name, column.cell(found, START + 5)) for column in SLICE.columns]
+    assert line == [("Name", "s"), ("Node", "n"), ("Driver", "d"), ("Pool", "p"), ("Age", "5s")]

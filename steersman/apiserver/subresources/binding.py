@@ -20,7 +20,7 @@ _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Suc
 async def binding(server: Any, call: Call) -> Response:
     """POST pods/NAME/binding."""
     if call.info.verb != "create":
-        raise errors.method_not_allowed("", "pods/binding", call.info.verb)
+        raise errors.no_such_method()
     body = body_of(call, kind="Binding", group="", version="v1")
     return await _bind(server, call, body, call.info.name)
 

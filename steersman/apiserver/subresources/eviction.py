@@ -25,7 +25,7 @@ _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Suc
 async def eviction(server: Any, call: Call) -> Response:
     """POST pods/NAME/eviction."""
     if call.info.verb != "create":
-        raise errors.method_not_allowed("", "pods/eviction", call.info.verb)
+        raise errors.no_such_method()
     options(call)
     body = body_of(call, kind="Eviction", group="policy", version="v1")
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)

@@ -21,7 +21,7 @@ _BOUND = {"Pod": ("", "pods"), "Secret": ("", "secrets"), "Node": ("", "nodes")}
 async def token(server: Any, call: Call) -> Response:
     """POST serviceaccounts/NAME/token."""
     if call.info.verb != "create":
-        raise errors.method_not_allowed("", "serviceaccounts/token", call.info.verb)
+        raise errors.no_such_method()
     options(call)
     body = body_of(call, kind="TokenRequest", group="authentication.k8s.io", version="v1")
     account = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()

@@ -140,6 +140,10 @@ async def list_(call: Call) -> Answer:
     match = call.query.get("resourceVersionMatch")
     version = call.query.get("resourceVersion")
     _check_options(version, match, token, watch=False)
+    if call.query.has("sendInitialEvents"):
+        text = "Forbidden: sendInitialEvents is forbidden for list"
+        problem = errors.FieldError("FieldValueForbidden", "sendInitialEvents", text)
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", [problem])
     storage, kind = call.storage, call.kind
     prefix = storage.prefix(kind, chosen.namespace if kind.namespaced else "")
     if token:

@@ -147,3 +147,22 @@ def test_answers_are_kept() -> None:
     for i in range(3000):
         assert DISCOVERY.answer(f"/apis/{i}") is None
     assert len(DISCOVERY._cache) <= 1001
+
+
+@pytest.mark.parametrize(
+    ("path", "plural", "found"),
+    [
+        ("/api/v1", "pods", "xPOwRZ+Yhw8="),
+        ("/api/v1", "events", "r2yiGXH7wu8="),
+        ("/apis/events.k8s.io/v1", "events", "r2yiGXH7wu8="),
+        ("/apis/autoscaling/v1", "horizontalpodautoscalers", "qwQve8ut294="),
+        ("/apis/apps/v1", "deployments", "8aSe+NMegvE="),
+        ("/apis/resource.k8s.io/v1", "resourceclaims", "wgAZaHcZxUg="),
+        ("/apis/authorization.k8s.io/v1", "subjectaccessreviews", None),
+        ("/api/v1", "componentstatuses", None),
+    ],
+)
+def test_what_is_stored_says_in_which_version(path: str, plural: str, found: str | None) -> None:
+    rows = {row["name"]: row for row in get(path)["resources"]}
+    assert rows[plural].get("storageVersionHash") == found
+    assert ("apiVersion" in get(path)) == (path != "/api/v1")

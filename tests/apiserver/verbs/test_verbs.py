@@ -69,7 +69,7 @@ async def test_generated_names_are_new_each_time(cluster: ApiCluster) -> None:
         ("GET", "/apis/apps/v1/nothings", b"", 404, "the server could not find the requested resource"),
         ("GET", "/nowhere", b"", 404, "404 page not found"),
         ("PATCH", "/api/v1/namespaces/default/configmaps/a", b"{}", 415, "415: Unsupported Media Type"),
-        ("POST", "/api/v1/namespaces/default/configmaps/a", b"{}", 405, "is not supported"),
+        ("POST", "/api/v1/namespaces/default/configmaps/a", b"{}", 405, "does not allow this method"),
         ("GET", "/api/v1/pods?labelSelector=a%20b", b"", 400, "unable to parse requirement"),
         ("GET", "/api/v1/pods?fieldSelector=spec.nothing%3Da", b"", 400, "field label not supported"),
         ("GET", "/api/v1/pods?continue=nonsense", b"", 400, "continue key is not valid"),

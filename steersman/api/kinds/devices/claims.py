@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Update
+from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.devices.rules import (
     Complaints,
@@ -31,7 +31,7 @@ from steersman.api.kinds.podspec.resources import is_extended
 from steersman.api.kinds.podspec.scheduling import node_selector
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.resource import Object
-from steersman.api.table import dig
+from steersman.api.table import AGE, NAME, dig
 from steersman.api.validation import forbidden, immutable, invalid, not_supported, required, too_long, too_many
 
 GROUP = "resource.k8s.io"
@@ -301,6 +301,15 @@ def default_class(found: Object) -> None:
     found.setdefault("spec", {})
 
 
+def _state(claim: Object, now: float) -> str:
+    """What becomes of a claim, in the words of `kubectl get`."""
+    ending, status = bool(claim["metadata"].get("deletionTimestamp")), claim.get("status") or {}
+    found = ["deleted"] if ending else []
+    if not status.get("allocation"):
+        return ",".join(found or ["pending"])
+    return ",".join([*found, "allocated", *(["reserved"] if status.get("reservedFor") else [])])
+
+
 CLAIM = Behavior(
     GROUP,
     "ResourceClaim",
@@ -309,6 +318,7 @@ CLAIM = Behavior(
     validate_update=validate_spec_update,
     prepare_create=strategy.begin({}),
     updates={"status": Update(_prepare_status, _validate_status)},
+    columns=(NAME, Column("State", _state), AGE),
 )
 TEMPLATE = Behavior(
     GROUP,
@@ -316,5 +326,6 @@ TEMPLATE = Behavior(
     default=default_template,
     validate=validate_template,
     validate_update=validate_spec_update,
+    columns=(NAME, AGE),
 )
-CLASS = Behavior(GROUP, "DeviceClass", default=default_class, validate=validate_class)
+CLASS = Behavior(GROUP, "DeviceClass", default=default_class, validate=validate_class, columns=(NAME, AGE))

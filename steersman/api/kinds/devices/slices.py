@@ -18,7 +18,7 @@ from steersman.api.kinds.podspec.scheduling import node_selector
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.quantity import Quantity, parse
 from steersman.api.resource import Object
-from steersman.api.table import dig
+from steersman.api.table import AGE, NAME, dig, field
 from steersman.api.validation import each_invalid, forbidden, immutable, invalid, required, too_long, too_many
 
 _PLACES = ("nodeName", "nodeSelector", "allNodes")
@@ -295,5 +295,12 @@ SLICE = Behavior(
     validate_update=_validate_update,
     prepare_create=_prepare_create,
     prepare_update=_prepare_update,
+    columns=(
+        NAME,
+        field("Node", "spec", "nodeName"),
+        field("Driver", "spec", "driver"),
+        field("Pool", "spec", "pool", "name"),
+        AGE,
+    ),
     fields={"spec.driver": text_at("spec", "driver"), "spec.nodeName": text_at("spec", "nodeName")},
 )
