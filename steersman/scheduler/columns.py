@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
 from steersman.lib.clock import Clock
 from steersman.scheduler.devices import Devices
 from steersman.scheduler.owners import Owners
 from steersman.scheduler.peers import PodIndex
-from steersman.scheduler.podinfo import HostPort, PodInfo, Taint
+from steersman.scheduler.podinfo import HostPort, PodInfo, Taint, amount_of
 from steersman.scheduler.volumes import Volumes
 
 Mask = npt.NDArray[np.bool_]
@@ -267,8 +266,3 @@ class Columns:
             self.pods[row][info.uid] = info
         else:
             self.pods[row].pop(info.uid, None)
-
-
-def amount_of(resource: str, quantity: Any) -> int:
-    """A quantity in the unit of its column: millicores for cpu, else whole units, rounded up."""
-    return milli(quantity) if resource == "cpu" else whole(quantity)

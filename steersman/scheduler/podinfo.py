@@ -16,6 +16,7 @@ from steersman.api.quantity import milli, whole
 from steersman.api.resource import Object
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER
 
+MOST = 2**53  # of anything: a thousand times as much still adds up in a column
 DEFAULT_CPU = 100  # millicores: what a container without requests counts for when nodes are scored
 DEFAULT_MEMORY = 200 * 1024 * 1024
 
@@ -121,7 +122,7 @@ def read(pod: Object) -> PodInfo:
     affinity = wishes.get("nodeAffinity") or {}
     own_labels = meta.get("labels") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    requests = {name: milli(amount) if name == "cpu" else whole(amount) for name, amount in pods.requests(pod).items()}
+    requests = {name: amount_of(name, amount) for name, amount in pods.requests(pod).items()}
     return PodInfo(
         uid=meta["uid"],
         namespace=meta["namespace"],
@@ -199,6 +200,11 @@ def _spread(constraint: Mapping[str, Any], namespace: str, own: Mapping[str, str
         honors_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
         peers=Peers(frozenset([namespace]), labels.NOTHING, _narrowed(constraint, own)),
     )
+
+
+def amount_of(resource: str, quantity: Any) -> int:
+    """A quantity in the unit of its column: millicores for cpu, else whole units, rounded up; at most `MOST`."""
+    return min(milli(quantity) if resource == "cpu" else whole(quantity), MOST)
 
 
 def _nonzero(spec: Mapping[str, Any], requests: Mapping[str, int]) -> dict[str, int]:

@@ -179,7 +179,12 @@ class Scheduler:
         try:
             async with Tasks() as tasks:
                 while True:
-                    await self._one(await self._queue.pop(), tasks)
+                    pod = await self._queue.pop()
+                    try:
+                        await self._one(pod, tasks)
+                    except Exception:  # one pod that nobody can decide on must not keep all others waiting
+                        log.exception("deciding on %s failed", pod.key)
+                        self._queue.retry(pod.uid)
         finally:
             await self._extenders.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from steersman.lib.clock import LoopClock
 from steersman.lib.tasks import Tasks
 from steersman.lib.virtualtime import VirtualLoop
 from steersman.scheduler.framework import Event
-from steersman.scheduler.podinfo import read
+from steersman.scheduler.podinfo import PodInfo, read
 from steersman.scheduler.queue import Queue
 from steersman.scheduler.scheduler import Scheduler
 from steersman.testing.cluster import ApiCluster
@@ -170,3 +171,47 @@ def test_the_queue_orders_backs_off_and_wakes() -> None:
         assert clock.monotonic() - began == pytest.approx(2.0, abs=0.01)  # an error waits its time
 
     virtual(body)
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        {"cpu": str(2**63 - 1), "memory": f"{2**63 - 1}Ei"},
+        {"memory": "8Ei", "example.com/thing": str(2**63 - 1)},
+    ],
+)
+def test_requests_beyond_all_numbers_wait_and_stop_nobody(requests: dict[str, str]) -> None:
+    async def body(cluster: ApiCluster) -> None:
+        await add_node(cluster, a_node("node-1"))
+        huge = a_pod("huge")
+        asked = {"requests": requests, "limits": {"example.com/thing": requests.get("example.com/thing", "0")}}
+        huge["spec"]["containers"] = [{"name": name, "image": "i", "resources": asked} for name in ("c", "d")]
+        await cluster.client.create(PODS, huge, "default")
+        waiting = await until(cluster, "huge", lambda pod: bool((pod.get("status") or {}).get("conditions")))
+        assert "Insufficient memory" in waiting["status"]["conditions"][0]["message"]
+        forced = {**huge, "metadata": {"name": "forced"}, "spec": {**huge["spec"], "nodeName": "node-1"}}
+        await cluster.client.create(PODS, forced, "default")
+        await cluster.client.delete(PODS, "forced", "default", grace_seconds=0)
+        await cluster.client.create(PODS, a_pod("small"), "default")
+        await until(cluster, "small", lambda pod: pod["spec"].get("nodeName") == "node-1")
+
+    virtual(lambda: with_scheduler(body))
+
+
+def test_a_pod_that_breaks_a_rule_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    decide = Scheduler._decide
+
+    def breaking(self: Scheduler, pod: PodInfo, told: Any) -> Any:
+        if pod.name == "odd":
+            raise OverflowError("what nobody thought of")
+        return decide(self, pod, told)
+
+    monkeypatch.setattr(Scheduler, "_decide", breaking)
+
+    async def body(cluster: ApiCluster) -> None:
+        await add_node(cluster, a_node("node-1"))
+        for name in ("odd", "even"):
+            await cluster.client.create(PODS, a_pod(name), "default")
+        await until(cluster, "even", lambda pod: pod["spec"].get("nodeName") == "node-1")
+
+    virtual(lambda: with_scheduler(body))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersman.scheduler.columns import Columns, Ints, Mask, amount_of
+from steersman.scheduler.columns import Columns, Ints, Mask
 from steersman.scheduler.configuration import extended
 from steersman.scheduler.configuration.args import MOST_SCORE
 from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
-from steersman.scheduler.podinfo import PodInfo
+from steersman.scheduler.podinfo import PodInfo, amount_of
 
 _DEFAULT = (("cpu", 1), ("memory", 1))
 _NATIVE = ("cpu", "memory", "ephemeral-storage", "pods")
