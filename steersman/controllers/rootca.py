@@ -15,6 +15,7 @@ from steersman.client.controller import DONE, Context, Controller, For, Key, Res
 
 _NAME = "kube-root-ca.crt"
 _FIELDS = f"metadata.name={_NAME}"
+_AGAIN = 10.0  # seconds: what we made may go before we see it, and then nothing tells
 _DESCRIPTION = "kubernetes.io/description"
 _TEXT = "The authority that signed the API server's certificate for its addresses inside the cluster."
 
@@ -31,6 +32,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         if found is None:
             meta = {"name": _NAME, "annotations": {_DESCRIPTION: _TEXT}}
             await context.client.create(CONFIGMAPS, {"metadata": meta, "data": wanted}, key.name)
+            return Result(_AGAIN)
         elif found.get("data") != wanted or _DESCRIPTION not in (found["metadata"].get("annotations") or {}):
             annotations = {**(found["metadata"].get("annotations") or {}), _DESCRIPTION: _TEXT}
             changed = {**found, "metadata": {**found["metadata"], "annotations": annotations}, "data": wanted}
@@ -38,6 +40,8 @@ async def reconcile(context: Context, key: Key) -> Result:
     except ApiError as error:
         if error.reason != "AlreadyExists" and error.code != 404 and not namespace_terminates(error):
             raise
+        if error.reason == "AlreadyExists":
+            return Result(_AGAIN)
     return DONE
 
 

@@ -11,6 +11,7 @@ from steersman.client.children import namespace_terminates
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
 
 _NAME = "default"
+_AGAIN = 10.0  # seconds: what we made may go before we see it, and then nothing tells
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -25,7 +26,9 @@ async def reconcile(context: Context, key: Key) -> Result:
     except ApiError as error:
         if error.reason != "AlreadyExists" and error.code != 404 and not namespace_terminates(error):
             raise
-    return DONE
+        if error.code == 404 or namespace_terminates(error):
+            return DONE
+    return Result(_AGAIN)
 
 
 CONTROLLER = Controller(

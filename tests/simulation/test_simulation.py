@@ -22,6 +22,12 @@ def test_it_holds_its_limits_and_ends_as_asked(scenario: type, seed: int) -> Non
     assert len(simulate(seed, scenario)) == 16
 
 
+@pytest.mark.parametrize(("name", "seed"), [("DaemonSets", 1059), ("Quotas", 131), ("Authorities", 60350)])
+def test_seeds_that_failed_once(name: str, seed: int) -> None:
+    (scenario,) = (each for each in EVERY if each.__name__ == name)
+    assert len(simulate(seed, scenario)) == 16
+
+
 class Impossible(Deployments):
     """Its limit is below what it asks for."""
 
