@@ -316,3 +316,19 @@ def _integer(text: str | None) -> int | None:
         return None
     number = int(text) if len(text) < 21 else 2**64
     return number if -(2**63) <= number < 2**63 else None
+
+
+def in_go(selector: Mapping[str, Any] | None) -> str:
+    """A LabelSelector as Go's generated String methods write it, which messages of the original show."""
+    if selector is None:
+        return "nil"
+    pairs = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    wanted = "".join(
+        f"LabelSelectorRequirement{{Key:{each['key']},Operator:{each['operator']},"
+        f"Values:[{' '.join(each.get('values') or ())}],}},"
+        for each in selector.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{pairs}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{wanted}}},}}"
+    )

@@ -113,10 +113,32 @@ async def reconcile(context: Context, key: Key) -> Result:
         numbers = allowed(budget, chosen, scale, now)
         enough = numbers["disruptionsAllowed"] > 0
         status = with_condition(budget, numbers, "SufficientPods" if enough else "InsufficientPods", "", now)
+        _tell_oddities(context, budget, chosen, now)
     if status != budget.get("status"):
         await context.client.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
     left = [parse_rfc3339(stamp) + _PATIENCE - now for stamp in (status.get("disruptedPods") or {}).values()]
     return Result(min(left) + 0.1 if left else 0.0)
+
+
+def _tell_oddities(context: Context, budget: Object, chosen: Sequence[Object], now: float) -> None:
+    """Pods without a controller, of which a share cannot be counted; pods that were evicted and are still here."""
+    tell = context.recorder.event
+    if needs_scale(budget) and any(controller_of(pod) is None for pod in chosen):
+        text = f"Pods selected by this PodDisruptionBudget (selector: {labels.in_go(budget['spec'].get('selector'))}) "
+        text += "were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which "
+        text += "may result in undefined behavior. To account for these pods please set "
+        text += '".spec.minAvailable" field of the PDB to an integer value.'
+        tell(budget, "Warning", "UnmanagedPods", text)
+    evicted = (budget.get("status") or {}).get("disruptedPods") or {}
+    for pod in chosen:
+        since = evicted.get(pod["metadata"]["name"])
+        if (
+            since is not None
+            and not pod["metadata"].get("deletionTimestamp")
+            and parse_rfc3339(since) + _PATIENCE < now
+        ):
+            space = budget["metadata"]["namespace"]  # twice, as the original has it
+            tell(pod, "Warning", "NotDeleted", f"Pod was expected by PDB {space}/{space} to be deleted but it wasn't")
 
 
 async def _scale(context: Context, chosen: Sequence[Object]) -> int:
@@ -182,7 +204,12 @@ async def _take_back(context: Context, key: Key) -> Result:
 
 def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
     meta = pod["metadata"]
-    yield from map(key_of, selectors(context.informer(PODDISRUPTIONBUDGETS), pod))
+    found = [key_of(each) for each in selectors(context.informer(PODDISRUPTIONBUDGETS), pod)]
+    if len(found) > 1:
+        text = f'Pod "{meta["namespace"]}"/"{meta["name"]}" matches multiple PodDisruptionBudgets.  '
+        text += f'Chose "{min(found).name}" arbitrarily.'
+        context.recorder.event(pod, "Warning", "MultiplePodDisruptionBudgets", text)
+    yield from found
     if _stale_in(pod, 0.0) is not None:
         yield Key(meta["namespace"], _POD + meta["name"])
 

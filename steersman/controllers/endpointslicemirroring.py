@@ -42,6 +42,13 @@ def groups_of(endpoints: Object) -> list[Group]:
     return list(found.values())
 
 
+def left_out(endpoints: Object) -> int:
+    """How many addresses are not mirrored, because their subset has too many."""
+    subsets = endpoints.get("subsets") or ()
+    sizes = (sum(len(each.get(field) or ()) for field in ("addresses", "notReadyAddresses")) for each in subsets)
+    return sum(max(size - _MOST, 0) for size in sizes)
+
+
 def _endpoint(address: Object, ready: bool) -> Object:
     out: Object = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
     for field in ("hostname", "nodeName"):
@@ -94,6 +101,10 @@ async def reconcile(context: Context, key: Key) -> Result:
     owner = endpoints or {"metadata": {"namespace": key.namespace, "name": key.name}}
     if endpoints is not None and should_mirror(endpoints, service):
         groups = groups_of(endpoints)
+        if skipped := left_out(endpoints):
+            text = f"A max of {_MOST} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+            text += f"{skipped} addresses were skipped"
+            context.recorder.event(endpoints, "Warning", "TooManyAddressesToMirror", text)
         changes = plan(groups, existing, _MOST, lambda group: empty_slice(endpoints, group))
     else:
         changes = Changes(delete=existing)

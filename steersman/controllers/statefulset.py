@@ -175,6 +175,13 @@ def claim_owners(owner: Object, pod: Object, claim: Object, *, condemned: bool) 
     return None if {each["uid"] for each in wanted} == {each["uid"] for each in have} else wanted
 
 
+def _is_anothers(owner: Object, pod: Object, claim: Object) -> bool:
+    """Whether somebody else controls a claim for which there is a policy."""
+    known = (owner["metadata"]["uid"], pod["metadata"]["uid"])
+    found = claim["metadata"].get("ownerReferences") or ()
+    return "Delete" in _policy(owner) and any(each.get("controller") and each["uid"] not in known for each in found)
+
+
 def status_of(owner: Object, found: Sequence[Object], history: History, now: float) -> Object:
     """The new status; when an update is complete its revision becomes the current one."""
     old, spec = owner.get("status") or {}, owner["spec"]
@@ -315,6 +322,10 @@ async def _keep_claims(context: Context, owner: Object, found: Iterable[Object])
             claim = context.informer(PERSISTENTVOLUMECLAIMS).get(namespace, claim_name(owner, template, number))
             if claim is None:
                 continue
+            if _is_anothers(owner, pod, claim):
+                text = f"PersistentVolumeClaim {claim['metadata']['name']} has a conflicting OwnerReference that acts "
+                text += "as a manging controller, the retention policy is ignored for this claim"
+                context.recorder.event(owner, "Warning", "ConflictingController", text)
             owners = claim_owners(owner, pod, claim, condemned=not start <= number < end)
             if owners is not None:
                 changed = {**claim, "metadata": {**claim["metadata"], "ownerReferences": owners}}

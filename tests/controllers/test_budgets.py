@@ -113,6 +113,29 @@ async def test_a_disruption_that_did_not_happen_is_taken_back(world: World) -> N
     assert statuses["DisruptionTarget"] == "False"
 
 
+async def test_what_is_odd_about_a_budget_is_told(world: World) -> None:
+    world.start("disruption-controller")
+    matched = {"matchLabels": {"app": "web"}}
+    for name in ("b", "c"):
+        body = {"metadata": {"name": name}, "spec": {"maxUnavailable": 1, "selector": matched}}
+        await world.client.create(PODDISRUPTIONBUDGETS, body, "default")
+    await world.settle(1)
+    await world.make_ready(await world.client.create(PODS, pod("lonely", labels={"app": "web"}), "default"))
+    await world.settle(1)
+    stamp = rfc3339(world.clock.now())
+    budget = await world.get(PODDISRUPTIONBUDGETS, "b")
+    await world.set_status(PODDISRUPTIONBUDGETS, budget, disruptedPods={"lonely": stamp})
+    await world.settle(130)
+    told = dict(await world.events())
+    assert told["UnmanagedPods"].startswith(
+        "Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string{app: web,},"
+        "MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status"
+    )
+    text = 'Pod "default"/"lonely" matches multiple PodDisruptionBudgets.  Chose "b" arbitrarily.'
+    assert told["MultiplePodDisruptionBudgets"] == text
+    assert told["NotDeleted"] == "Pod was expected by PDB default/default to be deleted but it wasn't"
+
+
 def quota(scopes: list[str] | None = None, terms: list[Object] | None = None, **hard: str) -> Object:
     spec: Object = {"hard": hard}
     if scopes:

@@ -199,3 +199,16 @@ async def test_endpoints_of_a_service_without_selector_are_mirrored(world: World
     await world.client.delete(ENDPOINTS, "web", "default")
     await world.settle()
     assert await slices(world) == []
+
+
+async def test_addresses_that_are_too_many_to_mirror_are_told_of(world: World) -> None:
+    world.start("endpointslice-mirroring-controller")
+    body = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    await world.client.create(SERVICES, body, "default")
+    addresses = [{"ip": f"10.1.{number // 250}.{number % 250 + 1}"} for number in range(1003)]
+    subsets = [{"addresses": addresses, "ports": [{"port": 80}]}]
+    await world.client.create(ENDPOINTS, {"metadata": {"name": "web"}, "subsets": subsets}, "default")
+    await world.settle(5)
+    assert sum(len(each["endpoints"]) for each in await slices(world)) == 1000
+    text = "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 3 addresses were skipped"
+    assert ("TooManyAddressesToMirror", text) in await world.events()

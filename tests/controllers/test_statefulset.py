@@ -156,3 +156,21 @@ async def test_claims_are_made_kept_and_handed_to_pods_that_go(world: World) -> 
     await world.client.delete(STATEFULSETS, "db", "default", propagation="Background")
     await world.settle(30)
     assert "data-db-0" in await world.names(PERSISTENTVOLUMECLAIMS), "retained"
+
+
+async def test_a_claim_that_somebody_else_controls_is_left_to_them(world: World) -> None:
+    world.start("statefulset-controller")
+    world.tasks.spawn(world.kubelet(), "kubelet")
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1-2-3", "controller": True}
+    theirs = {"metadata": {"name": "data-db-0", "ownerReferences": [other]}, "spec": claim}
+    await world.client.create(PERSISTENTVOLUMECLAIMS, theirs, "default")
+    policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    templates = [{"metadata": {"name": "data"}, "spec": claim}]
+    owner = statefulset(1, volumeClaimTemplates=templates, persistentVolumeClaimRetentionPolicy=policy)
+    await world.client.create(STATEFULSETS, owner, "default")
+    await world.settle(20)
+    found = await world.get(PERSISTENTVOLUMECLAIMS, "data-db-0")
+    assert [each["uid"] for each in found["metadata"]["ownerReferences"]] == ["1-2-3"]
+    text = "PersistentVolumeClaim data-db-0 has a conflicting OwnerReference that acts as a manging controller, "
+    assert ("ConflictingController", text + "the retention policy is ignored for this claim") in await world.events()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -16,6 +17,7 @@ from steersman.client.informer import Informers
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import Configuration, ConfigurationError, load
+from steersman.scheduler.plugins import KNOWN
 from steersman.scheduler.podinfo import read
 from steersman.scheduler.profiles import DEFAULT, make_all
 from steersman.scheduler.scheduler import Scheduler, decide
@@ -268,3 +270,14 @@ def test_what_extenders_manage_alone_is_not_looked_at() -> None:
 
 def test_a_scheduler_without_a_file_has_one_profile() -> None:
     assert [each.name for each in Configuration().profiles] == ["default-scheduler"]
+
+
+def test_older_names_of_rules_are_explained_by_names_of_today() -> None:
+    text = (Path(__file__).parents[2] / "docs/compatibility.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| Older names of the scheduler's rules"))
+    pairs = [each.split(": ") for each in row.split(" | ")[1].split("; ")]
+    names = {old: today for today, olds in pairs for old in olds.split(", ")}
+    assert names["PodFitsResources"] == names["LeastRequestedPriority"] == "NodeResourcesFit"
+    assert names["SelectorSpreadPriority"] == "PodTopologySpread"
+    assert set(names.values()) <= KNOWN.keys()
+    assert not names.keys() & KNOWN.keys()

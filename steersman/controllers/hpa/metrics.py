@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
+from steersman.api import labels
 from steersman.api.errors import ApiError
 from steersman.api.labels import Selector, from_object
 from steersman.api.quantity import BINARY_SI, Quantity, milli
@@ -196,7 +197,11 @@ async def _object(
     average = "value" not in wanted and wanted.get("averageValue") is not None
     replicas, now_is = _one_total(total, wanted, pods, current, running, tolerance, "object")
     status = {"metric": source["metric"], "describedObject": described, "current": now_is}
-    label = f"external metric {name}({_shown(source)})" if average else f"{described['kind']} metric {name}"
+    label = (
+        f"external metric {name}({labels.in_go(source['metric'].get('selector'))})"
+        if average
+        else f"{described['kind']} metric {name}"
+    )
     return Proposal(replicas, label, {"type": "Object", "object": status})
 
 
@@ -232,11 +237,13 @@ async def _external(
     except (ApiError, Unable) as error:
         asked = isinstance(error, ApiError)
         text = f"unable to fetch metrics from external metrics API: {error.message}" if asked else str(error)
-        raise Unable(f"unable to get external metric {namespace}/{name}/{_shown(source)}: {text}") from None
+        raise Unable(
+            f"unable to get external metric {namespace}/{name}/{labels.in_go(source['metric'].get('selector'))}: {text}"
+        ) from None
     total = sum(milli(str(each["value"])) for each in found)
     replicas, now_is = _one_total(total, wanted, pods, current, running, tolerance, "external")
     status = {"metric": source["metric"], "current": now_is}
-    label = f"external metric {name}({_shown(source)})"
+    label = f"external metric {name}({labels.in_go(source['metric'].get('selector'))})"
     return Proposal(replicas, label, {"type": "External", "external": status})
 
 
@@ -306,23 +313,6 @@ def _seconds(duration: str) -> float:
 def _metric_selector(source: Object) -> str:
     given = source["metric"].get("selector")
     return str(from_object(given)) if given else ""
-
-
-def _shown(source: Object) -> str:
-    """A selector as Go's generated String methods write it."""
-    given = source["metric"].get("selector")
-    if given is None:
-        return "nil"
-    labels = "".join(f"{key}: {value}," for key, value in sorted((given.get("matchLabels") or {}).items()))
-    wanted = "".join(
-        f"LabelSelectorRequirement{{Key:{each['key']},Operator:{each['operator']},"
-        f"Values:[{' '.join(each.get('values') or ())}],}},"
-        for each in given.get("matchExpressions") or ()
-    )
-    return (
-        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
-        f"MatchExpressions:[]LabelSelectorRequirement{{{wanted}}},}}"
-    )
 
 
 def _amount(thousandths: int, resource: str = "") -> str:
