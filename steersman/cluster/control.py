@@ -32,9 +32,11 @@ from steersman.lib.tasks import Tasks
 log = logging.getLogger(__name__)
 
 _PERIODS = {
+    "horizontal-pod-autoscaler-sync-period",
     "legacy-service-account-token-clean-up-period",
     "node-monitor-grace-period",
     "node-monitor-period",
+    "node-startup-grace-period",
     "node-status-update-frequency",
     "route-reconciliation-period",
 }

@@ -159,7 +159,8 @@ _APISERVER = """
 """
 _CONTROLLER_MANAGER = """
     allocate-node-cidrs cloud-provider cluster-cidr cluster-name configure-cloud-routes controllers leader-elect
-    legacy-service-account-token-clean-up-period
+    horizontal-pod-autoscaler-sync-period large-cluster-size-threshold legacy-service-account-token-clean-up-period
+    node-eviction-rate node-startup-grace-period secondary-node-eviction-rate unhealthy-zone-threshold
     node-cidr-mask-size node-cidr-mask-size-ipv4 node-cidr-mask-size-ipv6 node-monitor-grace-period node-monitor-period
     node-status-update-frequency route-reconciliation-period terminated-pod-gc-threshold
 """

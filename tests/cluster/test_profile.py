@@ -98,6 +98,13 @@ def test_extra_config_is_checked(text: str, complaint: str) -> None:
         profiles.check_extra_config(text)
 
 
-def test_extra_config_as_minikube_spells_it() -> None:
-    text = "controller-manager.controllers=*,-node-lifecycle-controller"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "controller-manager.controllers=*,-node-lifecycle-controller",
+        "controller-manager.node-eviction-rate=0.5",
+        "controller-manager.horizontal-pod-autoscaler-sync-period=5s",
+    ],
+)
+def test_extra_config_as_minikube_spells_it(text: str) -> None:
     assert profiles.check_extra_config(text) == text

@@ -249,3 +249,13 @@ async def test_a_target_that_is_not_there(world: World, target: Object, text: st
     assert (able["status"], able["reason"]) == ("False", "FailedGetScale")
     assert able["message"] == f"the HPA controller was unable to get the target's current scale: {text}"
     assert ("FailedGetScale", text) in await world.events()
+
+
+async def test_how_often_it_looks_is_a_setting(world: World) -> None:
+    await world.client.create(DEPLOYMENTS, workload(2), "default")
+    world.start(NAMES[0], **{"horizontal-pod-autoscaler-sync-period": "4"})
+    await world.client.create(HPAS, scaler(cpu_at(50), minReplicas=1, maxReplicas=3), "default")
+    await world.settle(1)
+    await world.client.patch(DEPLOYMENTS, "web", "default", {"spec": {"replicas": 9}})
+    await world.settle(5)
+    assert (await world.get(DEPLOYMENTS, "web"))["spec"]["replicas"] == 3

@@ -1,7 +1,8 @@
 """HorizontalPodAutoscaler: as many replicas as its metrics ask for, through any kind's scale subresource.
 
 Owns the autoscalers' status and the size of what they name; it never touches a pod. `metrics` asks the metrics APIs,
-`replicas` turns usage into a number, `rules` keeps that number steady. Looked at each 15 seconds, as the original does.
+`replicas` turns usage into a number, `rules` keeps that number steady. Looked at each 15 seconds, as the original does,
+or as `horizontal-pod-autoscaler-sync-period` says, in seconds.
 Source: kubernetes' pkg/controller/podautoscaler; KEP-853, KEP-4951; texts are the original's.
 """
 
@@ -23,7 +24,6 @@ from steersman.controllers.hpa.rules import History, normalize
 from steersman.lib.clock import rfc3339
 
 HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
-_PERIOD = 15.0  # seconds
 _TRIES = 5
 _REASONS = {
     "Resource": "FailedGetResourceMetric",
@@ -79,7 +79,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         return Result(history.due - now)
     if history.mark and history.mark[0] != mark[0]:
         history = context.memory[key] = History()
-    history.mark, history.due = mark, now + _PERIOD
+    history.mark, history.due = mark, now + period(context)
     before = scaler.get("status") or {}
     status = {**before, "conditions": [dict(each) for each in before.get("conditions") or ()]}
     look = Look(context, scaler, key, now, history, status)
@@ -88,11 +88,16 @@ async def reconcile(context: Context, key: Key) -> Result:
     except Trouble:
         pass  # the condition and the event say it
     finally:
-        history.due = context.clock.now() + _PERIOD
+        history.due = context.clock.now() + period(context)
     look.status.setdefault("desiredReplicas", 0)
     if look.status != before:
         await context.client.update(HPAS, {**scaler, "status": look.status}, subresource="status")
-    return Result(_PERIOD)
+    return Result(period(context))
+
+
+def period(context: Context) -> float:
+    """Seconds between two looks at an autoscaler."""
+    return float(context.config.get("horizontal-pod-autoscaler-sync-period", "15"))
 
 
 async def _scale(look: Look) -> None:
