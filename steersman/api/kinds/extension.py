@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steersman.api import definitions, names, rules, structural
+from steersman.api import definitions, names, rules, structural, structure
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
@@ -76,6 +76,7 @@ def _validate_definition(definition: Object) -> Complaints:
         out.append(not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced")))
     if not dig(definition, "status", "conditions"):  # nobody has looked at it yet: it is new
         out += definitions.check_approval(definition)
+        out += structure.check_definition(definition) + _keeps_unknown(spec)
     out += _versions(spec.get("versions") or ())
     out += _names("spec.names", found) + rules.check_definition(definition)
     kind = dig(spec, "conversion", "strategy") or ""
@@ -84,7 +85,17 @@ def _validate_definition(definition: Object) -> Complaints:
     elif kind == "Webhook" and not dig(spec, "conversion", "webhook", "clientConfig"):
         text = "required when strategy is set to Webhook"
         out.append(required("spec.conversion.webhookClientConfig", text))
+    if kind == "Webhook" and not dig(spec, "conversion", "webhook", "conversionReviewVersions"):
+        out.append(required("spec.conversion.conversionReviewVersions"))
     return out
+
+
+def _keeps_unknown(spec: Object) -> Complaints:
+    """What v1beta1 had for whole objects is each schema's to say."""
+    if not spec.get("preserveUnknownFields"):
+        return []
+    text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+    return [invalid("spec.preserveUnknownFields", True, text)]
 
 
 def _versions(versions: Any) -> Complaints:
@@ -102,10 +113,11 @@ def _versions(versions: Any) -> Complaints:
         if isinstance(schema := dig(version, "schema", "openAPIV3Schema"), dict):
             out += structural.check_patterns(schema, f"{here}.schema.openAPIV3Schema")
         columns: set[str] = set()
+        above = "spec" if len(versions) == 1 else here  # where the original keeps what all versions share
         for j, column in enumerate(version.get("additionalPrinterColumns") or ()):
-            out += _column(f"{here}.additionalPrinterColumns[{j}]", column)
+            out += _column(f"{above}.additionalPrinterColumns[{j}]", column)
             if column.get("name") in columns:
-                out.append(duplicate(f"{here}.additionalPrinterColumns[{j}].name", column.get("name")))
+                out.append(duplicate(f"{above}.additionalPrinterColumns[{j}].name", column.get("name")))
             columns.add(column.get("name") or "")
     if sum(bool(version.get("storage")) for version in versions) != 1:
         shown = [dict(version) for version in versions]
@@ -121,7 +133,9 @@ def _column(path: str, column: Mapping[str, Any]) -> Complaints:
     elif column["type"] not in kinds:
         out.append(invalid(f"{path}.type", column["type"], f"must be one of {','.join(kinds)}"))
     if not column.get("jsonPath"):
-        out.append(required(f"{path}.jsonPath"))
+        out.append(required(f"{path}.JSONPath"))
+    elif not column["jsonPath"].startswith("."):
+        out.append(invalid(f"{path}.JSONPath", column["jsonPath"], "must be a simple json path starting with ."))
     return out
 
 
@@ -157,6 +171,10 @@ def _definition_update(new: Object, old: Object) -> Complaints:
         out += immutable("spec.scope", fresh.get("scope"), before.get("scope"))
         out += immutable("spec.names.kind", dig(fresh, "names", "kind"), dig(before, "names", "kind"))
     out += definitions.check_approval(new, old)
+    if fresh.get("versions") != before.get("versions"):  # what is stored may stay as it is
+        out += structure.check_definition(new)
+    if not before.get("preserveUnknownFields"):
+        out += _keeps_unknown(fresh)
     known = {each.get("name") for each in fresh.get("versions") or ()}
     for i, name in enumerate(dig(new, "status", "storedVersions") or ()):
         if name not in known:
