@@ -29,6 +29,7 @@ ALL: Mapping[str, str] = {
     "node-lifecycle-controller": "nodelifecycle",
     "node-ipam-controller": "nodeipam",
     "taint-eviction-controller": "tainteviction",
+    "ttl-controller": "ttl",
     "pod-garbage-collector-controller": "podgc",
     "ttl-after-finished-controller": "ttlafterfinished",
     "serviceaccount-token-controller": "serviceaccounttoken",
@@ -62,6 +63,37 @@ ALL: Mapping[str, str] = {
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
 
+_SHORT = """
+    clusterrole-aggregation cronjob daemonset deployment disruption endpointslice ephemeral-volume job namespace
+    persistentvolume-binder persistentvolume-expander replicaset replicationcontroller resourcequota serviceaccount
+    serviceaccount-token statefulset ttl ttl-after-finished
+"""
+ALIASES: Mapping[str, str] = {name: f"{name}-controller" for name in _SHORT.split()} | {
+    "attachdetach": "persistentvolume-attach-detach-controller",
+    "cloud-node-lifecycle": "cloud-node-lifecycle-controller",
+    "bootstrapsigner": "bootstrap-signer-controller",
+    "csrapproving": "certificatesigningrequest-approving-controller",
+    "csrcleaner": "certificatesigningrequest-cleaner-controller",
+    "csrsigning": "certificatesigningrequest-signing-controller",
+    "endpoint": "endpoints-controller",
+    "endpointslicemirroring": "endpointslice-mirroring-controller",
+    "garbagecollector": "garbage-collector-controller",
+    "horizontalpodautoscaling": "horizontal-pod-autoscaler-controller",
+    "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
+    "nodeipam": "node-ipam-controller",
+    "nodelifecycle": "node-lifecycle-controller",
+    "podgc": "pod-garbage-collector-controller",
+    "pv-protection": "persistentvolume-protection-controller",
+    "pvc-protection": "persistentvolumeclaim-protection-controller",
+    "resource-claim-controller": "resourceclaim-controller",
+    "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
+    "route": "node-route-controller",
+    "service": "service-lb-controller",
+    "svm": "storage-version-migrator-controller",
+    "tokencleaner": "token-cleaner-controller",
+}
+"""The names that controllers had before they were all named alike, which `--controllers` takes still."""
+
 
 def load(name: str) -> Controller:
     """The controller of that name. Raises KeyError for one that does not exist."""
@@ -76,7 +108,8 @@ def select(wanted: Iterable[str]) -> list[str]:
 
     Raises ValueError for a name that no controller has, with kube-controller-manager's words.
     """
-    terms = [term.strip() for term in wanted if term.strip()]
+    given = [term.strip() for term in wanted if term.strip()]
+    terms = [f"-{ALIASES.get(term[1:], term[1:])}" if term[0] == "-" else ALIASES.get(term, term) for term in given]
     for term in terms:
         if term != "*" and term.removeprefix("-") not in ALL:
             raise ValueError(f'"{term}" is not in the list of known controllers')

@@ -8,6 +8,7 @@ from steersman.api.resource import NODES, Object
 from steersman.controllers import load
 from steersman.controllers.nodelifecycle import relabelled
 from steersman.controllers.nodelifecycle.zones import Pace, Zones
+from steersman.controllers.ttl import step_for
 from steersman.lib.clock import rfc3339
 
 from .conftest import World
@@ -136,3 +137,19 @@ async def test_nodes_that_fail_together_are_emptied_one_by_one(world: World) -> 
     told = [text for reason, text in await world.events() if reason in ("RegisteredNode", "RemovingNode")]
     assert "Node n-6 event: Registered Node n-6 in Controller" in told
     assert "Node n-0 event: Removing Node n-0 from Controller" in told
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "expected"),
+    [(1, 0, 0), (100, 0, 0), (101, 0, 1), (95, 1, 1), (89, 1, 0), (5000, 0, 4), (3, 4, 0), (1000, 2, 2)],
+)
+def test_kubelets_keep_what_they_read_longer_in_large_clusters(count: int, step: int, expected: int) -> None:
+    assert step_for(count, step) == expected
+
+
+async def test_nodes_are_told_how_long_to_keep_what_they_read(world: World) -> None:
+    world.start("ttl-controller")
+    await world.client.create(NODES, {"metadata": {"name": "n", "annotations": {"a": "b"}}})
+    await world.settle(1)
+    node = await world.get(NODES, "n")
+    assert node["metadata"]["annotations"] == {"a": "b", "node.alpha.kubernetes.io/ttl": "0"}
