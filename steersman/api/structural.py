@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
+from steersman.api import formats
 from steersman.api.cel.operators import regex
 from steersman.api.cel.syntax import CelError
 from steersman.api.errors import FieldError
-from steersman.api.validation import invalid, not_supported, required
+from steersman.api.validation import invalid, not_supported, required, show
 
 Schema = Mapping[str, Any]
 
@@ -132,6 +133,24 @@ def validate(value: Any, schema: Schema, path: str = "", *, root: bool = True) -
     return found
 
 
+def ratchet(found: list[FieldError], new: Any, old: Any) -> list[FieldError]:
+    """Complaints less those about what an update leaves as it was (KEP-4008); a list is left as a whole."""
+    return [each for each in found if not _unchanged(each.field, new, old)]
+
+
+def _unchanged(path: str, new: Any, old: Any) -> bool:
+    for part in path.split("."):
+        name = part.partition("[")[0]
+        if not isinstance(new, dict) or not isinstance(old, dict) or name not in new or name not in old:
+            return False
+        new, old = new[name], old[name]
+        if new == old:
+            return True
+        if name != part:
+            return False
+    return False
+
+
 def _is(value: Any, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted == "boolean"
@@ -239,15 +258,20 @@ def _unique(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]
 
 
 def _string(value: str, schema: Schema, path: str) -> list[FieldError]:
+    """What is wrong with the text first, and its format."""
     found: list[FieldError] = []
     least, most, pattern = schema.get("minLength"), schema.get("maxLength"), schema.get("pattern")
-    if least is not None and len(value) < least:
-        found.append(_complain(value, path, f"should be at least {least} chars long"))
     if most is not None and len(value) > most:
         text = f"Too long: may not be more than {most} bytes"
         found.append(FieldError("FieldValueTooLong", path, text, value))
-    if pattern and not _pattern(pattern).search(value):
+    elif least is not None and len(value) < least:
+        found.append(_complain(value, path, f"should be at least {least} chars long"))
+    elif pattern and not _pattern(pattern).search(value):
         found.append(_complain(value, path, f"should match '{pattern}'"))
+    if (wanted := schema.get("format")) and not formats.has(value, wanted):
+        shown = show(value)
+        text = f"Invalid value: {shown}: {path} in body must be of type {wanted}: {shown}"
+        found.append(FieldError("FieldValueTypeInvalid", path or "<nil>", text, value))
     return found
 
 
@@ -283,6 +307,10 @@ def check_patterns(schema: Schema, path: str) -> list[FieldError]:
 def _number(value: float, schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     least, most, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
+    kind, wanted = schema.get("type"), schema.get("format") or ""
+    if kind and not formats.fits(value, wanted):
+        text = f'Invalid value: "": Checked value must be of type {kind} with format {wanted} in {path}'
+        found.append(FieldError("FieldValueInvalid", "<nil>", text, ""))
     if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
         equal = "" if schema.get("exclusiveMinimum") else " or equal to"
         found.append(_complain(value, path, f"should be greater than{equal} {least}"))

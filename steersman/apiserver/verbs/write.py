@@ -241,7 +241,9 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     if rule.validate is not None:
         found += rule.validate(obj, old)
     elif not call.info.subresource:
-        found += kind.validate(obj) + kind.validate_update(obj, old)
+        wrong = kind.validate(obj)
+        found += structural.ratchet(wrong, obj, old) if kind.custom and wrong else wrong
+        found += kind.validate_update(obj, old)
     if found:
         raise errors.invalid(kind.group, kind.kind, metadata.get("name", ""), unique(found))
     if kind.warnings is not None and not call.info.subresource:
