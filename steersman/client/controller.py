@@ -22,7 +22,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.expectations import Expectations
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
-from steersman.client.workqueue import WorkQueue
+from steersman.client.workqueue import RETRY_FIRST, RETRY_MOST, WorkQueue
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
 
@@ -137,7 +137,8 @@ class Controller:
     """One control loop. `name` is kube-controller-manager's, as `--controllers` spells it; events name `component`.
 
     `feed` is for what no watch can tell: it may add keys until it is cancelled. `asked_for` says whether the settings
-    want the controller at all, and raises ValueError for settings that cannot be.
+    want the controller at all, and raises ValueError for settings that cannot be. `retry`: seconds until what failed is
+    tried again for the first time, and at most.
     """
 
     name: str
@@ -148,13 +149,14 @@ class Controller:
     component: str = ""
     asked_for: Callable[[Mapping[str, str]], bool] = lambda _: True
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
+    retry: tuple[float, float] = (RETRY_FIRST, RETRY_MOST)
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
     context = context.own(controller.component or controller.name)
     counted = context.metrics.queue(controller.name) if context.metrics is not None else None
-    queue: WorkQueue[Key] = WorkQueue(context.clock, counted)
+    queue: WorkQueue[Key] = WorkQueue(context.clock, counted, controller.retry)
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():
             context.informer(resource).add_index(name, keys)

@@ -24,8 +24,10 @@ RETRY_FIRST, RETRY_MOST = 0.005, 1000.0  # seconds, as client-go's default rate 
 class WorkQueue(Generic[K]):
     """A queue of keys for any number of workers on one loop."""
 
-    def __init__(self, clock: Clock, metrics: QueueMetrics | None = None) -> None:
-        """`metrics` are told of every key."""
+    def __init__(
+        self, clock: Clock, metrics: QueueMetrics | None = None, retry: tuple[float, float] = (RETRY_FIRST, RETRY_MOST)
+    ) -> None:
+        """`metrics` are told of every key; `retry`: seconds until the first retry, and the most; each doubles."""
         self._clock = clock
         self._metrics = metrics
         self._ready: deque[K] = deque()
@@ -34,7 +36,7 @@ class WorkQueue(Generic[K]):
         self._later: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0
-        self._backoff: Backoff[K] = Backoff(RETRY_FIRST, RETRY_MOST)
+        self._backoff: Backoff[K] = Backoff(*retry)
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:

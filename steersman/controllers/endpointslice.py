@@ -155,4 +155,5 @@ CONTROLLER = Controller(
     (For(SERVICES), Watch(PODS, services_of), Watch(ENDPOINTSLICES, _of_slice), Watch(NODES, lambda *_: ())),
     indexes={ENDPOINTSLICES: {_BY_SERVICE: _file_by_service}, **INDEXES},
     component="endpoint-slice-controller",
+    retry=(1.0, 1000.0),
 )

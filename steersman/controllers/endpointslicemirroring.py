@@ -124,4 +124,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(ENDPOINTS), For(SERVICES), Watch(ENDPOINTSLICES, lambda _, slice_: _keys(slice_))),
     indexes={ENDPOINTSLICES: {_BY_SERVICE: lambda slice_: [str(key) for key in _keys(slice_)]}},
+    retry=(1.0, 100.0),
 )

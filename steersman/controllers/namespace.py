@@ -165,4 +165,6 @@ def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
         yield Key("", name)
 
 
-CONTROLLER = Controller("namespace-controller", reconcile, (For(NAMESPACES), Watch(PODS, _of_pod)), workers=10)
+CONTROLLER = Controller(
+    "namespace-controller", reconcile, (For(NAMESPACES), Watch(PODS, _of_pod)), workers=10, retry=(0.005, 60.0)
+)

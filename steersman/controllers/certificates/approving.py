@@ -87,4 +87,6 @@ async def _approve(context: Context, request: Object, message: str) -> None:
     await context.client.update(REQUESTS, body, subresource="approval")
 
 
-CONTROLLER = Controller("certificatesigningrequest-approving-controller", reconcile, (For(REQUESTS),))
+CONTROLLER = Controller(
+    "certificatesigningrequest-approving-controller", reconcile, (For(REQUESTS),), retry=(0.2, 1000.0)
+)

@@ -54,4 +54,6 @@ def _signed(spec: Object, authority: tuple[str, str], now: float) -> bytes:
     return sign(parsed, usages, spec.get("expirationSeconds"), authority, now)
 
 
-CONTROLLER = Controller("certificatesigningrequest-signing-controller", reconcile, (For(REQUESTS),))
+CONTROLLER = Controller(
+    "certificatesigningrequest-signing-controller", reconcile, (For(REQUESTS),), retry=(0.2, 1000.0)
+)

@@ -335,4 +335,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(JOBS), Owns(PODS, JOBS), Watch(PODS, _of_tracked), Watch(PODS, _adopters)),
     indexes={PODS: {**BY_CONTROLLER, "tracked": _file_tracked}, JOBS: {BY_SELECTOR: file_by_selector(object_selector)}},
+    retry=(1.0, 60.0),
 )
