@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
+from steersman.api.errors import ApiError
 from steersman.api.resource import (
     CLUSTERROLES,
     CONFIGMAPS,
+    DAEMONSETS,
     DEPLOYMENTS,
+    NAMESPACES,
     PERSISTENTVOLUMECLAIMS,
     PODDISRUPTIONBUDGETS,
     PODS,
+    REPLICASETS,
     SERVICES,
+    STATEFULSETS,
     Object,
     Resource,
 )
@@ -111,6 +116,27 @@ async def test_a_disruption_that_did_not_happen_is_taken_back(world: World) -> N
     await world.settle(30)
     statuses = {each["type"]: each["status"] for each in (await world.get(PODS, "victim"))["status"]["conditions"]}
     assert statuses["DisruptionTarget"] == "False"
+
+
+async def test_a_selector_that_selects_everything_is_every_pods_of_its_namespace(world: World) -> None:
+    world.start("disruption-controller")
+    body = {"metadata": {"name": "all"}, "spec": {"minAvailable": 2, "selector": {}}}
+    await world.client.create(PODDISRUPTIONBUDGETS, body, "default")
+    for name in ("a", "b", "c"):
+        await world.make_ready(await world.client.create(PODS, pod(name, labels={"app": name}), "default"))
+    await world.client.create(NAMESPACES, {"metadata": {"name": "other"}})
+    await world.client.create(PODS, pod("d"), "other")
+    await world.settle(1)
+    status = (await world.get(PODDISRUPTIONBUDGETS, "all"))["status"]
+    assert (status["expectedPods"], status["disruptionsAllowed"]) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENTS, DAEMONSETS, REPLICASETS, STATEFULSETS], ids=lambda kind: kind.kind)
+async def test_a_workload_may_not_select_everything(world: World, kind: Resource) -> None:
+    body = deployment()
+    body["spec"]["selector"] = {}
+    with pytest.raises(ApiError, match="empty selector is invalid for"):
+        await world.client.create(kind, {"metadata": {"name": "all"}, "spec": body["spec"]}, "default")
 
 
 async def test_what_is_odd_about_a_budget_is_told(world: World) -> None:
