@@ -15,7 +15,7 @@ from typing import Any
 
 from steersman.api import definitions, errors, jsonpath, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
-from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Version
+from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Update, Version, only_status
 from steersman.api.registry import behave
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.admission import matching
@@ -31,7 +31,7 @@ from steersman.store.interface import Event
 log = logging.getLogger(__name__)
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
-_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")  # in this order
 _READ_WRITE = ("get", "patch", "update")
 
 
@@ -268,8 +268,23 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
     def validate(obj: Object) -> list[FieldError]:
         return structural.validate(obj, schema)
 
+    below = (schema.get("properties") or {}).get("status")
+
+    def validate_status(new: Object, old: Object) -> list[FieldError]:
+        """As the original: the schema of status is told of fields by their names below it."""
+        if below is None or "status" not in new:
+            return []
+        found = structural.validate(new["status"], below, root=False)
+        placed = [replace(each, field=_in_status(each.field)) for each in found]
+        return structural.ratchet(placed, new, old)
+
+    updates = {"status": Update(only_status, validate_status)} if kind.subresource("status") else {}
     fields = {path: _field(f".{path}") for each in kind.versions for path in each.fields}
-    return Behavior(kind.group, kind.kind, default=default, validate=validate, fields=fields)
+    return Behavior(kind.group, kind.kind, default=default, validate=validate, updates=updates, fields=fields)
+
+
+def _in_status(field: str) -> str:
+    return "status" if field in ("", "<nil>") else f"status.{field}"
 
 
 def _selectable(version: Object) -> tuple[str, ...]:

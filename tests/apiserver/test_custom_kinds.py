@@ -156,3 +156,18 @@ async def test_each_version_has_rules_of_its_own(plane: ControlPlane) -> None:
     await plane.client.create(older, obj, "default")
     with pytest.raises(ApiError, match="too many"):
         await plane.client.create(newer, {**obj, "metadata": {"name": "b"}}, "default")
+
+
+async def test_a_status_that_the_schema_refuses(plane: ControlPlane) -> None:
+    fleet = {"metadata": {"name": "f"}, "spec": {"ships": {"wanted": 1}}}
+    await plane.client.create(FLEETS, fleet, "default")
+    path = "/apis/sea.example.com/v1/namespaces/default/fleets/f/status"
+    merge = "application/merge-patch+json"
+    with pytest.raises(ApiError) as refused:
+        await plane.client.call("PATCH", path, {"status": {"afloat": "x"}}, content_type=merge)
+    assert refused.value.message == (
+        'Fleet.sea.example.com "f" is invalid: status.afloat: Invalid value: "string": afloat in body must be of type '
+        'integer: "string"'
+    )
+    changed = await plane.client.call("PATCH", path, {"status": {"afloat": 2}}, content_type=merge)
+    assert changed["status"] == {"afloat": 2}
