@@ -215,9 +215,42 @@ VOLUMEATTACHMENT = Behavior(
         AGE,
     ),
 )
-VOLUMEATTRIBUTESCLASS = Behavior(GROUP, "VolumeAttributesClass", columns=(NAME, field("DriverName", "driverName"), AGE))
+
+
+def _validate_attributes(found: Object) -> list[FieldError]:
+    driver, parameters = found.get("driverName") or "", found.get("parameters") or {}
+    out = [invalid("driverName", driver, text) for text in names.qualified(driver.lower())] if driver else []
+    out += [] if driver else [required("driverName", driver)]
+    if any(not key for key in parameters):
+        out.append(invalid("parameters", "", "field can not be empty."))
+    if not parameters:
+        out.append(required("parameters", "must contain at least one key/value pair"))
+    return out
+
+
+def _attributes_update(new: Object, old: Object) -> list[FieldError]:
+    return [
+        forbidden(key, f"updates to {key} are forbidden.")
+        for key in ("driverName", "parameters")
+        if (new.get(key) or None) != (old.get(key) or None)
+    ]
+
+
+def _validate_capacity(found: Object) -> list[FieldError]:
+    name = found.get("storageClassName") or ""
+    return [invalid("storageClassName", name, text) for text in names.dns_subdomain(name)]
+
+
+VOLUMEATTRIBUTESCLASS = Behavior(
+    GROUP,
+    "VolumeAttributesClass",
+    validate=_validate_attributes,
+    validate_update=_attributes_update,
+    columns=(NAME, field("DriverName", "driverName"), AGE),
+)
 CSISTORAGECAPACITY = Behavior(
     GROUP,
     "CSIStorageCapacity",
+    validate=_validate_capacity,
     columns=(NAME, field("StorageClassName", "storageClassName"), field("Capacity", "capacity", empty=UNSET)),
 )

@@ -532,3 +532,23 @@ def test_taints_of_devices_have_their_time_and_changes_are_counted() -> None:
     assert stage.update(changed, rule) == []
     assert "timeAdded" not in changed["spec"]["taint"], "another effect begins when it is first seen"
     assert changed["metadata"]["generation"] == 2
+
+
+def test_classes_of_volume_attributes_capacities_and_limits() -> None:
+    lacking = {**stage.example("VolumeAttributesClass"), "driverName": "", "parameters": {}}
+    assert stage.create(lacking) == [
+        "driverName: Required value",
+        "parameters: Required value: must contain at least one key/value pair",
+    ]
+    old = stage.stored(stage.example("VolumeAttributesClass"))
+    changed = {**copy.deepcopy(old), "driverName": "other.example.com", "parameters": {"iops": "6"}}
+    assert stage.update(changed, old) == [
+        "driverName: Forbidden: updates to driverName are forbidden.",
+        "parameters: Forbidden: updates to parameters are forbidden.",
+    ]
+    nameless = {**stage.example("CSIStorageCapacity"), "storageClassName": ""}
+    assert stage.create(nameless) == [f'storageClassName: Invalid value: "": {DNS_SUBDOMAIN}']
+    odd = stage.example("LimitRange", limits=[{"type": "Foo"}, {"type": "example.com/widgets"}])
+    assert stage.create(odd) == [
+        'spec.limits[0].type: Invalid value: "Foo": must be a standard limit type or fully qualified'
+    ]

@@ -16,6 +16,7 @@ from steersman.api.resource import Object
 from steersman.api.table import CREATED, NAME
 from steersman.api.validation import duplicate, forbidden, invalid, required
 
+_TYPES = ("Pod", "Container", "PersistentVolumeClaim")
 _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 
 
@@ -39,7 +40,10 @@ def validate(limits: Object) -> list[FieldError]:
     seen: set[str] = set()
     for i, item in enumerate(limits["spec"].get("limits") or ()):
         here, kind = f"spec.limits[{i}]", item.get("type") or ""
-        out += [invalid(f"{here}.type", kind, text) for text in names.qualified(kind)]
+        wrong = names.qualified(kind)
+        if not wrong and "/" not in kind and kind not in _TYPES:
+            wrong = ["must be a standard limit type or fully qualified"]
+        out += [invalid(f"{here}.type", kind, text) for text in wrong]
         if kind in seen:
             out.append(duplicate(f"{here}.type", kind))
         seen.add(kind)
