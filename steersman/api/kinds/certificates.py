@@ -81,7 +81,7 @@ def validate(request: Object) -> Complaints:
     usages, signer = spec.get("usages") or (), spec.get("signerName") or ""
     out: Complaints = []
     if not _is_request(spec.get("request") or ""):
-        text = 'PEM block type must be "CERTIFICATE REQUEST"'
+        text = "PEM block type must be CERTIFICATE REQUEST"
         out.append(invalid("spec.request", spec.get("request") or "", text))
     if not usages:
         out.append(required("spec.usages"))
@@ -111,7 +111,7 @@ def signer_name(path: str, name: str) -> Complaints:
         return [required(path)]
     parts = name.split("/")
     if len(parts) != 2:
-        text = 'must be a fully qualified domain and path of the form "example.com/signer-name"'
+        text = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
         return [invalid(path, name, text)]
     out = [invalid(path, parts[0], text) for text in names.dns_subdomain(parts[0])]
     if parts[0] and parts[0].count(".") < 1:

@@ -54,6 +54,8 @@ async def _account(call: Call, obj: Object) -> Object:
     item = call.storage.find(kind, namespace, name)
     if item is None and name == _DEFAULT:
         item = await _arriving(call, kind, namespace, name)
+    if item is None and (namespaces := call.services.registry.find("", "namespaces")) is not None:
+        call.storage.get(namespaces, "", namespace)  # where there is none, that is what is said
     if item is None:
         text = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
         raise errors.forbidden("", "pods", obj["metadata"].get("name", ""), text)

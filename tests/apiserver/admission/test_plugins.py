@@ -208,3 +208,10 @@ async def test_certificates_are_asked_for_and_approved_by_those_who_may(guarded:
     own = signing("system:node:n2", "system:nodes", signer="kubernetes.io/kube-apiserver-client-kubelet")
     with pytest.raises(ApiError, match="can only create a node CSR with CN=system:node:n1"):
         await guarded.client(NODE).create(SIGNINGS, own)
+
+
+async def test_a_pod_for_a_namespace_that_is_not_there(guarded: Guarded) -> None:
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    with pytest.raises(ApiError) as refused:
+        await guarded.client("admin").call("POST", "/api/v1/namespaces/nope/pods", pod)
+    assert (refused.value.code, refused.value.message) == (404, 'namespaces "nope" not found')

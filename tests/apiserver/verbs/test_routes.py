@@ -56,3 +56,13 @@ async def test_initial_events_are_no_business_of_lists(cluster: ApiCluster) -> N
         'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list'
     )
     assert (status, answer["message"]) == (422, text)
+
+
+async def test_a_request_for_a_certificate_that_is_none(cluster: ApiCluster) -> None:
+    spec = {"request": "eA==", "signerName": "a", "usages": ["client auth"]}
+    path = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+    _, answer, _ = await ask(cluster, "POST", path, {"metadata": {"name": "x"}, "spec": spec})
+    assert [each["message"] for each in answer["details"]["causes"]] == [
+        'Invalid value: "eA==": PEM block type must be CERTIFICATE REQUEST',
+        "Invalid value: \"a\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+    ]
