@@ -104,7 +104,7 @@ def own_sources(
     accounts = AccountTokens(tokens, storage, registry, clock, used)
 
     def account(token: str, audiences: Sequence[str]) -> Verified | None:
-        if bootstraptoken.FORM.fullmatch(token):
+        if not tokens.claimed(token):
             return None
         return Verified(*accounts.user(token, audiences))
 

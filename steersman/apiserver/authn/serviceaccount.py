@@ -21,7 +21,7 @@ from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
 from steersman.lib.clock import Clock, parse_rfc3339
 from steersman.lib.http.messages import Request
-from steersman.lib.jwt import BadSignature, SigningKey, decode
+from steersman.lib.jwt import BadSignature, SigningKey, decode, issuer_of
 
 _SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 _WARN_AFTER = 3607  # seconds: what is asked for every pod's token; such tokens are made to last longer
@@ -96,6 +96,10 @@ class Tokens:
             "sub": f"system:serviceaccount:{namespace}:{name}",
         }
         return self._key.sign(claims)
+
+    def claimed(self, token: str) -> bool:
+        """Whether a token says that it is of this server's making, which nobody has looked into yet."""
+        return issuer_of(token) in (self.issuer, _LEGACY)
 
     def verify(self, token: str) -> Object:
         """The claims of a token that this key signed; times are not looked at. Raises BadToken."""

@@ -13,7 +13,7 @@ from steersman.api.resource import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
 from steersman.apiserver.authn.bearer import Bearer, own_sources
 from steersman.apiserver.authn.legacytoken import INVALID_SINCE, LAST_USED, TRACKING, LegacyTokens
 from steersman.lib.clock import rfc3339
-from steersman.lib.jwt import SigningKey
+from steersman.lib.jwt import SigningKey, issuer_of
 from steersman.lib.tasks import Tasks, turn
 from tests.apiserver.guarded import ISSUER, Guarded
 
@@ -136,7 +136,6 @@ async def test_a_token_of_the_older_form_dies_with_its_account(guarded: Guarded,
         ({"sub": ""}, "sub claim is missing"),
         ({"kubernetes.io/serviceaccount/secret.name": ""}, "secretName claim is missing"),
         ({"kubernetes.io/serviceaccount/service-account.uid": ""}, "serviceAccountUID claim is missing"),
-        ({"iss": "kubernetes/other"}, "another issuer"),
     ],
 )
 async def test_odd_tokens_of_the_older_form(
@@ -144,6 +143,17 @@ async def test_odd_tokens_of_the_older_form(
 ) -> None:
     token, ask = await _older(guarded, tmp_path, **changed), _bearer(guarded, tasks)
     assert await ask.review(token, []) == f"[invalid bearer token, {text}]"
+
+
+@pytest.mark.parametrize("token", ["abc", "a.b.c", "", ".e30.", ".W10.", "." + "W" * 9_999 + "."])
+async def test_what_names_no_issuer_of_ours_is_nobodys_business(guarded: Guarded, tasks: Tasks, token: str) -> None:
+    assert await _bearer(guarded, tasks).review(token, []) == "invalid bearer token"
+    assert issuer_of(token) == ""
+
+
+async def test_a_token_of_another_issuer(guarded: Guarded, tasks: Tasks, tmp_path: Path) -> None:
+    token = await _older(guarded, tmp_path, iss="kubernetes/other")
+    assert await _bearer(guarded, tasks).review(token, []) == "invalid bearer token"
 
 
 async def test_the_tracking_is_announced_and_mended(guarded: Guarded, tasks: Tasks) -> None:

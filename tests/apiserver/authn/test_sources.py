@@ -45,7 +45,7 @@ async def test_a_token_file(tmp_path: Path) -> None:
         for bad in ("t2", "T0", "", "t0,jane"):
             assert (await whoami(guarded.client(token=bad)))[0] in (401, 403)
         assert (await review(guarded, "t0"))["audiences"] == [ISSUER]
-        assert (await review(guarded, "t0", "elsewhere"))["error"].startswith("[invalid bearer token")
+        assert (await review(guarded, "t0", "elsewhere"))["error"] == "invalid bearer token"
 
 
 @pytest.mark.parametrize(
