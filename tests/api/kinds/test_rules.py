@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import Any
 
@@ -412,6 +413,27 @@ def test_what_is_refused(name: str, path: str, value: Any, complaints: list[str]
 def test_what_is_for_good(name: str, path: str, value: Any, complaints: list[str]) -> None:
     old = stage.stored(stage.example(name))
     assert stage.update(stage.put(copy.deepcopy(old), path, value), old)[: len(complaints)] == complaints
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{}", ""),
+        ("null", ""),
+        ("[]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ("1", "json: cannot unmarshal number into Go value of type map[string]interface {}"),
+        ('"x"', "json: cannot unmarshal string into Go value of type map[string]interface {}"),
+        ("", "unexpected end of JSON input"),
+        ("{nope}", "invalid character 'n' looking for beginning of object key string"),
+        ('{"a":' * 20_000, "invalid character '{' exceeded max depth"),
+    ],
+)
+def test_credentials_for_registries_are_json(text: str, why: str) -> None:
+    secret = stage.example("Secret")
+    secret["type"] = "kubernetes.io/dockerconfigjson"
+    secret["data"] = {".dockerconfigjson": base64.b64encode(text.encode()).decode()}
+    shown = f'data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": {why}'
+    assert stage.create(secret) == ([shown] if why else [])
 
 
 @pytest.mark.parametrize("name", ["ConfigMap", "Secret"])

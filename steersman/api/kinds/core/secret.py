@@ -6,7 +6,8 @@ Source: ValidateSecret and ValidateSecretUpdate, and the conversion that merges 
 from __future__ import annotations
 
 import base64
-import json
+
+import msgspec
 
 from steersman.api import names
 from steersman.api.errors import FieldError
@@ -14,6 +15,7 @@ from steersman.api.fields import text_at
 from steersman.api.kind import Behavior
 from steersman.api.kinds.core.configmap import MAX_SIZE, decoded_size, unchanged
 from steersman.api.resource import Object
+from steersman.api.schema.decode import malformed
 from steersman.api.table import AGE, NAME, field, length
 from steersman.api.validation import immutable, invalid, required, too_long
 
@@ -27,6 +29,7 @@ _NEEDED = {
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
 _JSON = (".dockercfg", ".dockerconfigjson")
+_GO_NAMES = {list: "array", str: "string", bool: "bool"}
 _REDACTED = "<secret contents redacted>"
 
 
@@ -65,14 +68,16 @@ def validate(secret: Object) -> list[FieldError]:
 
 
 def _json(key: str, value: str) -> list[FieldError]:
+    text = base64.b64decode(value)
     try:
-        found = json.loads(base64.b64decode(value))
-    except ValueError as error:
-        return [invalid(f"data[{key}]", _REDACTED, str(error))]
-    if isinstance(found, dict):
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return [invalid(f"data[{key}]", _REDACTED, malformed(text, error))]
+    if found is None or isinstance(found, dict):
         return []
-    text = "json: cannot unmarshal value into Go value of type map[string]interface {}"
-    return [invalid(f"data[{key}]", _REDACTED, text)]
+    got = _GO_NAMES.get(type(found), "number")
+    problem = f"json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
+    return [invalid(f"data[{key}]", _REDACTED, problem)]
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
