@@ -174,7 +174,7 @@ def _entries(secret: Object) -> dict[str, Any]:
             found = json.loads(base64.b64decode(data[".dockercfg"]))
         else:
             return {}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -135,7 +135,7 @@ def _dumps(value: Any) -> str:
 def _loads(text: str) -> Any:
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -301,7 +301,7 @@ def _not_allowed(conflicts: Conflicts, live: Object, type: Type, me: Manager) ->
         return conflicts
     try:
         last = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return conflicts
     if not isinstance(last, dict) or last.get("apiVersion") != me.api_version:
         return conflicts

@@ -13,6 +13,7 @@ from steersman.api import errors, labels
 from steersman.api.kind import Column, ScalePaths
 from steersman.api.patch import json, merge
 from steersman.api.resource import Object
+from steersman.api.schema.decode import malformed
 from steersman.api.table import AGE, NAME, dig, number, table
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
@@ -97,8 +98,8 @@ def _patched(call: Call, current: Object) -> Object:
     media = (call.request.header("content-type") or "").partition(";")[0].strip()
     try:
         document = msgspec.json.decode(call.request.body)
-    except msgspec.DecodeError as error:
-        raise errors.bad_request(f"error decoding patch: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.bad_request(f"error decoding patch: {malformed(call.request.body, error)}") from None
     if TYPES.get(media) == "json":
         patched: Object = json.apply(current, document)
         return patched

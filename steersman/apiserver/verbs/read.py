@@ -247,7 +247,7 @@ def _read_token(token: str) -> tuple[int, str]:
         revision, start = int(read["rv"]), str(read["start"])
         if read["v"] != "meta.k8s.io/v1" or "/../" in start:
             raise ValueError("unknown version")
-    except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError) as error:
+    except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError, RecursionError) as error:
         raise errors.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
     return revision, start.removesuffix("\0")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 import pytest
 
@@ -59,3 +61,23 @@ async def test_a_certificate_request_without_a_spec(cluster: ApiCluster) -> None
     body = b'{"metadata":{"name":"a"}}'
     path = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
     assert (await answer(cluster, "POST", path, body, "application/json"))[0] == 422
+
+
+async def test_a_document_of_many_levels_inside_another(cluster: ApiCluster) -> None:
+    deep = '{"a":' * 50_000
+    token = base64.urlsafe_b64encode(deep.encode()[:50_000]).decode()
+    response, said = await cluster.client.raw("GET", f"{_PATH}?limit=1&continue={token}")
+    assert (response.status, b"continue key is not valid" in said) == (400, True)
+    last = {"kubectl.kubernetes.io/last-applied-configuration": deep[:200_000]}
+    mine = {"metadata": {"name": "a", "namespace": "default", "annotations": last}, "data": {"k": "v"}}
+    await cluster.client.create(CONFIGMAPS, mine)
+    applied = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"w"}}'
+    path = f"{_PATH}/a?fieldManager=kubectl"
+    assert (await answer(cluster, "PATCH", path, applied, "application/apply-patch+yaml"))[0] == 409
+    scale = "/apis/apps/v1/namespaces/default/deployments/a/scale"
+    selector = {"matchLabels": {"a": "b"}}
+    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = {"metadata": {"name": "a"}, "spec": {"selector": selector, "template": pod}}
+    await cluster.client.raw("POST", scale.removesuffix("/a/scale"), msgspec.json.encode(made))
+    status, text = await answer(cluster, "PATCH", scale, deep.encode(), "application/merge-patch+json")
+    assert (status, "exceeded max depth" in text) == (400, True)
