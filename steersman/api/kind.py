@@ -122,7 +122,8 @@ class Behavior:
     Everything left None is generic: status is reset on create and kept on update, generation counts changes of spec
     where the kind has generations, `status` takes nothing but status. `updates` maps a subresource to its own rules.
     `fields` maps a field selector's path to its value, besides metadata.name and metadata.namespace.
-    `warnings` gives texts for Warning headers on create and update.
+    `warnings` gives texts for Warning headers on create and update. `kept` says why an object may not be deleted by
+    its name, or nothing.
     """
 
     group: str
@@ -138,6 +139,7 @@ class Behavior:
     name_rule: NameRule | None = None
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
+    kept: Callable[[Object], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ class Kind:
     name_rule: NameRule | None = None
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
+    kept: Callable[[Object], str] | None = None
 
     @property
     def storage_version(self) -> Version:

@@ -151,6 +151,7 @@ def behave(kind: Kind, behavior: Behavior) -> Kind:
         name_rule=behavior.name_rule,
         convert=behavior.convert,
         warnings=behavior.warnings,
+        kept=behavior.kept,
     )
 
 

@@ -57,6 +57,11 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     return out + immutable("preemptionPolicy", new.get("preemptionPolicy"), old.get("preemptionPolicy"))
 
 
+def kept(found: Object) -> str:
+    """The system's own stay."""
+    return "this is a system priority class and cannot be deleted" if found["metadata"]["name"] in SYSTEM else ""
+
+
 PRIORITYCLASS = Behavior(
     "scheduling.k8s.io",
     "PriorityClass",
@@ -64,6 +69,7 @@ PRIORITYCLASS = Behavior(
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin(None, generations=True),
+    kept=kept,
     columns=(
         NAME,
         number("Value", "value"),

@@ -80,6 +80,8 @@ async def delete(call: Call) -> Response:
     """Delete one object: a Status when it is gone, the object while something keeps it."""
     options = _options(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    if call.kind.kept is not None and (why := call.kind.kept(item.obj())):
+        raise errors.forbidden(call.kind.group, call.kind.plural, item.name, why)
     result, gone = await delete_item(call, item, options)
     if gone and not call.kind.returns_deleted:
         details: Object = {

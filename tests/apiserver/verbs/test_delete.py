@@ -10,6 +10,8 @@ import pytest
 from steersman.api.resource import JOBS, NAMESPACES, REPLICASETS, REPLICATIONCONTROLLERS, Object, Resource
 from steersman.testing.cluster import ApiCluster
 
+CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
     "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Always"},
@@ -122,3 +124,14 @@ async def test_options_may_be_in_the_version_of_the_group(cluster: ApiCluster, v
     options = {"apiVersion": version, "kind": "DeleteOptions", "propagationPolicy": "Background"}
     response, _ = await delete(cluster, REPLICASETS, body=options)
     assert response.status == code
+
+
+async def test_the_systems_priority_classes_stay(cluster: ApiCluster) -> None:
+    system = {"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}
+    for made in (system, {"metadata": {"name": "mine"}, "value": 1}):
+        await cluster.client.create(CLASSES, made)
+    response, answer = await cluster.client.raw("DELETE", f"{CLASSES.path()}/system-node-critical?dryRun=All")
+    assert response.status == 403
+    assert b'is forbidden: this is a system priority class and cannot be deleted"' in answer
+    response, _ = await cluster.client.raw("DELETE", f"{CLASSES.path()}/mine")
+    assert response.status == 200
