@@ -22,6 +22,8 @@ async def binding(server: Any, call: Call) -> Response:
     if call.info.verb != "create":
         raise errors.no_such_method()
     body = body_of(call, kind="Binding", group="", version="v1")
+    if (body.get("metadata") or {}).get("name", "") != call.info.name:
+        raise errors.bad_request("name in URL does not match name in Binding object")
     return await _bind(server, call, body, call.info.name)
 
 

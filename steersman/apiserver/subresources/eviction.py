@@ -28,10 +28,10 @@ async def eviction(server: Any, call: Call) -> Response:
         raise errors.no_such_method()
     options(call)
     body = body_of(call, kind="Eviction", group="policy", version="v1")
+    if (body.get("metadata") or {}).get("name", "") != call.info.name:
+        raise errors.bad_request("name in URL does not match name in Eviction object")
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     pod, wanted = item.obj(), body.get("deleteOptions") or {}
-    if body.get("metadata", {}).get("name", call.info.name) != call.info.name:
-        raise errors.bad_request("name in URL does not match name in Eviction object")
     if wanted.get("dryRun"):
         call.dry_run = True
     if _counts(pod):

@@ -194,12 +194,22 @@ async def test_scale_is_a_view(cluster: ApiCluster) -> None:
 async def test_a_pod_is_bound_once(cluster: ApiCluster) -> None:
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     await cluster.client.create(PODS, pod, "default")
-    binding = {"target": {"kind": "Node", "name": "n"}}
+    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
     await cluster.client.create(PODS, binding, "default", name="p", subresource="binding")
     bound = await cluster.client.get(PODS, "p", "default")
     assert bound["spec"]["nodeName"] == "n"
     error = await refused(cluster.client.create(PODS, binding, "default", name="p", subresource="binding"))
     assert 'pod p is already assigned to node "n"' in error.message
+
+
+@pytest.mark.parametrize("kind", ["Binding", "Eviction"])
+@pytest.mark.parametrize("metadata", [{}, {"name": "q"}])
+async def test_a_body_names_the_pod_of_its_url(cluster: ApiCluster, kind: str, metadata: Object) -> None:
+    body = (
+        {"metadata": metadata, "target": {"kind": "Node", "name": "n"}} if kind == "Binding" else {"metadata": metadata}
+    )
+    error = await refused(cluster.client.create(PODS, body, "default", name="p", subresource=kind.lower()))
+    assert (error.code, error.message) == (400, f"name in URL does not match name in {kind} object")
 
 
 async def test_tables_for_people(cluster: ApiCluster) -> None:
