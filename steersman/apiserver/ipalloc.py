@@ -32,6 +32,7 @@ Claim = str | int
 Undo = Callable[[], None]
 
 _ANOTHER = "another API server's"
+_WAITS = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
 _PORT_TYPES = ("NodePort", "LoadBalancer")
 
 
@@ -160,9 +161,31 @@ class Allocator:
         return None if call.info.subresource else await self._agreed(call, obj, old["spec"])
 
     async def _agreed(self, call: Call, obj: Object, before: Object) -> Undo:
-        """Allocate, and have it from the other API servers too; what they were quicker to give is not free here."""
+        """Allocate, and have it from the other API servers too. Raises ApiError.
+
+        What a write of theirs holds only for a moment may be all that is left: nobody is told at once that a range is
+        full of which something was lost to another.
+        """
         if self._reservations is None:
             return self._allocate(call, obj, before)
+        asked = encode(obj["spec"])
+        for wait in (*_WAITS, 0.0):
+            lost: set[Claim] = set()
+            try:
+                return await self._contested(call, obj, before, self._reservations, lost)
+            except StoreUnavailable as error:
+                raise errors.internal(str(error)) from error
+            except ApiError:
+                if not lost or not wait:
+                    raise
+            obj["spec"] = decode(asked)
+            await call.services.clock.sleep(wait)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _contested(
+        self, call: Call, obj: Object, before: Object, reservations: Reservations, lost: set[Claim]
+    ) -> Undo:
+        """One pass over what seems free; what others were quicker to give is added to `lost` and not tried again."""
         asked, uid = encode(obj["spec"]), obj["metadata"]["uid"]
         held = claims_of(before)
         with ExitStack() as others:
@@ -170,20 +193,20 @@ class Allocator:
                 undo = self._allocate(call, obj, before)
                 mine = claims_of(obj["spec"]) - held
                 try:
-                    lost = await self._reservations.take(mine, uid)
-                except StoreUnavailable as error:
+                    refused = await reservations.take(mine, uid)
+                except StoreUnavailable:
                     undo()
-                    raise errors.internal(str(error)) from error
-                if not lost:
+                    raise
+                if not refused:
                     break
                 undo()
-                others.callback(self._claims.promise(_ANOTHER, lost))  # as long as this write looks for another
+                lost.update(refused)
+                others.callback(self._claims.promise(_ANOTHER, refused))  # as long as this pass looks for another
                 obj["spec"] = decode(asked)
 
         def give_back() -> None:
             undo()
-            assert self._reservations is not None
-            self._reservations.release(mine, uid)
+            reservations.release(mine, uid)
 
         return give_back
 

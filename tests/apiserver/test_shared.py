@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -145,6 +145,30 @@ async def test_an_address_is_given_out_once(pair: Pair) -> None:
         async with asyncio.timeout(20):  # reservations end soon after their Service
             while (await pair.store.list("/core/serviceranges/")).entries:
                 await CLOCK.sleep(0)
+
+
+async def test_what_another_held_for_a_moment_is_not_missed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = {
+        (await pair.one.create(SERVICES, service(f"s{number}"), "default"))["spec"]["ports"][0]["nodePort"]
+        for number in range(29)
+    }
+    [last] = {*range(PORTS[0], PORTS[1] + 1)} - ports
+    key = f"/core/serviceranges/{last}"
+    held = await pair.store.create(key, b"another 0")
+    refused, take = asyncio.Event(), Reservations.take
+
+    async def watched(self: Reservations, claims: Iterable[str | int], uid: str) -> list[str | int]:
+        lost = await take(self, claims, uid)
+        if lost:
+            refused.set()
+        return lost
+
+    monkeypatch.setattr(Reservations, "take", watched)
+    async with asyncio.TaskGroup() as group:
+        making = group.create_task(pair.one.create(SERVICES, service("last"), "default"))
+        await refused.wait()
+        await pair.store.delete(key, held)
+    assert making.result()["spec"]["ports"][0]["nodePort"] == last
 
 
 async def test_a_chosen_address_is_refused_to_the_second(pair: Pair) -> None:
