@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steersman.apiserver.admission import event_rate_limit, image_policy, limited, pod_node_selector, pod_tolerations
 from steersman.apiserver.admission.podsecurity import plugin as podsecurity
+from steersman.cluster.configfile import read_any
 from steersman.lib.clock import Clock
 
 _VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1")
@@ -61,7 +60,7 @@ def read(path: Path | None, plugins: Collection[str], clock: Clock) -> dict[str,
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     """What a file says of each plugin that it names, whether that runs or not."""
-    config = _yaml(path)
+    config = read_any(path)
     if "kind" not in config and (old := [name for key, name in _LEGACY.items() if key in config]):
         return {name: {"configuration": config} for name in old}
     if config.get("kind") != "AdmissionConfiguration":
@@ -79,14 +78,4 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
 
 def _stated(path: Path, entry: dict[str, Any]) -> Any:
     stated = entry.get("configuration")
-    return _yaml(path.parent / str(entry["path"])) if stated is None and entry.get("path") else stated
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not an object")
-    return found
+    return read_any(path.parent / str(entry["path"])) if stated is None and entry.get("path") else stated

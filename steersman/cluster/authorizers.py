@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steersman.api import durations, names, validation
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
 from steersman.apiserver.authz.conditions import Conditions, compiled
+from steersman.cluster.configfile import only, read
 
-_VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
 _KNOWN = ("ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
 _FIELDS = ("authorizedTTL", "cacheAuthorizedRequests", "unauthorizedTTL", "cacheUnauthorizedRequests", "timeout",
            "subjectAccessReviewVersion", "matchConditionSubjectAccessReviewVersion", "failurePolicy", "connectionInfo",
@@ -48,15 +46,8 @@ class Entry:
 
 def of_file(path: Path) -> Sequence[Entry]:
     """The authorizers, in order. Raises OSError, ValueError."""
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(config, dict) or config.get("kind") != "AuthorizationConfiguration":
-        raise ValueError(f"{path}: not an AuthorizationConfiguration")
-    if config.get("apiVersion") not in _VERSIONS:
-        raise ValueError(f"{path}: apiVersion {config.get('apiVersion')!r} is not one of {', '.join(_VERSIONS)}")
-    _only(config, "", ("apiVersion", "kind", "authorizers"))
+    config = read(path, "AuthorizationConfiguration")
+    only(config, "", "apiVersion", "kind", "authorizers")
     problems: list[FieldError] = []
     entries: list[Entry] = []
     given = config.get("authorizers") or []
@@ -64,7 +55,7 @@ def of_file(path: Path) -> Sequence[Entry]:
         problems.append(validation.required("authorizers", "at least one authorization mode must be defined"))
     seen: tuple[set[str], set[str]] = set(), set()
     for at, each in enumerate(given):
-        _only(each, f"authorizers[{at}]", ("type", "name", "webhook"))
+        only(each, f"authorizers[{at}]", "type", "name", "webhook")
         entry, wrong = _entry(f"authorizers[{at}]", each, *seen)
         problems += wrong
         entries += [entry] if entry is not None else []
@@ -99,7 +90,7 @@ def _entry(path: str, given: Object, types: set[str], taken: set[str]) -> tuple[
         return Entry(type), problems
     if webhook is None:
         return None, [*problems, validation.required(f"{path}.webhook", "required when type=Webhook")]
-    _only(webhook, f"{path}.webhook", _FIELDS)
+    only(webhook, f"{path}.webhook", *_FIELDS)
     settings, wrong = _webhook(path, webhook)
     return Entry(type, settings), problems + wrong
 
@@ -160,10 +151,3 @@ def _connection(path: str, given: Mapping[str, Any]) -> list[FieldError]:
         text = f"error loading file: stat {file}: no such file or directory"
         return [validation.invalid(here, file, text)]
     return [] if Path(file).is_file() else [validation.invalid(here, file, "must be a regular file")]
-
-
-def _only(given: Any, where: str, known: Sequence[str]) -> None:
-    if not isinstance(given, dict):
-        raise ValueError(f"{where}: not an object")
-    if unknown := sorted(set(given) - set(known)):
-        raise ValueError(f'strict decoding error: unknown field "{f"{where}.".lstrip(".")}{unknown[0]}"')

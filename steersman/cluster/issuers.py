@@ -1,8 +1,7 @@
 """Outside issuers of tokens: the oidc flags, and files of the kind AuthenticationConfiguration.
 
-Owns their reading and checking. Called by `identity.py`. What a user is made of in CEL is
-`authn.claims`'s. Every mistake is a
-ValueError that names the flag or the field. Source: KEP-3331; apiserver's pkg/apis/apiserver.
+Owns their reading and checking. Called by `identity.py`. What a user is made of in CEL is `authn.claims`'s. Every
+mistake is a ValueError that names the flag or the field. Source: KEP-3331; apiserver's pkg/apis/apiserver.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from steersman.api import cel, names
 from steersman.api.resource import Object
 from steersman.api.validation import duplicate, invalid
@@ -22,8 +19,7 @@ from steersman.api.validation import required as required_value
 from steersman.apiserver.authn.claims import Expressions, Rule, names_claim, of_claims, of_user
 from steersman.apiserver.authn.jwt import ALGORITHMS
 from steersman.apiserver.authn.oidc import Issuer
-
-_VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
+from steersman.cluster.configfile import only, read
 
 
 @dataclass(frozen=True)
@@ -91,15 +87,8 @@ def _check_url(where: str, url: str) -> None:
 
 def of_file(path: Path) -> tuple[list[Issuer], Anonymous | None]:
     """What an AuthenticationConfiguration says. Raises OSError, ValueError."""
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(config, dict) or config.get("kind") != "AuthenticationConfiguration":
-        raise ValueError(f"{path}: not an AuthenticationConfiguration")
-    if config.get("apiVersion") not in _VERSIONS:
-        raise ValueError(f"{path}: apiVersion {config.get('apiVersion')!r} is not one of {', '.join(_VERSIONS)}")
-    _only(config, "", "apiVersion", "kind", "jwt", "anonymous")
+    config = read(path, "AuthenticationConfiguration")
+    only(config, "", "apiVersion", "kind", "jwt", "anonymous")
     issuers = [_issuer(entry, f"jwt[{at}]") for at, entry in enumerate(_list(config, "jwt", ""))]
     seen: set[str] = set()
     for at, issuer in enumerate(issuers):
@@ -110,10 +99,10 @@ def of_file(path: Path) -> tuple[list[Issuer], Anonymous | None]:
 
 
 def _issuer(entry: Any, where: str) -> Issuer:
-    _only(entry, where, "issuer", "claimValidationRules", "claimMappings", "userValidationRules")
+    only(entry, where, "issuer", "claimValidationRules", "claimMappings", "userValidationRules")
     issuer = entry.get("issuer") or {}
     known = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy")
-    _only(issuer, f"{where}.issuer", *known)
+    only(issuer, f"{where}.issuer", *known)
     url, audiences = issuer.get("url") or "", _list(issuer, "audiences", f"{where}.issuer")
     if not url:
         raise ValueError(f"{where}.issuer.url: Required value: URL is required")
@@ -128,7 +117,7 @@ def _issuer(entry: Any, where: str) -> Issuer:
     required, claim_rules = _claim_rules(entry, f"{where}.claimValidationRules")
     mappings = entry.get("claimMappings") or {}
     place = f"{where}.claimMappings"
-    _only(mappings, place, "username", "groups", "uid", "extra")
+    only(mappings, place, "username", "groups", "uid", "extra")
     username, username_prefix, name_program = _mapping(mappings, "username", place)
     groups, groups_prefix, group_program = _mapping(mappings, "groups", place)
     uid, _, uid_program = _mapping(mappings, "uid", place, prefixed=False)
@@ -168,7 +157,7 @@ def _claim_rules(entry: Object, where: str) -> tuple[dict[str, str], list[Rule]]
     rules: list[Rule] = []
     for at, rule in enumerate(_list(entry, "claimValidationRules", where.rpartition(".")[0])):
         here = f"{where}[{at}]"
-        _only(rule, here, "claim", "requiredValue", "expression", "message")
+        only(rule, here, "claim", "requiredValue", "expression", "message")
         claim, source = rule.get("claim") or "", rule.get("expression") or ""
         if claim and source:
             raise ValueError(str(invalid(here, claim, "claim and expression can't both be set")))
@@ -193,7 +182,7 @@ def _user_rules(entry: Object, where: str) -> list[Rule]:
     rules: list[Rule] = []
     for at, rule in enumerate(_list(entry, "userValidationRules", where.rpartition(".")[0])):
         here = f"{where}[{at}].expression"
-        _only(rule, f"{where}[{at}]", "expression", "message")
+        only(rule, f"{where}[{at}]", "expression", "message")
         source = rule.get("expression") or ""
         if not source:
             raise ValueError(f"{here}: Required value")
@@ -207,7 +196,7 @@ def _extra(mappings: Object, where: str) -> list[tuple[str, cel.Program]]:
     found: list[tuple[str, cel.Program]] = []
     for at, each in enumerate(_list(mappings, "extra", where.rpartition(".")[0])):
         here = f"{where}[{at}]"
-        _only(each, here, "key", "valueExpression")
+        only(each, here, "key", "valueExpression")
         key, source = each.get("key") or "", each.get("valueExpression") or ""
         problems = names.domain_path(f"{here}.key", key)
         if key != key.lower():
@@ -243,7 +232,7 @@ def _mapping(mappings: Object, name: str, where: str, *, prefixed: bool = True) 
     """A claim, a prefix, and an expression: one of the first and the last."""
     given = mappings.get(name) or {}
     place = f"{where}.{name}"
-    _only(given, place, "claim", "prefix", "expression")
+    only(given, place, "claim", "prefix", "expression")
     if source := given.get("expression"):
         if given.get("claim"):
             raise ValueError(str(invalid(place, "", "claim and expression can't both be set")))
@@ -260,7 +249,7 @@ def _mapping(mappings: Object, name: str, where: str, *, prefixed: bool = True) 
 def _anonymous(given: Any) -> Anonymous | None:
     if given is None:
         return None
-    _only(given, "anonymous", "enabled", "conditions")
+    only(given, "anonymous", "enabled", "conditions")
     paths = [str(each.get("path", "")) for each in _list(given, "conditions", "anonymous")]
     if paths and not given.get("enabled"):
         raise ValueError(
@@ -274,10 +263,3 @@ def _list(given: Object, key: str, where: str) -> list[Any]:
     if not isinstance(found, list):
         raise ValueError(f"{where}.{key}: not a list".lstrip("."))
     return found
-
-
-def _only(given: Any, where: str, *known: str) -> None:
-    if not isinstance(given, dict):
-        raise ValueError(f"{where}: not an object")
-    if unknown := sorted(set(given) - set(known)):
-        raise ValueError(f'strict decoding error: unknown field "{f"{where}.".lstrip(".")}{unknown[0]}"')
