@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch, key_of
 from steersman.client.deviceclaims import (
@@ -23,7 +22,7 @@ from steersman.client.deviceclaims import (
     tolerates,
     used_by,
 )
-from steersman.client.workload import set_condition
+from steersman.client.disrupt import disrupt
 from steersman.lib.clock import parse_rfc3339, rfc3339
 
 _REASON = "DeviceTaintManagerEviction"
@@ -223,18 +222,8 @@ def _joined(text: str, tail: str) -> str:
 
 async def _evict(context: Context, pod: Object) -> None:
     context.recorder.event(pod, "Normal", _REASON, "Marking for deletion")
-    status, meta = pod.get("status") or {}, pod["metadata"]
-    conditions = [dict(each) for each in status.get("conditions") or ()]
     text = "Device Taint manager: deleting due to NoExecute taint"
-    set_condition(conditions, "DisruptionTarget", "True", "DeletionByDeviceTaintManager", text, context.clock.now())
-    try:
-        if conditions != status.get("conditions"):
-            changed = {**pod, "status": {**status, "conditions": conditions}}
-            await context.client.update(PODS, changed, subresource="status")
-        await context.client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"])
-    except ApiError as error:
-        if error.code != 404:
-            raise
+    await disrupt(context, pod, "DeletionByDeviceTaintManager", text)
 
 
 def _of_pod(_: Context, pod: Object) -> Iterable[Key]:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from steersman.api.errors import ApiError
 from steersman.api.resource import NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.disrupt import disrupt
 from steersman.client.nodefit import BY_NODE, file_by_node, tolerates
-from steersman.client.workload import set_condition
 from steersman.lib.clock import parse_rfc3339
 
 
@@ -57,18 +56,8 @@ async def reconcile(context: Context, key: Key) -> Result:
 
 async def _evict(context: Context, key: Key, pod: Object) -> None:
     context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key}")
-    status = pod.get("status") or {}
-    conditions = [dict(each) for each in status.get("conditions") or ()]
     text = "Taint manager: deleting due to NoExecute taint"
-    set_condition(conditions, "DisruptionTarget", "True", "DeletionByTaintManager", text, context.clock.now())
-    try:
-        if conditions != status.get("conditions"):
-            changed = {**pod, "status": {**status, "conditions": conditions}}
-            await context.client.update(PODS, changed, subresource="status")
-        await context.client.delete(PODS, key.name, key.namespace, uid=pod["metadata"]["uid"])
-    except ApiError as error:
-        if error.code != 404:
-            raise
+    await disrupt(context, pod, "DeletionByTaintManager", text)
 
 
 def _pods_of(context: Context, node: Object) -> Iterable[Key]:
