@@ -16,6 +16,7 @@ from steersman.client.deviceclaims import EXTENDED, allocation, is_for, ruled
 from steersman.lib.clock import Clock, SystemClock
 from steersman.scheduler.extended import classes_by_resource
 from steersman.scheduler.inventory import Device, DeviceId, Pool, PoolId, Slice, pools
+from steersman.scheduler.listeners import Listeners
 
 Key = tuple[str, str]  # namespace and name
 _KINDS = 16  # of pods that are remembered
@@ -45,7 +46,7 @@ class Devices:
         self._counted: dict[str, Object] = {}  # by uid: the allocation that is counted
         self._holders: dict[DeviceId, int] = {}
         self._shares: dict[DeviceId, list[Mapping[str, int]]] = {}
-        self._listeners: dict[object, Callable[[], None]] = {}
+        self._listeners = Listeners()
 
     # What the cluster has ------------------------------------------------------------------------------------------
 
@@ -65,8 +66,7 @@ class Devices:
                 promise = None
             self._count(uid, allocation(claim) or (promise[1] if promise is not None else None))
         self.changes += 1
-        for listener in list(self._listeners.values()):
-            listener()
+        self._listeners.tell()
 
     def set_class(self, name: str, found: Object | None) -> bool:
         """A DeviceClass; None when it is gone. Whether extended resources mean something else now."""
@@ -215,13 +215,7 @@ class Devices:
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` whenever a claim changes, until what is returned is called."""
-        mark = object()
-        self._listeners[mark] = listener
-
-        def stop() -> None:
-            del self._listeners[mark]
-
-        return stop
+        return self._listeners.add(listener)
 
     def _count(self, uid: str, given: Object | None) -> None:
         """What a claim has from now on."""

@@ -17,6 +17,7 @@ from steersman.api import quantity
 from steersman.api.resource import Object
 from steersman.client.volumematch import class_of
 from steersman.scheduler.attached import Attached
+from steersman.scheduler.listeners import Listeners
 from steersman.scheduler.podinfo import PodInfo
 
 Ints = npt.NDArray[np.int64]
@@ -45,7 +46,7 @@ class Volumes:
         self._attachments: dict[str, Object] = {}
         self._attaching: dict[str, set[str]] = {}  # the VolumeAttachments of each volume
         self._held: dict[str, list[Key]] = {}  # what each pod on a node was counted to attach
-        self._listeners: dict[object, Callable[[], None]] = {}
+        self._listeners = Listeners()
 
     def grow(self, rows: int) -> None:
         """There are more rows now."""
@@ -61,8 +62,7 @@ class Volumes:
         """A claim as the API server has it; None when it is gone."""
         _set(self.claims, key, claim)
         self._assumed.pop(("claim", key), None)
-        for listener in list(self._listeners.values()):
-            listener()
+        self._listeners.tell()
 
     def set_volume(self, name: str, volume: Object | None) -> None:
         """A volume as the API server has it; None when it is gone."""
@@ -164,13 +164,7 @@ class Volumes:
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` whenever a claim changes, until what is returned is called."""
-        mark = object()
-        self._listeners[mark] = listener
-
-        def stop() -> None:
-            del self._listeners[mark]
-
-        return stop
+        return self._listeners.add(listener)
 
     # Pods on nodes -------------------------------------------------------------------------------------------------
 
