@@ -104,9 +104,12 @@ def own_sources(
     accounts = AccountTokens(tokens, storage, registry, clock, used)
 
     def account(token: str, audiences: Sequence[str]) -> Verified | None:
-        if not tokens.claimed(token):
-            return None
-        return Verified(*accounts.user(token, audiences))
+        try:
+            return Verified(*accounts.user(token, audiences))
+        except BadToken:
+            if tokens.claimed(token):
+                raise
+            return None  # asked only now: a good token is known at once
 
     def bootstrap(token: str, audiences: Sequence[str]) -> Verified | None:
         found = bootstraptoken.user_of(token, storage, registry, clock.now())
