@@ -34,7 +34,7 @@ async def test_a_real_pod_sees_what_its_spec_says(tmp_path: Path) -> None:
         mounted = [
             {"name": "c", "mountPath": "/conf"},
             {"name": "c", "mountPath": "/one", "subPath": "k"},
-            {"name": "e", "mountPath": "/work"},
+            {"name": "e", "mountPath": "/room"},
             {"name": "m", "mountPath": "/mem"},
             {"name": "t", "mountPath": "/token"},
         ]
@@ -62,7 +62,7 @@ async def test_a_real_pod_sees_what_its_spec_says(tmp_path: Path) -> None:
         assert f"{ip}\tweb" in await sh(node, running, "cat /etc/hosts")
         assert (await sh(node, running, "cat /token/token")) == "token-1"
         assert (await sh(node, running, "id -G")).split()[-1] == "77"
-        assert (await sh(node, running, "touch /work/a /mem/b && stat -c '%g %a' /work")).split() == ["77", "2777"]
+        assert (await sh(node, running, "touch /room/a /mem/b && stat -c '%g %a' /room")).split() == ["77", "2777"]
         assert await sh(node, running, "touch /conf/x") != ""
         assert Path(kubelet.log_path("default", "web", "main")).read_text().endswith("stdout F up\n")
         node.api.put(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "default"}, "data": {"k": "new"}})
@@ -75,8 +75,8 @@ async def test_a_real_pod_sees_what_its_spec_says(tmp_path: Path) -> None:
 
 
 async def test_a_real_container_is_restarted_and_tells_why_it_ended(tmp_path: Path) -> None:
-    script = "test -e /work/once && exec sleep 100; touch /work/once; echo -n bye > /dev/termination-log; exit 3"
-    main = busybox(script=script, volumeMounts=[{"name": "e", "mountPath": "/work"}])
+    script = "test -e /room/once && exec sleep 100; touch /room/once; echo -n bye > /dev/termination-log; exit 3"
+    main = busybox(script=script, volumeMounts=[{"name": "e", "mountPath": "/room"}])
     async with real_node(tmp_path) as node, node.kubelet():
         node.api.put(PODS, pod("web", main, volumes=[{"name": "e", "emptyDir": {}}]))
         await node.api.until(
