@@ -22,6 +22,7 @@ import yaml
 from steersman.api.resource import Object
 from steersman.lib.clock import Clock
 from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.messages import TooLong, read_at_most
 
 _MOST = 10 << 20  # bytes of an answer
 _TRIES, _FIRST_WAIT, _FACTOR = 5, 0.5, 1.5  # seconds, as in the original's default back-off
@@ -66,13 +67,10 @@ class Webhook:
     async def _once(self, body: bytes) -> tuple[int, bytes]:
         async with asyncio.timeout(self._timeout):
             answer = await self._client.request("POST", self._path, self._headers, body)
-            data = bytearray()
-            async for chunk in answer.chunks():
-                data += chunk
-                if len(data) > _MOST:
-                    await answer.close()
-                    raise WebhookFailed(f"the webhook's answer is over {_MOST} bytes")
-        return answer.status, bytes(data)
+            try:
+                return answer.status, await read_at_most(answer, _MOST)
+            except TooLong:
+                raise WebhookFailed(f"the webhook's answer is over {_MOST} bytes") from None
 
     async def close(self) -> None:
         """Close every connection."""

@@ -17,6 +17,7 @@ from steersman.api.resource import Object
 from steersman.apiserver import serviceref
 from steersman.apiserver.call import Services
 from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.messages import TooLong, read_at_most
 
 _MOST = 64 << 20  # bytes of an answer
 
@@ -34,13 +35,9 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
         async with asyncio.timeout(timeout):
             headers = [("content-type", "application/json"), ("accept", "application/json")]
             answer = await client.request("POST", target, headers, json.dumps(body).encode())
-            data = bytearray()
-            async for chunk in answer.chunks():
-                data += chunk
-                if len(data) > _MOST:
-                    await answer.close()
-                    raise CallFailed(f"the answer is over {_MOST} bytes")
-            return answer.status, bytes(data)
+            return answer.status, await read_at_most(answer, _MOST)
+    except TooLong as error:
+        raise CallFailed(str(error)) from None
     except TimeoutError:
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
     except (OSError, ssl.SSLError) as error:

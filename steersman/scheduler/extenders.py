@@ -22,6 +22,7 @@ import numpy as np
 
 from steersman.api.resource import Object
 from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.messages import TooLong, read_at_most
 from steersman.scheduler.columns import Columns, Mask
 from steersman.scheduler.configuration.fields import ConfigurationError, seconds
 from steersman.scheduler.framework import Plugin, Rejection, Scores
@@ -189,18 +190,16 @@ class Extender:
                 if answer.status != 200:
                     await answer.close()
                     raise ExtenderError(f"failed {action} with extender at URL {shown}, code {answer.status}")
-                body = bytearray()
-                async for chunk in answer.chunks():
-                    body += chunk
-                    if len(body) > _MOST_BYTES:
-                        raise ExtenderError(f'Post "{shown}": the answer has more than {_MOST_BYTES} bytes')
+                body = await read_at_most(answer, _MOST_BYTES)
+        except TooLong:
+            raise ExtenderError(f'Post "{shown}": the answer has more than {_MOST_BYTES} bytes') from None
         except TimeoutError:
             waiting = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
             raise ExtenderError(f'Post "{shown}": {waiting}') from None
         except (OSError, ssl.SSLError) as error:
             raise ExtenderError(f'Post "{shown}": {error}') from error
         try:
-            return msgspec.json.decode(bytes(body))
+            return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ExtenderError(f"extender at URL {shown}: {error}") from error
 

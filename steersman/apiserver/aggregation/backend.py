@@ -25,7 +25,7 @@ from steersman.apiserver.call import Services, User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.subresources.tunnel import passed_on, relay, tunnel
 from steersman.lib.http.client import Address, HttpClient, client_tls
-from steersman.lib.http.messages import Answer, Request, Response, Stream, Writer
+from steersman.lib.http.messages import Answer, Request, Response, Stream, Writer, read_at_most
 
 _LATE = "Timeout: request did not complete within the allotted timeout"
 _HEADER_SAFE = "!#$&'*+-.^_`|~"  # RFC 9110's token, without the % that escapes
@@ -177,16 +177,9 @@ class Backend:
             headers.append(("if-none-match", etag))
         async with asyncio.timeout(self._patience.answer if document else self._patience.discovery):
             response = await self._connected().request("GET", path, headers)
-            data = bytearray()
-            try:
-                async for chunk in response.chunks():
-                    data += chunk
-                    if len(data) > MOST:
-                        raise ValueError(f"the answer is over {MOST} bytes")
-            finally:
-                await response.close()
+            data = await read_at_most(response, MOST)
         content_type, tag = response.header("content-type") or "", response.header("etag") or ""
-        return Fetched(response.status, content_type, tag, bytes(data))
+        return Fetched(response.status, content_type, tag, data)
 
 
 async def dial(host: str, port: int) -> socket.socket:

@@ -27,6 +27,7 @@ from steersman.apiserver.authn.serviceaccount import BadToken
 from steersman.apiserver.call import User
 from steersman.lib.clock import Clock
 from steersman.lib.http.client import Address, HttpClient, client_tls
+from steersman.lib.http.messages import TooLong, read_at_most
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +137,9 @@ class Oidc:
             async with asyncio.timeout(_TIMEOUT):
                 target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 answer = await client.request("GET", target, [("accept", "application/json")])
-                data = bytearray()
-                async for chunk in answer.chunks():
-                    data += chunk
-                    if len(data) > _MOST:
-                        raise Unreachable(f"{url}: more than {_MOST} bytes")
+                data = await read_at_most(answer, _MOST)
+        except TooLong:
+            raise Unreachable(f"{url}: more than {_MOST} bytes") from None
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"{url}: {error or 'timed out'}") from error
         finally:
@@ -148,7 +147,7 @@ class Oidc:
         if answer.status != 200:
             raise Unreachable(f"{url}: status {answer.status}")
         try:
-            found = msgspec.json.decode(bytes(data))
+            found = msgspec.json.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Unreachable(f"{url}: no JSON: {error}") from None
         if not isinstance(found, dict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from steersman.api.resource import Object
 from steersman.apiserver.metrics.usage import Look, PodKey, Usage, node_usage, pod_usages, read
 from steersman.lib.clock import Clock
-from steersman.lib.http.messages import Transport
+from steersman.lib.http.messages import Transport, read_at_most
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +86,7 @@ class Collector:
     async def _look(self, node: Object) -> Look:
         async with asyncio.timeout(_PATIENCE):
             response = await self._kubelet(node).request("GET", "/stats/summary")
-            data = bytearray()
-            try:
-                async for chunk in response.chunks():
-                    data += chunk
-                    if len(data) > _MOST:
-                        raise ValueError(f"the summary is over {_MOST} bytes")
-            finally:
-                await response.close()
+            data = await read_at_most(response, _MOST)
         if response.status != 200:
             raise ValueError(f"it answers {response.status}")
-        return read(bytes(data), self._clock.now())
+        return read(data, self._clock.now())

@@ -272,16 +272,15 @@ class Repository:
 
 async def _limited(response: ClientResponse, limit: int) -> bytes:
     """A body that must be small. Raises RegistryError."""
-    out = bytearray()
+    from steersman.lib.http.messages import TooLong, read_at_most
+
     try:
         async with asyncio.timeout(_STALLED):
-            async for chunk in response.chunks():
-                out += chunk
-                if len(out) > limit:
-                    raise RegistryError(f"rejecting an answer of more than {limit} bytes")
+            return await read_at_most(response, limit)
+    except TooLong:
+        raise RegistryError(f"rejecting an answer of more than {limit} bytes") from None
     except (ConnectionError, TimeoutError) as error:
         raise RegistryError(f"failed to read the answer: unexpected EOF: {error}") from error
-    return bytes(out)
 
 
 def _unexpected(method: str, url: str, status: int) -> RegistryError:

@@ -143,6 +143,23 @@ class ClientResponse(Protocol):
         ...
 
 
+class TooLong(ValueError):
+    """A body is longer than anybody wants to keep."""
+
+
+async def read_at_most(response: ClientResponse, most: int) -> bytes:
+    """The whole body, if it has at most so many bytes. Raises TooLong, and ConnectionError when it breaks off."""
+    data = bytearray()
+    try:
+        async for chunk in response.chunks():
+            data += chunk
+            if len(data) > most:
+                raise TooLong(f"the answer is over {most} bytes")
+    finally:
+        await response.close()
+    return bytes(data)
+
+
 class Transport(Protocol):
     """How a client reaches one server: over sockets (`lib.http.client`) or in process (`client.transport`)."""
 
