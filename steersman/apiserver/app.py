@@ -31,6 +31,7 @@ from steersman.apiserver.storage import Storage
 from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
 from steersman.apiserver.telemetry.requests import Requests, Route, size_of
 from steersman.apiserver.verbs import create, delete, patch, read, update, watch
+from steersman.apiserver.webhookpost import CLIENTS, Clients
 from steersman.lib.clock import Clock
 from steersman.lib.http.messages import Answer, Request, Response, Stream, Upgrade
 from steersman.store.interface import Store, StoreUnavailable
@@ -114,6 +115,7 @@ class ApiServer:
         self.storage = Storage(store, clock)
         self._shared = store.shared
         self.services = Services(registry, registry.decoders, self.storage, clock, admission, random or Random())
+        self.services.extras[CLIENTS] = Clients()
         requestor.install(self.services.extras)
         devicerights.install(self.services.extras)
         self.authenticators = list(authenticators)
@@ -146,6 +148,7 @@ class ApiServer:
     async def close(self) -> None:
         """Stop following the store; the store itself is its owner's."""
         self.ready = False
+        await self.services.extras[CLIENTS].close()
         await self.storage.close()
 
     # The pipeline --------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Webhook:
     def __init__(
         self, address: Address, path: str, headers: Mapping[str, str], clock: Clock, timeout: float = 30.0
     ) -> None:
-        self._client = HttpClient(address, connect_timeout=timeout, answer_timeout=timeout)
+        self._client = HttpClient(address, connect_timeout=timeout, answer_timeout=timeout, pool=25, idle_seconds=90.0)
         self._path = path
         self._headers = [*headers.items(), ("content-type", "application/json"), ("accept", "application/json")]
         self._clock = clock
@@ -66,7 +66,7 @@ class Webhook:
 
     async def _once(self, body: bytes) -> tuple[int, bytes]:
         async with asyncio.timeout(self._timeout):
-            answer = await self._client.request("POST", self._path, self._headers, body)
+            answer = await self._client.request("POST", self._path, self._headers, body, repeatable=True)
             try:
                 return answer.status, await read_at_most(answer, _MOST)
             except TooLong:

@@ -1,7 +1,8 @@
 """Calls to the webhooks that objects of the API name: by URL or by Service, with their caBundle.
 
-Owns the address of a clientConfig and one POST to it. Called by admission webhooks and by conversion. It follows no
-redirect. Source: apiserver's pkg/util/webhook (ClientManager).
+Owns the address of a clientConfig, one POST to it, and the connections that are kept for the next one: by where it goes
+and whom it believes, so that a changed Service or caBundle is never met by an old connection. Called by admission
+webhooks and by conversion. It follows no redirect. Source: apiserver's pkg/util/webhook (ClientManager).
 """
 
 from __future__ import annotations
@@ -11,30 +12,69 @@ import base64
 import json
 import posixpath
 import ssl
+from collections import OrderedDict
 from urllib.parse import urlsplit
 
 from steersman.api.resource import Object
 from steersman.apiserver import serviceref
 from steersman.apiserver.call import Services
+from steersman.apiserver.dialing import dial
 from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.messages import TooLong, read_at_most
 
+CLIENTS = "webhook_clients"
+"""Where the `Clients` of an API server are in `Services.extras`."""
+
 _MOST = 64 << 20  # bytes of an answer
+_CLIENTS = 200  # remembered, as in the original
+_LONGEST = 30.0  # seconds that a webhook may be waited for
+_IDLE, _IDLE_SECONDS = 25, 90.0  # connections that one client keeps, and for how long: client-go's transport
+_HEADERS = [("content-type", "application/json"), ("accept", "application/json")]
 
 
 class CallFailed(Exception):
     """The webhook cannot be reached or did not answer in time."""
 
 
+class Clients:
+    """One client for each place and caBundle; those that were not needed for longest are forgotten."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[str, int, str, str], HttpClient] = OrderedDict()
+
+    def to(self, host: str, port: int, bundle: str, server_name: str = "") -> HttpClient:
+        """The client of a place; `bundle` is base64. Raises CallFailed."""
+        key = host, port, bundle, server_name
+        found = self._made.get(key)
+        if found is not None:
+            self._made.move_to_end(key)
+            return found
+        try:
+            tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
+        except (ValueError, ssl.SSLError) as error:
+            raise CallFailed(f"the caBundle cannot be used: {error}") from error
+        made = HttpClient(
+            Address(host, port, tls, server_name=server_name),
+            connect_timeout=_LONGEST, answer_timeout=None, pool=_IDLE, idle_seconds=_IDLE_SECONDS, dial=dial,
+        )  # fmt: skip
+        self._made[key] = made
+        while len(self._made) > _CLIENTS:
+            self._made.popitem(last=False)[1].close_idle()
+        return made
+
+    async def close(self) -> None:
+        """Close every connection."""
+        while self._made:
+            await self._made.popitem()[1].close()
+
+
 async def post(services: Services, config: Object, timeout: float, body: Object) -> tuple[int, bytes]:
     """The answer's status and body. Raises CallFailed."""
-    address, path, shown = _address(services, config)
+    client, path, shown = _client(services, config)
     target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
-    client = HttpClient(address, connect_timeout=timeout, answer_timeout=None)
     try:
         async with asyncio.timeout(timeout):
-            headers = [("content-type", "application/json"), ("accept", "application/json")]
-            answer = await client.request("POST", target, headers, json.dumps(body).encode())
+            answer = await client.request("POST", target, _HEADERS, json.dumps(body).encode(), repeatable=True)
             return answer.status, await read_at_most(answer, _MOST)
     except TooLong as error:
         raise CallFailed(str(error)) from None
@@ -42,21 +82,17 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
     except (OSError, ssl.SSLError) as error:
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": {error}') from error
-    finally:
-        await client.close()
 
 
-def _address(services: Services, config: Object) -> tuple[Address, str, str]:
-    """Where to send it, the path, and the URL as errors show it. Raises CallFailed."""
-    bundle = config.get("caBundle")
-    try:
-        tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
-    except (ValueError, ssl.SSLError) as error:
-        raise CallFailed(f"the caBundle cannot be used: {error}") from error
+def _client(services: Services, config: Object) -> tuple[HttpClient, str, str]:
+    """By which client to send it, the path, and the URL as errors show it. Raises CallFailed."""
+    clients: Clients = services.extras[CLIENTS]
+    bundle = config.get("caBundle") or ""
     if url := config.get("url"):
         parts = urlsplit(url)
         path = _cleaned(parts.path)
-        return Address(parts.hostname or "", parts.port or 443, tls), path, f"{parts.scheme}://{parts.netloc}{path}"
+        client = clients.to(parts.hostname or "", parts.port or 443, bundle)
+        return client, path, f"{parts.scheme}://{parts.netloc}{path}"
     service = config["service"]
     port, path = service.get("port") or 443, _cleaned(service.get("path") or "")
     name = f"{service['name']}.{service['namespace']}.svc"
@@ -64,7 +100,7 @@ def _address(services: Services, config: Object) -> tuple[Address, str, str]:
         host, number = serviceref.resolve(services, service["namespace"], service["name"], port)
     except serviceref.Unroutable as error:
         raise CallFailed(str(error)) from error
-    return Address(host, number, tls, server_name=name), path, f"https://{name}:{port}{path}"
+    return clients.to(host, number, bundle, name), path, f"https://{name}:{port}{path}"
 
 
 def _cleaned(path: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 from steersman.api.resource import Object
 from steersman.cluster import certs
 from steersman.lib.clock import SystemClock
-from steersman.lib.http.messages import Answer, Request, Response
+from steersman.lib.http.messages import Answer, Peer, Request, Response
 from steersman.lib.http.server import Server, server_tls
 
 
@@ -22,6 +22,7 @@ class Remote:
     def __init__(self, folder: Path, answer: Callable[[Request], Any]) -> None:
         self.folder = folder / "remote"
         self.asked: list[Object] = []
+        self.peers: list[Peer] = []  # one for each request; the same for requests of one connection
         self._answer = answer
         certs.ensure(self.folder, certs.identities([], ["127.0.0.1"], "cluster.local"), SystemClock().now())
         tls = server_tls(self.folder / "apiserver.crt", self.folder / "apiserver.key")
@@ -29,6 +30,7 @@ class Remote:
         self.url = ""
 
     def _handle(self, request: Request) -> Answer:
+        self.peers.append(request.peer)
         if request.body:
             self.asked.append(msgspec.json.decode(request.body))
         answer = self._answer(request)
@@ -42,6 +44,11 @@ class Remote:
 
     async def __aexit__(self, *_: object) -> None:
         await self._server.close()
+
+    @property
+    def connections(self) -> int:
+        """How many were made by those who asked."""
+        return len({id(peer) for peer in self.peers})
 
     @property
     def authority(self) -> Path:

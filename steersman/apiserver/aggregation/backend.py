@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import os
-import socket
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.apiserver import serviceref
 from steersman.apiserver.call import Services, User
+from steersman.apiserver.dialing import dial
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.subresources.tunnel import passed_on, relay, tunnel
 from steersman.lib.http.client import Address, HttpClient, client_tls
@@ -180,31 +179,6 @@ class Backend:
             data = await read_at_most(response, MOST)
         content_type, tag = response.header("content-type") or "", response.header("etag") or ""
         return Fetched(response.status, content_type, tag, data)
-
-
-async def dial(host: str, port: int) -> socket.socket:
-    """A connection; failures in Go's words, which end up in conditions and answers. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise OSError(f"dial tcp: lookup {host}: no such host") from error
-    problem = OSError(f"dial tcp: lookup {host}: no such host")
-    for family, _, _, _, address in found:
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setblocking(False)
-        try:
-            await loop.sock_connect(made, address)
-        except OSError as error:
-            made.close()
-            text = os.strerror(error.errno).lower() if error.errno else str(error)
-            problem = ConnectionError(f"dial tcp {address[0]}:{port}: connect: {text}")
-        except BaseException:
-            made.close()
-            raise
-        else:
-            return made
-    raise problem
 
 
 def identity(user: User) -> list[tuple[str, str]]:

@@ -57,6 +57,7 @@ class _Line(asyncio.Protocol):
         self.reusable = False
         self.lost = False
         self.got_bytes = False
+        self.idle_since = 0.0  # of the loop's time
         self._parser: httptools.HttpResponseParser | None = None
         self._head: asyncio.Future[tuple[int, list[tuple[str, str]]]] | None = None
         self._headers: list[tuple[str, str]] = []
@@ -228,7 +229,8 @@ class HttpResponse:
 
 
 class HttpClient:
-    """Talks to one server. `pool` is how many idle connections are kept; all times are seconds."""
+    """Talks to one server. `pool` is how many idle connections are kept, `idle_seconds` for how long (None: until the
+    server ends them); all times are seconds."""
 
     def __init__(
         self,
@@ -237,10 +239,13 @@ class HttpClient:
         connect_timeout: float = 10.0,
         answer_timeout: float | None = 60.0,
         pool: int = 32,
+        idle_seconds: float | None = None,
         headers: Headers = (),
         dial: Dial | None = None,
     ) -> None:
         self.address = address
+        self._idle_seconds = idle_seconds
+        self._ending: asyncio.TimerHandle | None = None
         self._dial = dial
         self._connect_timeout = connect_timeout
         self._answer_timeout = answer_timeout
@@ -276,8 +281,21 @@ class HttpClient:
         """A connection whose answer was read to its end."""
         if line.reusable and not line.lost and not line.transport.is_closing() and len(self._idle) < self._pool_size:
             self._idle.append(line)
+            if self._idle_seconds is not None:
+                loop = asyncio.get_running_loop()
+                line.idle_since = loop.time()
+                if self._ending is None:
+                    self._ending = loop.call_later(self._idle_seconds, self._end_idle, loop, self._idle_seconds)
         else:
             self.drop(line)
+
+    def _end_idle(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Close what nobody used for so long, and look again when the next will be as old."""
+        self._ending = None
+        while self._idle and (self._idle[0].lost or self._idle[0].idle_since + seconds <= loop.time()):
+            self.drop(self._idle.popleft())
+        if self._idle:
+            self._ending = loop.call_at(self._idle[0].idle_since + seconds, self._end_idle, loop, seconds)
 
     def drop(self, line: _Line) -> None:
         """Close a connection."""
@@ -293,18 +311,25 @@ class HttpClient:
         return None
 
     async def request(
-        self, method: str, target: str, headers: Headers = (), body: bytes | AsyncIterator[bytes] = b""
+        self,
+        method: str,
+        target: str,
+        headers: Headers = (),
+        body: bytes | AsyncIterator[bytes] = b"",
+        *,
+        repeatable: bool = False,
     ) -> HttpResponse:
         """Send one request; returns once the answer's head is there. Raises ConnectionError, TimeoutError.
 
-        A pooled connection that the server closed meanwhile is replaced once, when nothing can have happened twice.
+        A pooled connection that the server closed meanwhile is replaced once, when nothing can have happened twice;
+        with `repeatable`, also where it may have: a question has no effect.
         """
         head = self._head(method, target, headers, body)
         if (line := self._pooled()) is not None:
             try:
                 return await self._exchange(line, method, head, body)
             except ConnectionError:
-                again = method in _IDEMPOTENT and isinstance(body, bytes) and not line.got_bytes
+                again = (repeatable or method in _IDEMPOTENT) and isinstance(body, bytes) and not line.got_bytes
                 if not again:
                     raise
         return await self._exchange(await self._connect(), method, head, body)
@@ -356,14 +381,21 @@ class HttpClient:
     def close_idle(self) -> None:
         """Close the connections that nobody uses; those in use go when their answers end."""
         self._pool_size = 0
+        self._end_timer()
         while self._idle:
             self.drop(self._idle.pop())
 
     async def close(self) -> None:
         """Close every connection, also those in use."""
+        self._end_timer()
         for line in list(self._lines):
             self.drop(line)
         self._idle.clear()
+
+    def _end_timer(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
 
 
 async def _send_body(line: _Line, body: AsyncIterator[bytes], *, chunked: bool) -> None:

@@ -303,3 +303,18 @@ async def test_an_answer_must_come_in_time_and_be_of_some_size(
     hooks.respond = lambda path, request: {"warnings": ["x" * 1000]}
     await install(guarded, VALIDATING, hooks.hook())
     assert "the answer is over 1000 bytes" in (await refusal(guarded, configmap())).message
+
+
+async def test_connections_are_kept_until_the_caBundle_changes(guarded: Guarded, hooks: Hooks) -> None:
+    await install(guarded, VALIDATING, hooks.hook(), hooks.hook("b"))
+    for number in range(4):
+        await create(guarded, configmap(f"c{number}"))
+    assert hooks.remote.connections == 2  # the two are asked at the same time
+    admin = guarded.client("admin")
+    found = await admin.get(VALIDATING, "w")
+    for hook in found["webhooks"]:
+        pem = base64.b64decode(hook["clientConfig"]["caBundle"])
+        hook["clientConfig"]["caBundle"] = base64.b64encode(pem + b"\n").decode()
+    await admin.update(VALIDATING, found)
+    await create(guarded, configmap("later"))
+    assert hooks.remote.connections == 4

@@ -159,3 +159,40 @@ async def test_a_server_that_speaks_otherwise(answer: bytes, says: str) -> None:
     await client.close()
     server.close()
     await server.wait_closed()
+
+
+async def keeps_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: int) -> None:
+    """Answer so many requests, then hang up without a word when asked once more, or when the client hangs up."""
+    for _ in range(answers):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    await reader.read(1)
+    writer.close()
+
+
+async def test_idle_connections_end() -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await keeps_alive(reader, writer, 1)
+        ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = HttpClient(Address(port=port), idle_seconds=0.001)
+        assert await (await client.request("GET", "/")).read() == b"ok"
+        await ended.wait()
+        await client.close()
+
+
+async def test_a_question_is_asked_again_where_the_kept_connection_ends_without_an_answer() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await keeps_alive(reader, writer, 1)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        client = HttpClient(Address(port=server.sockets[0].getsockname()[1]))
+        for _ in range(3):
+            assert await (await client.request("POST", "/", repeatable=True)).read() == b"ok"
+        with pytest.raises(ConnectionError):
+            await client.request("POST", "/")
+        await client.close()
