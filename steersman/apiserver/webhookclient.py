@@ -10,14 +10,12 @@ import asyncio
 import base64
 import binascii
 import ssl
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from steersman.api.resource import Object
 from steersman.lib.clock import Clock
@@ -91,6 +89,8 @@ def _object(data: bytes) -> Object:
 
 def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
     """The service of a kubeconfig's current context. Raises OSError, and ValueError naming what is wrong."""
+    import yaml  # here: it costs a start milliseconds
+
     try:
         config = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -136,6 +136,8 @@ def _credentials(folder: Path, user: Object) -> dict[str, str]:
 
 
 def _tls(folder: Path, cluster: Object, user: Object) -> ssl.SSLContext:
+    import tempfile  # here: it costs a start milliseconds
+
     def data(where: Object, key: str) -> bytes:
         if encoded := where.get(f"{key}-data"):
             return base64.b64decode(encoded, validate=True)

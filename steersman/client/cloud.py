@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Protocol
 
 from steersman.api.resource import Object
@@ -110,6 +109,8 @@ def provider(config: Mapping[str, str]) -> Cloud:
     """The provider that the settings name, and one that lacks everything when they name none. Raises ValueError."""
     if not named(config):
         return Cloud()
+    from importlib.metadata import entry_points  # here: it costs a start milliseconds
+
     name = config["cloud-provider"]
     for each in entry_points(group=GROUP, name=name):
         made = each.load()(config)

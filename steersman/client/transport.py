@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -191,6 +190,8 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
     if not credentials.certificate_data:
         certificate, key = credentials.certificate, credentials.key
         return client_tls(authority=authority, authority_data=data, certificate=certificate, key=key)
+    import tempfile  # here: it costs a start milliseconds
+
     with tempfile.TemporaryDirectory(prefix="steer-") as folder:
         pem = Path(folder) / "client.pem"
         pem.touch(mode=0o600)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steersman.api.resource import Object
 
 _VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
@@ -43,6 +41,8 @@ def only(given: Any, where: str, *known: str) -> None:
 
 
 def _loaded(path: Path) -> Any:
+    import yaml  # here: it costs a start milliseconds
+
     try:
         return yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

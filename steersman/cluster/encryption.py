@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from steersman.api.durations import seconds
 from steersman.cluster.process import StartFailure
@@ -151,6 +150,8 @@ def _content(path: Path) -> bytes:
 
 def _decode(path: Path, text: bytes) -> _Configuration:
     where = f'error decoding encryption provider configuration file "{path}": '
+    import yaml  # here: it costs a start milliseconds
+
     try:
         given = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 
 class KubeconfigError(Exception):
     """The user's file cannot be read or written; it was left as it is."""
@@ -50,6 +48,8 @@ def entry(name: str, server: str, pki: Path, identity: str) -> dict[str, Any]:
 
 def write(path: Path, config: dict[str, Any]) -> None:
     """Write a file that only its owner can read, atomically."""
+    import yaml  # here: it costs a start milliseconds
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -59,6 +59,8 @@ def write(path: Path, config: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import yaml  # here: it costs a start milliseconds
+
     try:
         config = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
     except FileNotFoundError:

@@ -50,13 +50,18 @@ def start(profile: Profile, report: Report) -> Profile:
     _check_space(profile)
     claim(profile)
     profile, sockets = _listen(profile)
-    _identities(profile)
     reader, writer = os.pipe()
-    supervisor = _spawn(profile, sockets, Link(writer))
-    os.close(writer)
+    go, say_go = os.pipe()
+    supervisor = _spawn(profile, sockets, Link(writer), go)
+    for descriptor in (writer, go):
+        os.close(descriptor)
     for listener in sockets:
         listener.close()
     try:
+        with open(say_go, "wb", buffering=0) as gate:
+            _identities(profile)  # while the supervisor imports
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+                gate.write(b"!")
         _administrator(profile)
         _await(profile, reader, supervisor, lambda name: report(name, time.monotonic() - began))  # noqa: TID251
     except ProfileError:
@@ -144,8 +149,11 @@ def _ensure(profile: Profile, everybody: Sequence[Identity]) -> None:
         raise ProfileError(f"cannot use the certificates in {profile.pki}: {error}; nothing was changed") from error
 
 
-def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:
-    """Fork the supervisor into a session of its own; returns its process id."""
+def _spawn(profile: Profile, sockets: list[socket.socket], link: Link, go: int) -> int:
+    """Fork the supervisor into a session of its own; returns its process id.
+
+    It starts nothing before there is a byte to read from `go`, and ends when that is closed without one.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -153,7 +161,7 @@ def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:
         return pid
     try:
         os.setsid()
-        _close_all_but({link.descriptor, *(listener.fileno() for listener in sockets)})
+        _close_all_but({link.descriptor, go, *(listener.fileno() for listener in sockets)})
         name_process("steer")
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
@@ -162,7 +170,10 @@ def _spawn(profile: Profile, sockets: list[socket.socket], link: Link) -> int:
         from steersman.cluster import components
 
         children = components.children(profile, sockets, link)
-        Supervisor(profile.run, profile.logs, children).main()
+        told = os.read(go, 1)
+        os.close(go)
+        if told:
+            Supervisor(profile.run, profile.logs, children).main()
     except BaseException as error:
         link.say("failed", "supervisor", repr(error))
         import traceback

@@ -112,8 +112,11 @@ def test_a_taken_port_is_named(make_steer: Callable[[], Steer]) -> None:
     steer("delete")
 
 
-@pytest.mark.parametrize("broken", ["store.db", "profile.json", "pki/ca.crt"])
-def test_a_corrupt_state_directory_is_named_and_kept(make_steer: Callable[[], Steer], broken: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "absent"),
+    [("store.db", ""), ("profile.json", ""), ("pki/ca.crt", "pki/admin.crt"), ("pki/ca.crt", "pki/apiserver.crt")],
+)
+def test_a_corrupt_state_directory_is_named_and_kept(make_steer: Callable[[], Steer], broken: str, absent: str) -> None:
     steer = make_steer()
     steer("up", "--nodes", "0")
     steer("stop")
@@ -121,14 +124,15 @@ def test_a_corrupt_state_directory_is_named_and_kept(make_steer: Callable[[], St
     for extra in Path(path.parent).glob("store.db-*"):
         extra.unlink()
     path.write_bytes(b"garbage, and enough of it to be looked at " * 50)
-    if broken == "pki/ca.crt":
-        (path.parent / "admin.crt").unlink()
+    if absent:
+        (steer.home / "profiles" / "steer" / absent).unlink()
     content = path.read_bytes()
     done = steer.run("up")
     assert done.returncode == 1
     assert path.name in done.stderr or "certificates" in done.stderr
     assert "Traceback" not in done.stderr
     assert path.read_bytes() == content
+    assert "Running" not in steer.run("status").stdout
     steer("delete")
 
 

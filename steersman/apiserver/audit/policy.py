@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steersman.api.resource import Object
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
@@ -89,6 +87,8 @@ def _means_path(wanted: str, path: str) -> bool:
 
 def read(path: Path) -> Policy:
     """The policy of a file. Raises OSError, and ValueError naming what is wrong."""
+    import yaml  # here: it costs a start milliseconds
+
     try:
         given = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -6,7 +6,6 @@ Source: apimachinery's util/proxy/transport.go.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
@@ -58,6 +57,8 @@ def rewrite_url(url: str, prefix: str, hosts: frozenset[str]) -> str:
 
 def rewrite_html(page: bytes, prefix: str, hosts: frozenset[str]) -> bytes:
     """A page with every link that is absolute within the server led through the proxy."""
+
+    import html  # here: it costs a start milliseconds
 
     def tag(found: re.Match[bytes]) -> bytes:
         wanted = _URLS.get(found[1].decode("latin-1").lower())
