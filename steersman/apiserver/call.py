@@ -13,6 +13,7 @@ from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
 from steersman.api.schema.decode import Decoders
+from steersman.api.term import HEADER, Term, parse
 from steersman.apiserver.admission.rounds import Rounds
 from steersman.apiserver.encode import Encoder, content_type, in_medium
 from steersman.apiserver.negotiate import Format
@@ -81,6 +82,12 @@ class Call:
     def storage(self) -> Storage:
         """Where objects are."""
         return self.services.storage
+
+    @property
+    def term(self) -> Term | None:
+        """The leader's term that a write belongs to; None for everybody's. Raises ApiError 400."""
+        text = self.request.header(HEADER)
+        return None if text is None else parse(text)
 
     def annotate(self, key: str, value: str, level: str = "Metadata") -> None:
         """Add a fact to the request's audit event, where there is one of at least that level."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from steersman.api import errors
 from steersman.api.kind import Kind
+from steersman.api.term import Term
 from steersman.apiserver.cache import Cache, Change, Item, ItemKind, Unreadable, to_value
 from steersman.lib.clock import Clock
 from steersman.lib.failpoint import failpoint
@@ -19,6 +20,8 @@ from steersman.store.interface import (
     Compacted,
     Entry,
     Event,
+    Guard,
+    GuardFailed,
     KeyExists,
     RevisionConflict,
     Store,
@@ -31,7 +34,7 @@ T = TypeVar("T")
 After = Callable[[Item | None, Item | None], Awaitable[None]]
 """What follows a write of this server before it is answered: the object before (None: created) and after (deleted)."""
 
-_RETRIES = 50
+_LEASES = ("coordination.k8s.io", "leases")
 
 
 class Storage:
@@ -136,14 +139,33 @@ class Storage:
             raise errors.not_found(kind.group, kind.plural, name)
         return item
 
-    async def create(self, kind: Kind, obj: dict[str, object]) -> Item:
-        """Write a new object. Raises ApiError AlreadyExists."""
+    def _guard(self, term: Term) -> Guard:
+        """What a leader's write is tied to: its Lease as it is now. Raises ApiError 409 when the term is over."""
+        key = f"/{_LEASES[0]}/{_LEASES[1]}/{term.namespace}/{term.name}"
+        cache = self._caches.get(_LEASES)
+        item = cache.get(key) if cache is not None else None
+        if item is None or not term.lasts(item.obj()):
+            text = "whoever asks does not lead any more, or never did"
+            raise errors.conflict(_LEASES[0], _LEASES[1], term.name, text)
+        return Guard(key, item.revision)
+
+    async def _swap(self, term: Term | None, write: Callable[[Guard | None], Awaitable[int]]) -> int:
+        """One write by compare-and-swap, of a leader's only while his term lasts. Raises ApiError, StoreError."""
+        if term is None:
+            return await write(None)
+        while True:
+            with suppress(GuardFailed):  # the Lease was renewed meanwhile, or taken
+                return await write(self._guard(term))
+
+    async def create(self, kind: Kind, obj: dict[str, object], *, term: Term | None = None) -> Item:
+        """Write a new object. Raises ApiError AlreadyExists; Conflict when `term` is over."""
         meta = obj["metadata"]
         assert isinstance(meta, dict)
         key = self.key(kind, meta.get("namespace", ""), meta["name"])
         failpoint("write.before_store")
         try:
-            revision = await self._store.create(key, to_value(obj))
+            value = to_value(obj)
+            revision = await self._swap(term, lambda guard: self._store.create(key, value, guard=guard))
         except KeyExists:
             error = errors.already_exists(kind.group, kind.plural, meta["name"])
             with suppress(Unreadable):
@@ -168,16 +190,16 @@ class Storage:
             raise errors.not_found(kind.group, kind.plural, key.rpartition("/")[2])
         return item
 
-    async def replace(self, kind: Kind, item: Item, obj: dict[str, object]) -> Item | None:
+    async def replace(self, kind: Kind, item: Item, obj: dict[str, object], *, term: Term | None = None) -> Item | None:
         """Write `obj` over `item`; the same item when nothing changed (and it need not be
-        sealed anew), None when somebody else was first."""
+        sealed anew), None when somebody else was first. Raises ApiError Conflict when `term` is over."""
         value = to_value(obj)
         key = self.key(kind, item.namespace, item.name)
         if value == self._stored(item) and not (self._sealed and await self._sealed.stale(key, item.revision)):
             return item
         failpoint("write.before_store")
         try:
-            revision = await self._store.update(key, value, item.revision)
+            revision = await self._swap(term, lambda guard: self._store.update(key, value, item.revision, guard=guard))
         except RevisionConflict:
             return None
         except StoreUnavailable as error:
@@ -191,11 +213,13 @@ class Storage:
         end = item.tail.index(b'"', start) + 2
         return item.kind.prefix + b'"metadata":{' + item.tail[end:]
 
-    async def remove(self, kind: Kind, item: Item) -> Item | None:
-        """Delete `item`; returns it as of its deletion, None when somebody else changed it first."""
+    async def remove(self, kind: Kind, item: Item, *, term: Term | None = None) -> Item | None:
+        """Delete `item`; returns it as of its deletion, None when somebody else changed it first. Raises ApiError
+        Conflict when `term` is over."""
+        key = self.key(kind, item.namespace, item.name)
         failpoint("write.before_store")
         try:
-            revision = await self._store.delete(self.key(kind, item.namespace, item.name), item.revision)
+            revision = await self._swap(term, lambda guard: self._store.delete(key, item.revision, guard=guard))
         except RevisionConflict:
             return None
         except StoreUnavailable as error:

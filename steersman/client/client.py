@@ -16,6 +16,7 @@ import msgspec
 from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
+from steersman.api.term import Term
 from steersman.lib.clock import Clock
 from steersman.lib.http.messages import ClientResponse, Headers, Transport
 
@@ -70,6 +71,13 @@ class Client:
         self.transport = transport
         self.clock = clock
         self._headers = [("user-agent", user_agent), _ACCEPT, *headers]
+
+    def leading(self, term: Term) -> Client:
+        """The same, of a leader: its writes are refused (409) when the term is over."""
+        (_, agent), _, *others = self._headers
+        return Client(
+            self.transport, clock=self.clock, user_agent=agent, headers=[*others, term.header()], local=self.local
+        )
 
     async def raw(
         self, method: str, path: str, body: bytes = b"", headers: Headers = (), *, accept: str = ""

@@ -16,6 +16,7 @@ from random import Random
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import LEASES, Object
+from steersman.api.term import Term
 from steersman.client.client import Client
 from steersman.client.events import EventRecorder
 from steersman.lib.clock import Clock, rfc3339_micro
@@ -63,11 +64,17 @@ class Election:
         self._namespace, self._name = namespace, name
         self._observed: Object | None = None
         self._observed_at = 0.0
+        self._since = ""  # when our term began, as the Lease has it; empty while we do not lead
 
     @property
     def leader(self) -> str:
         """Who led when we last looked; empty when nobody."""
         return ((self._observed or {}).get("spec") or {}).get("holderIdentity") or ""
+
+    @property
+    def term(self) -> Term:
+        """Our term, by which the API server knows our writes from those of whoever leads later."""
+        return Term(self._namespace, self._name, self._since, self.identity)
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait to become the leader, then run `work`; returns when it does, having given the Lease back.
@@ -104,7 +111,7 @@ class Election:
                 held = False
             if held:
                 renewed = self._clock.monotonic()
-            elif self._clock.monotonic() - renewed >= self.terms.renew:
+            elif not self._ours() or self._clock.monotonic() - renewed >= self.terms.renew:
                 raise LeadershipLost(f"failed to renew lease {self._namespace}/{self._name}")
 
     async def _try(self) -> bool:
@@ -117,12 +124,12 @@ class Election:
 
     async def _take(self) -> bool:
         now = rfc3339_micro(self._clock.now())
-        if self._observed is not None and self.leader == self.identity and await self._renewed(self._observed, now):
+        if self._observed is not None and self._ours() and await self._renewed(self._observed, now):
             return True
         spec = {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": int(self.terms.lease),
-            "acquireTime": now,
+            "acquireTime": self._since or now,
             "renewTime": now,
             "leaseTransitions": 0,
         }
@@ -132,26 +139,25 @@ class Election:
             if error.code != 404:
                 raise
             lease = {"metadata": {"name": self._name, "namespace": self._namespace}, "spec": spec}
-            self._see(await self._client.create(LEASES, lease, self._namespace))
+            self._see(await self._client.create(LEASES, lease, self._namespace), ours=True)
             return True
         if self._observed is None or found["spec"] != self._observed["spec"]:
             self._see(found)
         old = found["spec"]
+        if self._since and not self._ours():
+            return False  # somebody has led since, perhaps under our name: this term will not come back
         held = self._clock.monotonic() - self._observed_at < float(old.get("leaseDurationSeconds") or 0)
         if old.get("holderIdentity") and held and self.leader != self.identity:
             return False
-        if self.leader == self.identity:
-            spec["acquireTime"] = old.get("acquireTime") or now
-            spec["leaseTransitions"] = old.get("leaseTransitions") or 0
-        else:
-            spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + 1
-        self._see(await self._client.update(LEASES, {**found, "spec": spec}))
+        spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + (self.leader != self.identity)
+        self._see(await self._client.update(LEASES, {**found, "spec": spec}), ours=True)
         return True
 
     async def _renewed(self, ours: Object, now: str) -> bool:
         """Renew the Lease as it was when we wrote it last; False when somebody else has written since."""
         try:
-            self._see(await self._client.update(LEASES, {**ours, "spec": {**ours["spec"], "renewTime": now}}))
+            renewed = {**ours, "spec": {**ours["spec"], "renewTime": now}}
+            self._see(await self._client.update(LEASES, renewed), ours=True)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
@@ -160,7 +166,7 @@ class Election:
 
     async def _release(self) -> None:
         """Give the Lease back, so that the next need not wait for it to run out."""
-        if self._observed is None or self.leader != self.identity:
+        if self._observed is None or not self._ours():
             return
         now = rfc3339_micro(self._clock.now())
         transitions = self._observed["spec"].get("leaseTransitions") or 0
@@ -175,8 +181,14 @@ class Election:
             async with asyncio.timeout(self.terms.renew):
                 self._see(await self._client.update(LEASES, {**self._observed, "spec": spec}))
 
-    def _see(self, lease: Object) -> None:
+    def _ours(self) -> bool:
+        """Whether the Lease, when we last looked, told of our term."""
+        return bool(self._since) and self.term.lasts(self._observed)
+
+    def _see(self, lease: Object, *, ours: bool = False) -> None:
         self._observed, self._observed_at = lease, self._clock.monotonic()
+        if ours:
+            self._since = lease["spec"]["acquireTime"]
 
     def _tell(self, what: str) -> None:
         if self._recorder is not None and self._observed is not None:

@@ -12,6 +12,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable
 
+from steersman.api.term import Term
 from steersman.client.client import Client
 from steersman.client.cloud import provider
 from steersman.client.controller import Context
@@ -86,11 +87,12 @@ async def _controllers(profile: Profile) -> None:
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
         names, config = _settings(profile)
 
-        async def work() -> None:
+        async def work(term: Term | None) -> None:
             async with Tasks() as inner:
-                informers = Informers(client, clock=clock, tasks=inner)
+                writer = client if term is None else client.leading(term)
+                informers = Informers(writer, clock=clock, tasks=inner)
                 cloud = provider(config)
-                context = Context(client, informers, clock, recorder, process.random(), config, cloud, metrics)
+                context = Context(writer, informers, clock, recorder, process.random(), config, cloud, metrics)
                 await run_controllers(context, names)
 
         await _lead(profile, "controller-manager", client, clock, recorder, work, metrics)
@@ -99,8 +101,9 @@ async def _controllers(profile: Profile) -> None:
 async def _scheduler(profile: Profile) -> None:
     metrics = _metrics()
 
-    async def work() -> None:
-        await scheduling.run(profile, scheduling.configuration(profile), profile.run / "scheduler.sock", metrics)
+    async def work(term: Term | None) -> None:
+        socket = profile.run / "scheduler.sock"
+        await scheduling.run(profile, scheduling.configuration(profile), socket, metrics, term)
 
     async with (
         process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
@@ -122,15 +125,17 @@ async def _lead(
     client: Client,
     clock: Clock,
     recorder: EventRecorder,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[Term | None], Awaitable[None]],
     metrics: Metrics,
 ) -> None:
     """Work while the component's Lease is ours: other machines may run the same on the same state.
 
+    `work` gets our term, which its writes are to name: none of them is done when it is over, even if we do not know.
+
     The identity outlives the process, of which the supervisor runs one at a time: who died goes on at once.
     """
     if profile.options(component).get("leader-elect", "true") == "false":
-        await work()
+        await work(None)
         return
     name = f"kube-{component}"
     metrics.follow(name)
@@ -145,7 +150,7 @@ async def _lead(
             recorder=recorder.named(name),
         )
         try:
-            await election.lead(lambda: metrics.leading(name, work))
+            await election.lead(lambda election=election: metrics.leading(name, lambda: work(election.term)))
         except LeadershipLost as lost:
             log.error("%s: %s: begin anew", name, lost)
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steersman.api.resource import NODES
+from steersman.api.term import Term
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
@@ -52,12 +53,19 @@ def check(found: Configuration) -> None:
         raise ProfileError(f"invalid scheduler configuration: {error}") from None
 
 
-async def run(profile: Profile, found: Configuration, socket: Path, metrics: Metrics | None = None) -> None:
-    """Schedule until cancelled, from the first node on; `socket` is for those who ask why, and for `metrics`."""
+async def run(
+    profile: Profile, found: Configuration, socket: Path, metrics: Metrics | None = None, term: Term | None = None
+) -> None:
+    """Schedule until cancelled, from the first node on; `socket` is for those who ask why, and for `metrics`.
+
+    `term`: a leader's, which its writes end with.
+    """
     async with (
         process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
         Tasks() as tasks,
     ):
+        if term is not None:
+            client = client.leading(term)
         informers = Informers(client, clock=clock, tasks=tasks)
         await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
         module = await asyncio.get_running_loop().run_in_executor(None, _load)

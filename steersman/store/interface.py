@@ -59,6 +59,18 @@ class RevisionConflict(StoreError):
         self.current = current
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition of a write: another key's last write is still `revision`."""
+
+    key: str
+    revision: int
+
+
+class GuardFailed(StoreError):
+    """The guard's key was written meanwhile, or is gone; nothing was done, and watchers have heard of that write."""
+
+
 class Compacted(StoreError):
     """The revision asked for is no longer kept; `oldest` still is."""
 
@@ -117,16 +129,18 @@ class Store(Protocol):
         of `revision`. Raises Compacted, FutureRevision."""
         ...
 
-    async def create(self, key: str, value: bytes) -> int:
-        """Write a new key; returns its revision. Raises KeyExists, StoreUnavailable."""
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
+        """Write a new key; returns its revision. Raises KeyExists, GuardFailed, StoreUnavailable."""
         ...
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
-        """Replace the value whose last revision is `expected`; returns the new one. Raises RevisionConflict."""
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
+        """Replace the value whose last revision is `expected`; returns the new one. Raises RevisionConflict,
+        GuardFailed."""
         ...
 
-    async def delete(self, key: str, expected: int) -> int:
-        """Remove the key whose last revision is `expected`; returns the deletion's. Raises RevisionConflict."""
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
+        """Remove the key whose last revision is `expected`; returns the deletion's. Raises RevisionConflict,
+        GuardFailed."""
         ...
 
     async def watch(self, prefix: str, after: int, sink: Sink) -> Callable[[], None]:

@@ -11,6 +11,8 @@ from steersman.store.index import Index, Watchers
 from steersman.store.interface import (
     Entry,
     Event,
+    Guard,
+    GuardFailed,
     KeyExists,
     Page,
     RevisionConflict,
@@ -66,21 +68,24 @@ class MemoryStore:
         entries = [Entry(key, self._values[at], at) for key, at in chosen]
         return Page(entries, revision or self._index.revision, remaining)
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key."""
         self._open()
         if self._index.live(key):
             raise KeyExists(key)
+        self._check(guard)
         return self._commit(key, value)
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value by compare-and-swap."""
         self._expect(key, expected)
+        self._check(guard)
         return self._commit(key, value)
 
-    async def delete(self, key: str, expected: int) -> int:
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove a key by compare-and-swap."""
         self._expect(key, expected)
+        self._check(guard)
         return self._commit(key, None)
 
     def _expect(self, key: str, expected: int) -> None:
@@ -88,6 +93,10 @@ class MemoryStore:
         live = self._index.live(key)
         if not live or live != expected:
             raise RevisionConflict(key, self._entry(key, live))
+
+    def _check(self, guard: Guard | None) -> None:
+        if guard is not None and self._index.live(guard.key) != guard.revision:
+            raise GuardFailed(guard.key)
 
     async def watch(self, prefix: str, after: int, sink: Sink) -> Callable[[], None]:
         """Feed `sink` the kept past and then every commit."""

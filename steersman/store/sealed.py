@@ -17,7 +17,17 @@ from dataclasses import replace
 from typing import Protocol
 
 from steersman.lib.tasks import Tasks
-from steersman.store.interface import Entry, Event, Page, RevisionConflict, Sink, Store, StoreUnavailable
+from steersman.store.interface import (
+    Entry,
+    Event,
+    Guard,
+    GuardFailed,
+    Page,
+    RevisionConflict,
+    Sink,
+    Store,
+    StoreUnavailable,
+)
 
 ENCRYPTED = b"k8s:enc:"  # what every sealed value begins with
 NOT_HERE = "identity transformer tried to read encrypted data"
@@ -268,17 +278,17 @@ class SealedStore:
         page = await self._inner.list(prefix, after=after, limit=limit, revision=revision)
         return replace(page, entries=await self._entries(page.entries))
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key, sealed."""
-        return await self._written(self._inner.create(key, self._seal(key, value)))
+        return await self._written(self._inner.create(key, self._seal(key, value), guard=guard))
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value, sealed."""
-        return await self._written(self._inner.update(key, self._seal(key, value), expected))
+        return await self._written(self._inner.update(key, self._seal(key, value), expected, guard=guard))
 
-    async def delete(self, key: str, expected: int) -> int:
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove the key."""
-        return await self._written(self._inner.delete(key, expected))
+        return await self._written(self._inner.delete(key, expected, guard=guard))
 
     async def _written(self, write: Awaitable[int]) -> int:
         try:
@@ -286,6 +296,9 @@ class SealedStore:
         except RevisionConflict as error:
             current = None if error.current is None else (await self._entries([error.current]))[0]
             raise RevisionConflict(str(error), current) from error
+        except GuardFailed:
+            await self._caught_up(self._inner.revision)
+            raise
         await self._caught_up(revision)
         return revision
 

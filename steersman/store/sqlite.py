@@ -28,6 +28,8 @@ from steersman.store.index import FIRST_REVISION, Index, Watchers, Write
 from steersman.store.interface import (
     Entry,
     Event,
+    Guard,
+    GuardFailed,
     KeyExists,
     Page,
     RevisionConflict,
@@ -173,23 +175,32 @@ class SqliteStore:
         self._queue.put((self._generation, pending))
         return pending.done
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key, durably."""
         self._open()
         while self._tip(key):
             if not await self._settled(key):
                 raise KeyExists(key)
+        await self._check(guard)
         return await asyncio.shield(self._submit(key, value))
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value by compare-and-swap, durably."""
         await self._expect(key, expected)
+        await self._check(guard)
         return await asyncio.shield(self._submit(key, value))
 
-    async def delete(self, key: str, expected: int) -> int:
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove a key by compare-and-swap, durably."""
         await self._expect(key, expected)
+        await self._check(guard)
         return await asyncio.shield(self._submit(key, None))
+
+    async def _check(self, guard: Guard | None) -> None:
+        """A write on its way counts: what is decided now becomes durable after it. Waits only to refuse."""
+        if guard is not None and self._tip(guard.key) != guard.revision:
+            await self._settled(guard.key)
+            raise GuardFailed(guard.key)
 
     async def _expect(self, key: str, expected: int) -> None:
         self._open()

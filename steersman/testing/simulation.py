@@ -14,14 +14,15 @@ from random import Random
 from typing import Any, Protocol
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import NODES, PODS, Object, Resource
+from steersman.api.resource import LEASES, NODES, PODS, Object, Resource
+from steersman.api.term import Term
 from steersman.client.client import Client
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
 from steersman.client.nodefit import node_of
 from steersman.controllers.run import run_controllers
-from steersman.lib.clock import rfc3339
+from steersman.lib.clock import rfc3339, rfc3339_micro
 from steersman.lib.tasks import Tasks
 from steersman.lib.virtualtime import VirtualLoop
 from steersman.testing.cluster import ApiCluster
@@ -29,7 +30,9 @@ from steersman.testing.faults import FaultyTransport, Odds, Trace
 from steersman.testing.objects import node as node_object
 
 PATIENCE = 4000.0  # virtual seconds after the last fault in which everything must be as wanted
-TWINS = 0.15  # how often a second copy of the controllers is active for a while
+TWINS = 0.4  # how often a second copy of the controllers is active for a while
+UNLED = 0.2  # how many of those know nothing of a leader, as with `leader-elect=false`
+LEASE = ("kube-system", "kube-controller-manager")
 STILL = 120.0  # virtual seconds without a write that must follow
 
 
@@ -83,7 +86,7 @@ class Simulation:
         self.cluster = ApiCluster(seed=seed)
         self.clock = self.cluster.clock
         self.client = self.cluster.client
-        self.twins = False  # whether two copies were active at once
+        self.twins = False  # whether two copies were active at once that no Lease told apart
         self.job_failures = 0.0  # how likely a pod that ends fails
         self.lifetimes: dict[str, float] = {}  # seconds after which pods with this label `app` end by themselves
         self._controllers = controllers
@@ -92,6 +95,7 @@ class Simulation:
         self._server, self._tasks = Tasks(), Tasks()
         self._copies: dict[int, Tasks] = {}
         self._started = 0
+        self._leader = 0  # the copy that took the Lease last
         self._addresses = 0
         self._endings: dict[str, asyncio.Event] = {}
         self._failure: BaseException | None = None
@@ -116,10 +120,14 @@ class Simulation:
 
     # Controllers.
 
-    def run_copy(self) -> int:
-        """Start a copy of the controllers; returns its number."""
+    async def run_copy(self, *, led: bool = True) -> int:
+        """Start a copy of the controllers; returns its number.
+
+        `led`: it takes the Lease, whoever has it, and works in that term; who had it works on as if nothing were.
+        """
         self._started += 1
         number, tasks = self._started, Tasks()
+        term = await self._take_lease(number) if led else None
 
         def die() -> None:
             self._tasks.spawn(self._reborn(number), "reborn")
@@ -135,6 +143,8 @@ class Simulation:
             die=die,
         )
         client = Client(transport, clock=self.clock, user_agent=f"copy-{number}")
+        if term is not None:
+            client = client.leading(term)
         informers = Informers(client, clock=self.clock, tasks=tasks, random=self.random)
         recorder = _Quiet(client, self.clock, tasks, component="simulation")
         context = Context(client, informers, self.clock, recorder, self.random, self._settings)
@@ -142,23 +152,47 @@ class Simulation:
         self._copies[number] = tasks
         return number
 
+    async def _take_lease(self, number: int) -> Term:
+        """A new term for a copy, from this moment on."""
+        self._leader = number
+        namespace, name = LEASE
+        now = rfc3339_micro(self.clock.now())
+        spec = {"holderIdentity": f"copy-{number}", "acquireTime": now, "renewTime": now}
+        if number == 1:
+            await self.client.create(LEASES, {"metadata": {"name": name}, "spec": spec}, namespace)
+        else:
+            await self.client.patch(LEASES, name, namespace, {"spec": spec})
+        return Term(namespace, name, now, f"copy-{number}")
+
     async def stop_copy(self, number: int) -> None:
         """A copy is gone from one moment to the next; harmless when it is gone already."""
         if (tasks := self._copies.pop(number, None)) is not None:
             await tasks.close()
 
-    async def run_twin(self) -> None:
-        """For a while a second copy is active, as when a leader does not know yet that it leads no more."""
+    async def run_twin(self, unled: float = UNLED) -> None:
+        """For a while two copies are active: an older leader does not know yet that it leads no more, or nobody asks
+        who leads. Then one of the two goes; one that lost the Lease begins anew."""
         await self.clock.sleep(self.random.random() * 30)
-        self.twins = True
-        number = self.run_copy()
+        if self.random.random() < unled:
+            self.twins = True
+            number = await self.run_copy(led=False)
+            await self.clock.sleep(self.random.random() * 60)
+            await self.stop_copy(number)
+            return
+        before = self._leader
+        taken = await self.run_copy()
         await self.clock.sleep(self.random.random() * 60)
-        await self.stop_copy(number)
+        goes = self.random.choice((before, taken))
+        await self.stop_copy(goes)
+        if goes == self._leader:
+            await self._reborn(before)
 
     async def _reborn(self, number: int) -> None:
+        """A copy is gone; another takes its place if it led, or nobody else does."""
         await self.stop_copy(number)
         await self.clock.sleep(self.random.random() * 5)
-        self.run_copy()
+        if number == self._leader or self._leader not in self._copies:
+            await self.run_copy()
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do something beside all the rest, for as long as the simulation lasts."""
@@ -251,7 +285,7 @@ class Simulation:
     def always(self, resource: Resource, check: Callable[[], str], *, alone: bool = False) -> None:
         """Call `check` after every change of a kind; a text that it returns ends the simulation.
 
-        `alone`: unless two copies of the controllers were active, which may then do the same thing twice.
+        `alone`: unless two copies of the controllers were active that know no leader, and may do the same thing twice.
         """
 
         def changed(old: Object | None, new: Object | None) -> None:
@@ -293,15 +327,19 @@ class Simulation:
         self.check()
 
 
-async def _play(seed: int, make: Callable[[Random], Scenario], odds: Odds | None, trace: list[str]) -> None:
+async def _play(
+    seed: int, make: Callable[[Random], Scenario], odds: Odds | None, trace: list[str], *, usurped: bool
+) -> None:
     scenario = make(Random(seed))
     settings = getattr(scenario, "settings", None)
     async with Simulation(seed, scenario.controllers, odds=odds, settings=settings) as world:
         try:
             scenario.start(world)
             await world.seen.synced()
-            world.run_copy()
-            if world.random.random() < TWINS:
+            await world.run_copy()
+            if usurped:
+                world.start(world.run_twin(unled=0), "twin")
+            elif world.random.random() < TWINS:
                 world.start(world.run_twin(), "twin")
             await scenario.play(world)
             await world.settle(lambda: scenario.complaint(world))
@@ -309,15 +347,15 @@ async def _play(seed: int, make: Callable[[Random], Scenario], odds: Odds | None
             trace.extend(world.trace.lines)
 
 
-def simulate(seed: int, make: Callable[[Random], Scenario], *, odds: Odds | None = None) -> str:
+def simulate(seed: int, make: Callable[[Random], Scenario], *, odds: Odds | None = None, usurped: bool = False) -> str:
     """Play one scenario with one seed from beginning to end; returns a digest of all that was asked.
 
-    Raises Violated, with the seed and the last requests in its notes.
+    `usurped`: another copy certainly takes the Lease while the first goes on. Raises Violated, with the seed and the last requests in its notes.
     """
     trace: list[str] = []
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         try:
-            runner.run(_play(seed, make, odds, trace))
+            runner.run(_play(seed, make, odds, trace, usurped=usurped))
         except Exception as error:
             end = next((at for at, line in enumerate(trace) if " FAILED: " in line), len(trace))
             error.add_note(f"seed {seed}; the last requests:\n" + "\n".join(trace[max(end - 40, 0) : end]))

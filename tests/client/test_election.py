@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 
-from steersman.api.resource import LEASES
+from steersman.api.errors import ApiError
+from steersman.api.resource import CONFIGMAPS, LEASES
+from steersman.api.term import HEADER
 from steersman.client.client import Client
 from steersman.client.election import Election, LeadershipLost, Terms
 from steersman.lib.tasks import Tasks
 from steersman.testing.cluster import ApiCluster
+from steersman.testing.objects import config_map
 
 from .test_informer import Broken
 
@@ -93,3 +96,51 @@ async def test_a_leader_renews_with_one_request_and_notices_what_others_write(
     assert leaders == ["one"]
     assert (await cluster.client.get(LEASES, "test", "kube-system"))["metadata"]["labels"] == {"a": "b"}
     assert cluster.store.revision - before <= 11
+
+
+async def test_a_term_ends_when_the_lease_is_taken_even_under_the_same_name(cluster: ApiCluster, tasks: Tasks) -> None:
+    """A process that hangs, and its successor: nothing that the former still asks for is done."""
+    leaders: list[str] = []
+    first, second = candidate(cluster, "one"), candidate(cluster, "one")
+    older = asyncio.ensure_future(first.lead(leading("first", leaders)))
+    await cluster.clock.sleep(3)
+    writer = cluster.client.leading(first.term)
+    made = await writer.create(CONFIGMAPS, config_map("a"), "default")
+    tasks.spawn(second.lead(leading("second", leaders)), "second")
+    await cluster.clock.sleep(0.1)
+    assert first.term != second.term
+    refused = [
+        writer.create(CONFIGMAPS, config_map("b"), "default"),
+        writer.update(CONFIGMAPS, {**made, "data": {"a": "b"}}),
+        writer.patch(CONFIGMAPS, "a", "default", {"data": {"a": "b"}}),
+        writer.delete(CONFIGMAPS, "a", "default"),
+    ]
+    for each in refused:
+        with pytest.raises(ApiError, match="does not lead any more") as failure:
+            await each
+        assert (failure.value.code, failure.value.reason) == (409, "Conflict")
+    await cluster.client.leading(second.term).delete(CONFIGMAPS, "a", "default")
+    with pytest.raises(LeadershipLost):
+        await older
+    await cluster.clock.sleep(60)
+    assert leaders == ["second"], "the older gave back nothing that is not his"
+
+
+async def test_a_term_outlives_renewals_and_a_lease_that_somebody_deletes(cluster: ApiCluster, tasks: Tasks) -> None:
+    election = candidate(cluster, "one")
+    tasks.spawn(election.lead(leading("one", [])), "one")
+    await cluster.clock.sleep(3)
+    writer = cluster.client.leading(election.term)
+    await cluster.client.delete(LEASES, "test", "kube-system")
+    with pytest.raises(ApiError, match="does not lead any more"):
+        await writer.create(CONFIGMAPS, config_map("a"), "default")
+    await cluster.clock.sleep(30)
+    await writer.create(CONFIGMAPS, config_map("a"), "default")
+
+
+@pytest.mark.parametrize("text", ["", "a", "a/b/c", "a/b/c/", "a/b/c/d/e", "///"])
+async def test_a_header_that_names_no_term_is_refused(cluster: ApiCluster, text: str) -> None:
+    client = Client(cluster.transport, clock=cluster.clock, user_agent="t", headers=[(HEADER, text)])
+    with pytest.raises(ApiError, match="must name a lease") as failure:
+        await client.create(CONFIGMAPS, config_map("a"), "default")
+    assert failure.value.code == 400

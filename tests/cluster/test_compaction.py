@@ -12,7 +12,7 @@ from steersman.cluster.storage import compact
 from steersman.lib.clock import LoopClock
 from steersman.lib.tasks import Tasks
 from steersman.lib.virtualtime import VirtualLoop
-from steersman.store.interface import Compacted, StoreUnavailable
+from steersman.store.interface import Compacted, Guard, StoreUnavailable
 from steersman.store.memory import MemoryStore
 
 MINUTE = 60.0
@@ -80,7 +80,7 @@ class Counted(MemoryStore):
         await super().compact(revision)
         self.compactions += 1
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         if self.broken:
             raise StoreUnavailable("disk full")
         return await super().create(key, value)

@@ -83,7 +83,7 @@ class Crowd(RuleBasedStateMachine):
         for kind in (*COUNTED, DAEMONSETS, JOBS, CRONJOBS, NODES):
             world.seen.informer(kind)
         await world.seen.synced()
-        world.run_copy()
+        await world.run_copy()
         return world
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from steersman.lib.metrics import Distribution, Registry, Value
-from steersman.store.interface import Entry, OnDisk, Page, Sink, Store, StoreUnavailable
+from steersman.store.interface import Entry, Guard, OnDisk, Page, Sink, Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -111,17 +111,17 @@ class Measured:
         self._returned.labels(*where).value += len(page.entries)
         return page
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key."""
-        return await self._timed("create", key, self._inner.create(key, value))
+        return await self._timed("create", key, self._inner.create(key, value, guard=guard))
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value."""
-        return await self._timed("update", key, self._inner.update(key, value, expected))
+        return await self._timed("update", key, self._inner.update(key, value, expected, guard=guard))
 
-    async def delete(self, key: str, expected: int) -> int:
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove the key."""
-        return await self._timed("delete", key, self._inner.delete(key, expected))
+        return await self._timed("delete", key, self._inner.delete(key, expected, guard=guard))
 
     async def watch(self, prefix: str, after: int, sink: Sink) -> Callable[[], None]:
         """Feed `sink` events."""

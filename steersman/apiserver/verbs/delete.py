@@ -138,14 +138,14 @@ async def delete_item(call: Call, item: Item, options: Object) -> tuple[Item | O
         if grace == 0 and not keeps:
             if call.dry_run:
                 return obj, True
-            gone = await call.storage.remove(call.kind, item)
+            gone = await call.storage.remove(call.kind, item, term=call.term)
             if gone is not None:
                 return gone, True
         else:
             _mark(call, obj, grace)
             if call.dry_run:
                 return obj, False
-            kept = await call.storage.replace(call.kind, item, obj)
+            kept = await call.storage.replace(call.kind, item, obj, term=call.term)
             if kept is not None:
                 return kept, False
         item = call.storage.get(call.kind, item.namespace, item.name)

@@ -160,7 +160,7 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
             if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
                 raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
             return obj
-        made = await call.storage.create(kind, obj)
+        made = await call.storage.create(kind, obj, term=call.term)
         undo.pop_all()
         return made
 
@@ -191,11 +191,11 @@ async def update_object(call: Call, item: Item, change: Change, *, retry: bool) 
             if call.dry_run:
                 return obj
             if _ready_to_go(obj):
-                gone = await call.storage.remove(call.kind, item)
+                gone = await call.storage.remove(call.kind, item, term=call.term)
                 if gone is not None:
                     return gone
             else:
-                written = await call.storage.replace(call.kind, item, obj)
+                written = await call.storage.replace(call.kind, item, obj, term=call.term)
                 if written is not None:
                     undo.pop_all()
                     return written

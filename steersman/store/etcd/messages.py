@@ -81,11 +81,18 @@ def range_request(key: bytes, end: bytes = b"", *, limit: int = 0, revision: int
     return data(1, key) + (data(2, end) if end else b"") + number(3, limit) + number(4, revision) + number(9, count)
 
 
-def swap_request(key: bytes, value: bytes | None, expected: int) -> bytes:
-    """Put `value` (None: delete) if the key's last revision is `expected` (0: absent), else read what is there."""
-    compare = number(2, 2) + data(3, key) + (number(6, expected) or b"\x30\0")  # target MOD, result EQUAL
+def swap_request(key: bytes, value: bytes | None, expected: int, guard: tuple[bytes, int] | None = None) -> bytes:
+    """Put `value` (None: delete) if the key's last revision is `expected` (0: absent), else read what is there.
+
+    `guard`: another key, and the revision that must be its last.
+    """
+    compared = data(1, _is_at(key, expected)) + (data(1, _is_at(*guard)) if guard is not None else b"")
     wanted = data(3, data(1, key)) if value is None else data(2, data(1, key) + data(2, value))
-    return data(1, compare) + data(2, wanted) + data(3, data(1, data(1, key)))
+    return compared + data(2, wanted) + data(3, data(1, data(1, key)))
+
+
+def _is_at(key: bytes, revision: int) -> bytes:
+    return number(2, 2) + data(3, key) + (number(6, revision) or b"\x30\0")  # target MOD, result EQUAL
 
 
 def watch_request(key: bytes, end: bytes, start: int) -> bytes:

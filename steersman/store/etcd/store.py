@@ -28,6 +28,8 @@ from steersman.store.interface import (
     Entry,
     Event,
     FutureRevision,
+    Guard,
+    GuardFailed,
     KeyExists,
     Page,
     RevisionConflict,
@@ -313,38 +315,43 @@ class EtcdStore:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key."""
-        written = await self._swap(key, value, 0)
+        written = await self._swap(key, value, 0, guard)
         if not written.succeeded:
             raise KeyExists(key)
         return written.revision
 
-    async def update(self, key: str, value: bytes, expected: int) -> int:
+    async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value by compare-and-swap."""
-        return await self._replace(key, value, expected)
+        return await self._replace(key, value, expected, guard)
 
-    async def delete(self, key: str, expected: int) -> int:
+    async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove a key by compare-and-swap."""
-        return await self._replace(key, None, expected)
+        return await self._replace(key, None, expected, guard)
 
-    async def _replace(self, key: str, value: bytes | None, expected: int) -> int:
-        written = await self._swap(key, value, expected or -1)
+    async def _replace(self, key: str, value: bytes | None, expected: int, guard: Guard | None) -> int:
+        written = await self._swap(key, value, expected or -1, guard)
         if not written.succeeded:
             raise RevisionConflict(key, None if written.current is None else self._entry(written.current))
         return written.revision
 
-    async def _swap(self, key: str, value: bytes | None, expected: int) -> Written:
+    async def _swap(self, key: str, value: bytes | None, expected: int, guard: Guard | None) -> Written:
         """One transaction; returns when its outcome shows in this process too, so that a loser can look again."""
         self._open()
         failpoint("etcd.before_swap")
         try:
-            answer = await self._link.call(messages.TXN, messages.swap_request(self._key(key), value, expected))
+            also = None if guard is None else (self._key(guard.key), guard.revision)
+            answer = await self._link.call(messages.TXN, messages.swap_request(self._key(key), value, expected, also))
         except GrpcError as error:
             raise StoreUnavailable(f"etcd refuses: {error.message}") from error
         failpoint("etcd.after_swap")
         written = messages.swap_answer(answer)
         await self._reach(written.revision)
+        if guard is not None and not written.succeeded:
+            there = 0 if written.current is None else written.current.revision
+            if there == max(expected, 0):  # of the two conditions it was not this one
+                raise GuardFailed(guard.key)
         return written
 
     # Keys ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Called by `tests/store`, once per implementation: `for check in store.CHECKS: aw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from steersman.store.interface import (
     Compacted,
     Event,
     FutureRevision,
+    Guard,
+    GuardFailed,
     KeyExists,
     RevisionConflict,
     Store,
@@ -68,6 +71,48 @@ async def delete_compares(store: Store) -> None:
     assert await store.delete("/a", first) == first + 1
     await _raises(RevisionConflict, store.delete("/a", first))
     assert await store.get("/a") is None
+
+
+async def guarded_writes_compare_two_keys(store: Store) -> None:
+    """A write with a guard happens only while the other key's last write is the one it names."""
+    lease = await store.create("/lease", b"one")
+    guard = Guard("/lease", lease)
+    made = await store.create("/a", b"1", guard=guard)
+    changed = await store.update("/a", b"2", made, guard=guard)
+    renewed = await store.update("/lease", b"two", lease)
+    for refused in (
+        lambda: store.create("/b", b"1", guard=guard),
+        lambda: store.update("/a", b"3", changed, guard=guard),
+        lambda: store.delete("/a", changed, guard=guard),
+        lambda: store.create("/b", b"1", guard=Guard("/none", lease)),
+    ):
+        await _raises(GuardFailed, refused())
+    assert store.revision == renewed
+    await _raises(KeyExists, store.create("/a", b"1", guard=guard))
+    await _raises(RevisionConflict, store.delete("/a", made, guard=Guard("/lease", renewed)))
+    assert await store.delete("/a", changed, guard=Guard("/lease", renewed)) == renewed + 1
+    await store.delete("/lease", renewed)
+    await _raises(GuardFailed, store.create("/b", b"1", guard=Guard("/lease", renewed)))
+
+
+async def no_guarded_write_follows_that_of_its_guard(store: Store) -> None:
+    """Whoever wrote the guard's key and then reads sees every write that it let pass; none comes later."""
+    lease = await store.create("/lease", b"0")
+    late: list[int] = []
+
+    async def write(number: int) -> None:
+        with contextlib.suppress(GuardFailed):
+            late.append(await store.create(f"/a/{number}", b"x", guard=Guard("/lease", lease)))
+
+    async def take() -> int:
+        return await store.update("/lease", b"1", lease)
+
+    _, taken, _ = await asyncio.gather(
+        asyncio.gather(*map(write, range(20))), take(), asyncio.gather(*map(write, range(20, 40)))
+    )
+    seen = await store.list("/a/")
+    assert all(revision < taken for revision in late)
+    assert sorted(entry.revision for entry in seen.entries) == sorted(late)
 
 
 async def lists_in_order(store: Store) -> None:
@@ -220,6 +265,8 @@ CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     create_refuses_a_taken_key,
     update_compares,
     delete_compares,
+    guarded_writes_compare_two_keys,
+    no_guarded_write_follows_that_of_its_guard,
     lists_in_order,
     reads_the_past,
     compaction_forgets,
