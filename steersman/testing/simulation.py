@@ -350,7 +350,8 @@ async def _play(
 def simulate(seed: int, make: Callable[[Random], Scenario], *, odds: Odds | None = None, usurped: bool = False) -> str:
     """Play one scenario with one seed from beginning to end; returns a digest of all that was asked.
 
-    `usurped`: another copy certainly takes the Lease while the first goes on. Raises Violated, with the seed and the last requests in its notes.
+    `usurped`: another copy certainly takes the Lease while the first goes on. Raises Violated, with the seed and the
+    last requests in its notes.
     """
     trace: list[str] = []
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

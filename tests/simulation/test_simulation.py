@@ -10,10 +10,12 @@ from random import Random
 
 import pytest
 
+from steersman.api.term import Term
 from steersman.testing.simulation import Simulation, Violated, simulate
 
 from .every import EVERY
 from .scenarios import Deployments
+from .wider import ReplicationControllers
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -26,6 +28,18 @@ def test_it_holds_its_limits_and_ends_as_asked(scenario: type, seed: int) -> Non
 def test_seeds_that_failed_once(name: str, seed: int) -> None:
     (scenario,) = (each for each in EVERY if each.__name__ == name)
     assert len(simulate(seed, scenario)) == 16
+
+
+@pytest.mark.parametrize("scenario", EVERY, ids=lambda each: each.__name__)
+def test_so_it_does_with_a_leader_that_does_not_know_that_it_leads_no_more(scenario: type) -> None:
+    assert len(simulate(1, scenario, usurped=True)) == 16
+
+
+def test_without_terms_such_a_leader_passes_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Term, "lasts", lambda _, lease: True)
+    with pytest.raises(Violated, match="at most"):
+        for seed in range(100):
+            simulate(seed, ReplicationControllers, usurped=True)
 
 
 class Impossible(Deployments):
