@@ -50,7 +50,10 @@ DONE = Result()
 
 
 class Context:
-    """What a controller works with. `config` holds its settings by name; `cloud` is for those of a cloud provider."""
+    """What a controller works with. `config` holds its settings by name; `cloud` is for those of a cloud provider.
+
+    `metrics` are its own where nobody prints them.
+    """
 
     def __init__(
         self,
@@ -70,8 +73,7 @@ class Context:
         self.random = random
         self.config = config or {}
         self.cloud = cloud or Cloud()
-        self.metrics = metrics
-
+        self.metrics = metrics or Metrics(clock.monotonic)
         self.expectations = Expectations(clock)
         self.memory: dict[Any, Any] = {}  # what one controller remembers between calls; gone when it restarts
 
@@ -155,8 +157,7 @@ class Controller:
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
     context = context.own(controller.component or controller.name)
-    counted = context.metrics.queue(controller.name) if context.metrics is not None else None
-    queue: WorkQueue[Key] = WorkQueue(context.clock, counted, controller.retry)
+    queue: WorkQueue[Key] = WorkQueue(context.clock, context.metrics.queue(controller.name), controller.retry)
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():
             context.informer(resource).add_index(name, keys)

@@ -6,10 +6,11 @@ handed none counts nothing. Source: component-base, metrics/prometheus (workqueu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from typing import cast
 
 from steersman.lib.http.messages import ClientResponse, Duplex, Headers, Transport
-from steersman.lib.metrics import Registry
+from steersman.lib.metrics import DURATIONS, Distribution, Family, Registry, Value
 
 _TINY = [1e-8 * 10.0**power for power in range(10)]  # seconds
 _REQUESTS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
@@ -75,12 +76,33 @@ class Metrics:
             "rest_client_request_duration_seconds", "Seconds to an answer's head.", ("verb", "host"), _REQUESTS
         )
         self._queues: dict[str, QueueMetrics] = {}
+        self._families: dict[str, Family[Value] | Family[Distribution]] = {}
         of.collect(self._collect)
 
     def queue(self, name: str) -> QueueMetrics:
         """A queue's, by its name; whoever comes again with the name begins anew."""
         made = self._queues[name] = QueueMetrics(self, name)
         return made
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Family[Value]:
+        """A number that only grows; who asks again, say after a new election, gets the same."""
+        if name not in self._families:
+            self._families[name] = self.registry.counter(name, text, labels)
+        return cast(Family[Value], self._families[name])
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Family[Value]:
+        """A number that goes up and down; again the same."""
+        if name not in self._families:
+            self._families[name] = self.registry.gauge(name, text, labels)
+        return cast(Family[Value], self._families[name])
+
+    def histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[float] = DURATIONS
+    ) -> Family[Distribution]:
+        """A distribution; again the same."""
+        if name not in self._families:
+            self._families[name] = self.registry.histogram(name, text, labels, bounds)
+        return cast(Family[Distribution], self._families[name])
 
     def _collect(self) -> None:
         for name, queue in self._queues.items():

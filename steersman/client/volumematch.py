@@ -1,13 +1,11 @@
-"""Which volume suits a claim.
+"""Whether a volume suits a claim.
 
-Pure. Source: component-helpers' storage/volume (FindMatchingVolume) and the documentation of persistent volumes.
+Pure. Source: component-helpers' storage/volume and the documentation of persistent volumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from steersman.api import labels, quantity
+from steersman.api import quantity
 from steersman.api.quantity import Quantity
 from steersman.api.resource import Object
 
@@ -53,20 +51,3 @@ def suits(volume: Object, claim: Object) -> bool:
     if not set(asked.get("accessModes") or ()) <= set(spec.get("accessModes") or ()):
         return False
     return not capacity(volume) < wanted(claim)
-
-
-def best(claim: Object, volumes: Iterable[Object]) -> Object | None:
-    """The volume that is reserved for the claim, else the smallest free one that its selector takes."""
-    free: list[Object] = []
-    chosen = claim["spec"].get("selector")
-    selector = labels.from_object(chosen) if chosen is not None else labels.EVERYTHING
-    for volume in volumes:
-        if not suits(volume, claim):
-            continue
-        if is_for(volume, claim):
-            return volume
-        available = (volume.get("status") or {}).get("phase") in ("Available", "Pending", None)
-        if not volume["spec"].get("claimRef") and available and selector.matches(volume["metadata"].get("labels")):
-            free.append(volume)
-    free.sort(key=lambda each: (capacity(each).nanos, str(each["metadata"]["name"])))
-    return free[0] if free else None

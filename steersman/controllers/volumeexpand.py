@@ -6,25 +6,14 @@ external resizer: no in-tree plugin that could is left. Source: kubernetes' pkg/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from steersman.api.errors import ApiError
 from steersman.api.quantity import compare
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
+from steersman.client.migrated import migrated
 
 _RESIZER = "volume.kubernetes.io/storage-resizer"
 _BEFORE = "volume.alpha.kubernetes.io/pre-resize-capacity"
-_MIGRATED: Mapping[str, tuple[str, str]] = {
-    "awsElasticBlockStore": ("kubernetes.io/aws-ebs", "ebs.csi.aws.com"),
-    "azureDisk": ("kubernetes.io/azure-disk", "disk.csi.azure.com"),
-    "azureFile": ("kubernetes.io/azure-file", "file.csi.azure.com"),
-    "cinder": ("kubernetes.io/cinder", "cinder.csi.openstack.org"),
-    "gcePersistentDisk": ("kubernetes.io/gce-pd", "pd.csi.storage.gke.io"),
-    "portworxVolume": ("kubernetes.io/portworx-volume", "pxd.portworx.com"),
-    "vsphereVolume": ("kubernetes.io/vsphere-volume", "csi.vsphere.vmware.com"),
-}
-"""In-tree sources that a CSI driver serves: the plugin's name, and the driver's."""
 
 
 def grows(claim: Object, volume: Object) -> bool:
@@ -32,11 +21,6 @@ def grows(claim: Object, volume: Object) -> bool:
     asked = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
     has = ((claim.get("status") or {}).get("capacity") or {}).get("storage", "0")
     return compare(asked, has) > 0 or _BEFORE in (volume["metadata"].get("annotations") or {})
-
-
-def migrated(volume: Object) -> tuple[str, str] | None:
-    """The in-tree plugin and the CSI driver that serves its volumes; None for every other volume."""
-    return next((names for source, names in _MIGRATED.items() if volume["spec"].get(source) is not None), None)
 
 
 async def reconcile(context: Context, key: Key) -> Result:

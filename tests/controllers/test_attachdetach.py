@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
+from steersman.client.migrated import migrated
 from steersman.controllers import attachdetach
 from steersman.controllers.attachdetach import CSIDRIVERS, VOLUMEATTACHMENTS
 from steersman.controllers.attachdetach.volumes import (
@@ -19,7 +20,7 @@ from steersman.controllers.attachdetach.volumes import (
     shareable,
     unique_name,
 )
-from steersman.controllers.volumeexpand import grows, migrated
+from steersman.controllers.volumeexpand import grows
 
 from .conftest import World
 

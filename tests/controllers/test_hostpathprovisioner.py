@@ -9,7 +9,7 @@ import pytest
 
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Object
 from steersman.controllers.hostpathprovisioner import PROVISIONER
-from steersman.controllers.pvbinder import STORAGECLASSES
+from steersman.controllers.pvbinder.claims import STORAGECLASSES
 
 from .conftest import World
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
-from steersman.client.volumematch import best
-from steersman.controllers.pvbinder import STORAGECLASSES
+from steersman.controllers.pvbinder.claims import STORAGECLASSES
+from steersman.controllers.pvbinder.matching import best
 
 from .conftest import World
 from .objects import pod
@@ -43,12 +43,13 @@ def claim(size: str = "1Gi", **spec: Any) -> Object:
         (claim(volumeMode="Block"), [volume("a")], None),
         (claim(selector={"matchLabels": {"disk": "b"}}), [volume("a"), volume("b")], "b"),
         (claim(), [volume("a"), volume("z", claimRef={"namespace": "default", "name": "data"})], "z"),
+        (claim(), [volume("a", accessModes=["ReadWriteOnce", "ReadOnlyMany"]), volume("b", "9Gi")], "b"),
         (claim(), [volume("a", claimRef={"namespace": "default", "name": "other"})], None),
         (claim(), [volume("a", claimRef={"namespace": "default", "name": "data", "uid": "older"})], None),
     ],
 )
 def test_which_volume(asked: Object, offered: list[Object], expected: str | None) -> None:
-    found = best(asked, offered)
+    found = best(asked, [{**each, "status": {"phase": "Available"}} for each in offered])
     assert (found["metadata"]["name"] if found else None) == expected
 
 
@@ -114,7 +115,7 @@ async def test_classes_wait_for_consumers_or_name_their_provisioner(world: World
     assert await phases(world) == ("Available", "Pending")
     user = pod("user", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}])
     await world.client.create(PODS, user, "default")
-    await world.settle()
+    await world.settle(15)
     assert await phases(world) == ("Available", "Pending")
     assert ("WaitForPodScheduled", "waiting for pod user to be scheduled") in await world.events()
     chosen = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
