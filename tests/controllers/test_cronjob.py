@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from steersman.api.resource import CRONJOBS, JOBS, Object
-from steersman.controllers.cronjob import plan, surplus
+from steersman.client.workload import owner_reference
+from steersman.controllers.cronjob import most_recent, plan, surplus
 from steersman.controllers.cronjob.schedule import parse
 from steersman.lib.clock import parse_rfc3339, rfc3339
 
@@ -45,13 +46,34 @@ def test_the_next_time(text: str, since: str, expected: str) -> None:
 
 
 def test_the_last_time_is_the_one_that_repeated_steps_reach() -> None:
-    for text in ("*/7 * * * *", "30 6-16/4 * * 1-5", "15 3 1 * *", "@every 45m"):
+    for text in ("*/7 * * * *", "0 */6 * * *", "15 3 * * *", "@every 45m"):
         schedule = parse(text, UTC)
         since, until = at("2026-01-01 00:00"), at("2026-01-20 10:01")
         step, last = since, None
         while (step := schedule.after(step) or until + 1) <= until:
             last = step
-        assert schedule.latest(since, until) == last
+        assert most_recent(schedule, since, until)[0] == last
+
+
+def test_after_a_pause_an_irregular_schedule_goes_on_with_its_next_time() -> None:
+    office = parse("0 9-17 * * 1-5", UTC)
+    friday, monday = at("2026-01-02 09:30"), at("2026-01-05 08:30")
+    assert most_recent(office, friday, monday) == (None, False)
+    assert show(most_recent(office, friday, at("2026-01-05 11:30"))[0]) == "2026-01-05 11:00"
+
+
+def test_a_chain_of_distances_is_kept_whenever_one_looks() -> None:
+    made = {**cronjob("@every 1h"), "status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}
+    assert round(plan(made, [], NOW).wait) == 35 * 60
+
+
+def test_schedules_without_a_time_and_with_a_time_zone_are_complained_of() -> None:
+    steps = plan(cronjob("0 0 31 2 *"), [], NOW)
+    text = "invalid schedule: 0 0 31 2 * : time difference between two schedules is less than 1 second"
+    assert (steps.events, steps.wait) == ([("Warning", "InvalidSchedule", text)], 0.0)
+    steps = plan(cronjob("TZ=Asia/Tokyo 0 9 * * *"), [], NOW)
+    assert [reason for _, reason, _ in steps.events] == ["UnsupportedSchedule"]
+    assert show(NOW + steps.wait) == "2026-01-02 00:00"
 
 
 def test_times_that_the_clocks_skip_or_repeat() -> None:
@@ -73,7 +95,7 @@ def test_times_that_the_clocks_skip_or_repeat() -> None:
     [
         *("", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 7"),
         *("*/0 * * * *", "5-1 * * * *", "a * * * *", "-1 * * * *", "\u0663 * * * *", f"{'9' * 99} * * * *"),
-        *("@never", "@every", "@every x", "@every 1y"),
+        *("@never", "@every", "@every x", "@every 1y", "TZ=Nowhere/City * * * * *"),
     ],
 )
 def test_nonsense_is_refused(text: str) -> None:
@@ -190,3 +212,28 @@ async def test_replace_and_missing_jobs(world: World) -> None:
     await world.settle(5)
     assert "active" not in (await world.get(CRONJOBS, "cron"))["status"]
     assert "MissingJob" in [reason for reason, _ in await world.events()]
+
+
+async def test_jobs_that_somebody_else_makes_and_jobs_that_end_are_told_of(world: World) -> None:
+    world.start("cronjob-controller")
+    body = cronjob("*/5 * * * *", successfulJobsHistoryLimit=0)
+    body["metadata"] = {"name": "cron"}
+    owner = await world.client.create(CRONJOBS, body, "default")
+    made = {"metadata": {"name": "by-hand"}, "spec": owner["spec"]["jobTemplate"]["spec"]}  # kubectl create job --from
+    made["metadata"]["ownerReferences"] = [owner_reference(owner, CRONJOBS)]
+    await world.client.create(JOBS, made, "default")
+    await world.settle()
+    text = "Saw a job that the controller did not create or forgot: by-hand"
+    assert ("UnexpectedJob", text) in await world.events()
+    await world.client.delete(JOBS, "by-hand", "default", propagation="Background")
+    await world.settle(400)
+    [name] = await world.names(JOBS)
+    world.tasks.spawn(finish_jobs(world), "jobs")
+    await world.settle(70)
+    told = await world.events()
+    assert ("SuccessfulDelete", f"Deleted job {name}") in told
+    assert all(reason != "SawCompletedJob" for reason, _ in told), "it went with the history, before it was looked at"
+    assert await world.names(JOBS) == []
+    await world.client.patch(CRONJOBS, "cron", "default", {"spec": {"successfulJobsHistoryLimit": 3}})
+    await world.settle(300)
+    assert any(text.endswith("condition: Complete") for why, text in await world.events() if why == "SawCompletedJob")

@@ -48,13 +48,17 @@ def job_name(cronjob: Object, at: float) -> str:
 
 
 def plan(cronjob: Object, active: Sequence[Object], now: float) -> Plan:
-    """What is due. `active` are the references in the status, brought up to date."""
+    """What is due. `active` are the references in the status, brought up to date.
+
+    A start that came too late is never met here, for the deadline already limits how far back one looks; so
+    MissSchedule is never said, as it is not by the original since it looks so.
+    """
     spec, steps = cronjob["spec"], Plan()
     zone = _with_zone(spec, steps)
     if zone is None or cronjob["metadata"].get("deletionTimestamp") or spec.get("suspend"):
         return steps
     try:
-        schedule = parse(spec["schedule"], zone)
+        schedule = parse(_schedule(spec, steps), zone)
     except ValueError as error:
         text = f'unparseable schedule: "{spec["schedule"]}" : {error}'
         steps.events.append(("Warning", "UnparseableSchedule", text))
@@ -63,12 +67,15 @@ def plan(cronjob: Object, active: Sequence[Object], now: float) -> Plan:
     since = parse_rfc3339(last) if last else created_at(cronjob)
     deadline = spec.get("startingDeadlineSeconds")
     begin = max(since, now - deadline) if deadline is not None else since
-    at = schedule.latest(begin, now)
-    following = schedule.after(now)
-    steps.wait = following - now + _PADDING if following is not None else 0.0
+    try:
+        at, many = most_recent(schedule, begin, now)
+    except ValueError as error:
+        steps.events.append(("Warning", "InvalidSchedule", f"invalid schedule: {spec['schedule']} : {error}"))
+        return steps
+    steps.wait = _wait(schedule, since if at is None else at, now)
     if at is None:
         return steps
-    if _missed(schedule, begin, now) > _MANY:
+    if many:
         text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         steps.events.append(("Warning", "TooManyMissedTimes", text))
     if any(each["name"] == job_name(cronjob, at) for each in active) or (last and parse_rfc3339(last) == at):
@@ -80,6 +87,16 @@ def plan(cronjob: Object, active: Sequence[Object], now: float) -> Plan:
         return steps
     steps.start, steps.replace = at, policy == "Replace"
     return steps
+
+
+def _schedule(spec: Object, steps: Plan) -> str:
+    """The schedule's text; a time zone in it, which older releases let pass, is complained of."""
+    text = str(spec["schedule"])
+    if "TZ" in text:
+        where = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/"
+        complaint = f'CRON_TZ or TZ used in schedule "{text}" is not officially supported, see {where} for more details'
+        steps.events.append(("Warning", "UnsupportedSchedule", complaint))
+    return text
 
 
 def _with_zone(spec: Object, steps: Plan) -> tzinfo | None:
@@ -94,13 +111,34 @@ def _with_zone(spec: Object, steps: Plan) -> tzinfo | None:
         return None
 
 
-def _missed(schedule: Schedule, since: float, now: float) -> int:
-    """About how many times lie between; exact while they are few."""
+def most_recent(schedule: Schedule, since: float, now: float) -> tuple[float | None, bool]:
+    """The last time after `since` that has come, and whether more than a hundred were missed before it.
+
+    After a longer pause only the end of it is looked at, as if all times lay as far apart as the first two: an
+    irregular schedule may find none there, and goes on with the next. Raises ValueError for one that has no times.
+    """
     first = schedule.after(since)
+    if first is not None and now < first:
+        return None, False
     second = schedule.after(first) if first is not None else None
-    if first is None or second is None or first > now:
-        return 0
-    return int((now - first) // (second - first)) + 1
+    if first is not None and second is not None and now < second:
+        return first, False
+    if first is None or second is None:
+        raise ValueError("time difference between two schedules is less than 1 second")
+    between = round(second - first)
+    missed = int(now - first) // between + 1
+    found, each = None, schedule.after(first + (missed - 2) * between)
+    while each is not None and each <= now:
+        found, each = each, schedule.after(each)
+    return found, missed > _MANY
+
+
+def _wait(schedule: Schedule, came: float, now: float) -> float:
+    """Seconds until the time that follows `came`, the last that has come or when to begin; 0 when there is none."""
+    following = schedule.after(came)
+    if following is not None and following <= now:
+        following = schedule.after(now)
+    return following - now + _PADDING if following is not None else 0.0
 
 
 def new_job(cronjob: Object, at: float) -> Object:
@@ -135,8 +173,9 @@ def surplus(cronjob: Object, jobs: Sequence[Object]) -> list[Object]:
     return out
 
 
-def _started(job: Object) -> tuple[str, str]:
-    return (job.get("status") or {}).get("startTime") or "", job["metadata"]["name"]
+def _started(job: Object) -> tuple[bool, str, str]:
+    started = (job.get("status") or {}).get("startTime") or ""
+    return not started, started, job["metadata"]["name"]
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -150,6 +189,11 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     jobs = [job for job in owned_by(context.informer(JOBS), cronjob) if not job["metadata"].get("deletionTimestamp")]
     status = {**(cronjob.get("status") or {})}
+    gone = set()
+    for job in surplus(cronjob, jobs):
+        if await _delete(context, cronjob, job):
+            gone.add(job["metadata"]["uid"])
+    status["active"] = [each for each in status.get("active") or () if each["uid"] not in gone]
     active = await _update_active(context, cronjob, jobs, status)
     steps = plan(cronjob, active, context.clock.now())
     for kind, reason, text in steps.events:
@@ -161,9 +205,6 @@ async def reconcile(context: Context, key: Key) -> Result:
     if wanted != (cronjob.get("status") or {}):
         written = await context.client.update(CRONJOBS, {**cronjob, "status": wanted}, subresource="status")
         context.expectations.created((key, "status"), written)
-    if not cronjob["metadata"].get("deletionTimestamp"):
-        for job in surplus(cronjob, jobs):
-            await _delete(context, cronjob, job)
     return Result(steps.wait)
 
 
@@ -189,13 +230,26 @@ async def _update_active(context: Context, cronjob: Object, jobs: Sequence[Objec
     left = []
     for each in active:
         found = by_uid.get(each["uid"])
-        if found is None:
+        if found is None and await _exists(context, each):
+            left.append(each)
+        elif found is None:
             tell(cronjob, "Normal", "MissingJob", f"Active job went missing: {each['name']}")
         elif how := ended_as(found):
             tell(cronjob, "Normal", "SawCompletedJob", f"Saw completed job: {each['name']}, condition: {how}")
         else:
             left.append(each)
     return left
+
+
+async def _exists(context: Context, reference: Object) -> bool:
+    """Whether the API server knows a Job that our copy does not show. Raises ApiError."""
+    try:
+        await context.client.get(JOBS, reference["name"], reference["namespace"])
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return False
+    return True
 
 
 async def _start(context: Context, cronjob: Object, steps: Plan, active: list[Object], status: Object) -> None:
@@ -239,7 +293,8 @@ def _is_scheduled(job: Object) -> bool:
     return _SCHEDULED in (job["metadata"].get("annotations") or {})
 
 
-async def _delete(context: Context, cronjob: Object, job: Object) -> None:
+async def _delete(context: Context, cronjob: Object, job: Object) -> bool:
+    """Delete a Job; whether that is done. What fails is told. Raises OSError and TimeoutError when nobody answers."""
     meta = job["metadata"]
     context.expectations.deleted(key_of(cronjob), job)
     try:
@@ -249,11 +304,12 @@ async def _delete(context: Context, cronjob: Object, job: Object) -> None:
         raise
     except ApiError as error:
         if error.code in (404, 409):
-            return
+            return True
         context.expectations.kept(key_of(cronjob), job)
         context.recorder.event(cronjob, "Warning", "FailedDelete", f"Deleted job: {error.message}")
         raise
     context.recorder.event(cronjob, "Normal", "SuccessfulDelete", f"Deleted job {meta['name']}")
+    return True
 
 
 CONTROLLER = Controller("cronjob-controller", reconcile, (For(CRONJOBS), Owns(JOBS, CRONJOBS)), indexes={JOBS: INDEX})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 _NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -36,10 +37,6 @@ class Schedule(Protocol):
         """The first time after `since`; None when there is none."""
         ...
 
-    def latest(self, since: float, until: float) -> float | None:
-        """The last time after `since` and not after `until`."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Every:
@@ -50,11 +47,6 @@ class Every:
     def after(self, since: float) -> float:
         """The first time after `since`."""
         return float(int(since)) + self.seconds
-
-    def latest(self, since: float, until: float) -> float | None:
-        """The last time in a chain that begins at `since`."""
-        count = int((until - int(since)) // self.seconds)
-        return int(since) + count * self.seconds if count > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +67,23 @@ class Fields:
         by_day, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return by_day or by_weekday if self.either else by_day and by_weekday
 
-    def _times(self, start: datetime, step: int) -> Iterator[float]:
-        """Times day by day from `start`'s day, forwards (1) or backwards (-1)."""
+    def _times(self, start: datetime) -> Iterator[float]:
+        """Times day by day from `start`'s day on."""
         day = start.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
         for passed in range(_HORIZON):
             if self._day_matches(day):
-                for hour in self.hours[::step]:
-                    if not passed and (hour - start.hour) * step < 0:
+                for hour in self.hours:
+                    if not passed and hour < start.hour:
                         continue
-                    for minute in self.minutes[::step]:
-                        yield from self._instants(day.replace(hour=hour, minute=minute), step)
-            day += timedelta(days=step)
+                    for minute in self.minutes:
+                        yield from self._instants(day.replace(hour=hour, minute=minute))
+            day += timedelta(days=1)
 
-    def _instants(self, local: datetime, step: int) -> Iterator[float]:
+    def _instants(self, local: datetime) -> Iterator[float]:
         """A wall-clock time as instants: none when it is skipped, two when the clocks run through it twice."""
+        if self.zone is UTC:
+            yield local.replace(tzinfo=UTC).timestamp()
+            return
         found = []
         for fold in (0, 1):
             aware = local.replace(tzinfo=self.zone, fold=fold)
@@ -98,28 +93,25 @@ class Fields:
                 found.append(instant)
         if len(found) == 2 and len(self.hours) < 24:
             found = found[:1]  # a job for one hour of the day runs once
-        yield from found[::step]
+        yield from found
 
     def after(self, since: float) -> float | None:
         """The first time after `since`."""
         start = datetime.fromtimestamp(since, self.zone)
-        return next((each for each in self._times(start, 1) if each > since), None)
-
-    def latest(self, since: float, until: float) -> float | None:
-        """The last time after `since` and not after `until`."""
-        start = datetime.fromtimestamp(until, self.zone)
-        for each in self._times(start, -1):
-            if each <= since:
-                return None
-            if each <= until:
-                return each
-        return None
+        return next((each for each in self._times(start) if each > since), None)
 
 
 @lru_cache(maxsize=4096)
 def parse(text: str, zone: tzinfo = UTC) -> Schedule:
     """The schedule that `text` describes. Raises ValueError."""
     text = text.strip()
+    if text.startswith(("TZ=", "CRON_TZ=")):
+        name, _, text = text.partition("=")[2].partition(" ")
+        try:
+            zone = ZoneInfo(name)
+        except (ValueError, OSError, KeyError):
+            raise ValueError(f"provided bad location {name}: unknown time zone {name}") from None
+        text = text.strip()
     if text.startswith("@every "):
         return Every(_duration(text.removeprefix("@every ").strip()))
     if text.startswith("@"):
