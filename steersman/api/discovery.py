@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -23,6 +23,10 @@ Document = dict[str, Any]
 GroupVersion = tuple[str, str]
 _GROUP = "apidiscovery.k8s.io"
 _LIST = "APIGroupDiscoveryList"
+
+
+_SINCE = {"v2": (1, 30), "v2beta1": (1, 27)}
+"""Releases from which on a version of aggregated discovery is served by default; v2beta1 until 1.32."""
 
 
 class Answer(NamedTuple):
@@ -65,6 +69,14 @@ class Discovery:
         self._cache: dict[tuple[str, str], Answer | None] = {}
         self._revision = (-1, -1)
         self.others: Others = Nobody()
+        release = tuple(map(int, registry.release.split(".")))
+        self._served = frozenset(
+            version for version, since in _SINCE.items() if release >= since and (version == "v2" or release < (1, 33))
+        )
+
+    def negotiated(self, accept: str) -> str:
+        """The version of aggregated discovery that an Accept header asks for and this release has, else ""."""
+        return negotiate(accept, self._served)
 
     def answer(self, path: str, accept: str = "") -> Answer | None:
         """The document at `path` in the form that the Accept header prefers; None when there is none."""
@@ -72,7 +84,7 @@ class Discovery:
             self._cache.clear()
             self._revision = revision
         path = path.rstrip("/")
-        key = (path, negotiate(accept) if path in ("/api", "/apis") else "")
+        key = (path, self.negotiated(accept) if path in ("/api", "/apis") else "")
         if key not in self._cache:
             if len(self._cache) > 1000:  # paths come from outside
                 self._cache.clear()
@@ -81,11 +93,11 @@ class Discovery:
 
     def _build(self, path: str, version: str) -> Answer | None:
         if version:
-            body = msgspec.json.encode(self.aggregated(version, core=path == "/api"))
-            etag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
-            return Answer(f"application/json;g={_GROUP};v={version};as={_LIST}", body, etag)
+            body = msgspec.json.encode(self.aggregated(version, core=path == "/api")) + b"\n"
+            etag = f'"{hashlib.sha512(body).hexdigest().upper()}"'
+            return Answer(aggregated_type("application/json", version), body, etag)
         document = self.document(path)
-        return None if document is None else Answer("application/json", msgspec.json.encode(document))
+        return None if document is None else Answer("application/json", msgspec.json.encode(document) + b"\n")
 
     def document(self, path: str) -> Document | None:
         """The plain document at `path`, which has no slash at its end."""
@@ -140,9 +152,10 @@ class Discovery:
         if not kinds:
             return None
         rows = [row for kind in kinds for row in _plain(kind, version)]
-        group_version = kinds[0].api_version(version)
-        list_ = {"kind": "APIResourceList", "groupVersion": group_version, "resources": rows}
-        return {**list_, "apiVersion": "v1"} if group else list_  # the core group's list says no version of its own
+        head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": kinds[0].api_version(version)}
+        if not group:
+            del head["apiVersion"]  # the core group's list says no version of its own
+        return {**head, "resources": rows}
 
     def aggregated(self, version: str, *, core: bool) -> Document:
         """The APIGroupDiscoveryList in `version` (v2, v2beta1) of the core group, or of all others."""
@@ -163,14 +176,19 @@ class Discovery:
         }
 
 
-def negotiate(accept: str) -> str:
-    """The aggregated version (v2, v2beta1) that an Accept header asks for before anything else, "" for plain."""
+def aggregated_type(media: str, version: str) -> str:
+    """The Content-Type of an aggregated document."""
+    return f"{media};g={_GROUP};v={version};as={_LIST}"
+
+
+def negotiate(accept: str, served: Collection[str] = tuple(_SINCE)) -> str:
+    """The aggregated version, of those served, that an Accept header asks for before anything else, "" for plain."""
     for clause in accept.split(","):
         media, *parameters = (part.strip().lower() for part in clause.split(";"))
         given = {key: value for key, _, value in (part.partition("=") for part in parameters)}
-        if media in ("application/json", "application/*", "*/*"):
+        if media in ("application/json", "application/yaml", "application/*", "*/*"):
             if given.get("g") == _GROUP and given.get("as") == _LIST.lower():
-                if given.get("v") in ("v2", "v2beta1"):
+                if given.get("v") in served:
                     return given["v"]
             elif "as" not in given:
                 return ""

@@ -19,13 +19,23 @@ from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.schema.resources import GROUPS
-from steersman.apiserver import conversion, devicerights, impersonate, requestor
+from steersman.apiserver import conversion, devicerights, discovering, impersonate, requestor
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.compress import compressed
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.flow.gate import Serve
-from steersman.apiserver.negotiate import DEFAULT, Format, negotiate
+from steersman.apiserver.negotiate import (
+    DEFAULT,
+    INDENTED,
+    LOGGED,
+    PRODUCES,
+    WATCHED,
+    Format,
+    indented,
+    negotiate,
+    routed,
+)
 from steersman.apiserver.request import Query, RequestInfo, resolve
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
@@ -49,6 +59,9 @@ _VERBS: dict[str, Any] = {
     "deletecollection": delete.delete_collection,
 }
 NO_PATH = "404 page not found"
+NOSNIFF = ("x-content-type-options", "nosniff")
+_PRIVATE = ("cache-control", "no-cache, private")
+_ANYTHING = frozenset({"attach", "exec", "portforward", "proxy"})  # subresources that answer what nobody knows before
 _REQUEST_SECONDS = 60.0  # that a request may take, unless it is meant to last
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
@@ -290,7 +303,9 @@ class ApiServer:
         if request.context is not None:
             request.context.annotate("authorization.k8s.io/decision", "forbid")
             request.context.annotate("authorization.k8s.io/reason", str(why))
-        return denied(user, info, why)
+        error = denied(user, info, why)
+        error.headers = [NOSNIFF]
+        return error
 
     async def authorize(self, user: User, info: RequestInfo) -> str | None:
         """What the authorizer says, waited for."""
@@ -317,11 +332,12 @@ class ApiServer:
         for path in self.paths:
             answer = path(request, user)
             if answer is not None:
+                if isinstance(answer, Response) and all(name != "cache-control" for name, _ in answer.headers):
+                    answer.headers = [_PRIVATE, *answer.headers]
                 return answer
-        if request.path.startswith("/api") and request.method in ("GET", "HEAD"):
-            found = self.discovery.answer(request.path.rstrip("/") or "/", request.header("accept") or "")
-            if found is not None:
-                return _discovery_answer(request, found)
+        if request.path.startswith("/api"):
+            if (found := discovering.answer(self.discovery, request)) is not None:
+                return found
             if self._built_in(request.path):
                 raise unknown_resource()
         raise ApiError(404, "", NO_PATH)
@@ -343,7 +359,7 @@ class ApiServer:
             raise self._nothing(info)
         if kind.namespaced and not info.namespace and info.name:
             raise unknown_resource()
-        call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, kind))
+        call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, info, kind))
         if (found := kind.version(info.version)) is not None and found.deprecation:
             call.warnings.append(found.deprecation)
         if virtual is not None:
@@ -403,12 +419,21 @@ class ApiServer:
             raise _unsupported(kind, info, call.request)
         return _performed(_VERBS[info.verb], call)
 
-    def _format(self, request: Request, kind: Kind) -> Format:
-        accept = request.header("accept")
-        if accept is None or accept in ("application/json", "*/*", "application/json, */*"):
-            return DEFAULT
+    def _format(self, request: Request, info: RequestInfo, kind: Kind) -> Format:
+        accept, agent = None, ""
+        for name, value in request.headers:
+            if name == "accept":
+                accept = accept or value
+            elif name == "user-agent":
+                agent = value
+        indent = indented(request.query, agent)
+        if not accept or accept in ("application/json", "*/*", "application/json, */*"):
+            return INDENTED if indent else DEFAULT
+        if not kind.custom and info.subresource not in _ANYTHING:
+            listed = not info.name and info.verb in ("list", "watch")
+            routed(accept, WATCHED if listed else LOGGED if info.subresource == "log" else PRODUCES)
         listed = "get" in kind.verbs or (kind.group, kind.plural) not in VIRTUAL  # a review cannot be shown as a table
-        return negotiate(accept, protobuf=not kind.custom, transforms=listed)
+        return negotiate(accept, protobuf=not kind.custom, transforms=listed, indent=indent)
 
     def call_for(self, call: Call, **changes: Any) -> Call:
         """A copy of a call with other facts: for subresources that act as another verb."""
@@ -462,7 +487,7 @@ def denied(user: User, info: RequestInfo, why: str) -> ApiError:
     tail = f": {why}" if why else ""
     if not info.is_resource:
         text = f'User "{user.name}" cannot {info.verb} path "{info.path}"{tail}'
-        return ApiError(403, "Forbidden", f"forbidden: {text}")
+        return errors.generic(403, "Forbidden", f"forbidden: {text}")
     plural = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     where = f'in API group "{info.group}"'
     scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
@@ -471,23 +496,14 @@ def denied(user: User, info: RequestInfo, why: str) -> ApiError:
 
 
 def failure(error: ApiError, request: Request) -> Response:
-    """A Status, in the medium that the client reads."""
+    """A Status, in the medium that the client reads; where it reads none, as JSON for people."""
     if error.message == NO_PATH and not error.reason:
-        return Response(404, [("content-type", "text/plain; charset=utf-8")], b"404 page not found\n")
+        text = ("content-type", "text/plain; charset=utf-8")
+        return Response(404, [_PRIVATE, text, NOSNIFF], b"404 page not found\n")
+    indent = indented(request.query, request.header("user-agent") or "")
     try:
-        format = negotiate(request.header("accept") or "", protobuf=True, transforms=False)
+        format = negotiate(request.header("accept") or "", protobuf=True, transforms=False, indent=indent)
     except ApiError:
-        format = DEFAULT
-    headers = [("cache-control", "no-cache, private"), ("content-type", format.media), *error.headers]
-    if error.code == 401:
-        headers.append(("www-authenticate", 'Bearer realm="kubernetes"'))
+        format = INDENTED
+    headers = [_PRIVATE, ("content-type", format.media), *error.headers]
     return Response(error.code, headers, in_medium(error.status(), format))
-
-
-def _discovery_answer(request: Request, found: Any) -> Response:
-    headers = [("cache-control", "public"), ("content-type", found.content_type), ("vary", "Accept")]
-    if found.etag:
-        headers.append(("etag", found.etag))
-        if request.header("if-none-match") == found.etag:
-            return Response(304, headers)
-    return Response(200, headers, found.body)

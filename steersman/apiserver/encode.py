@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from steersman.api import table
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
@@ -41,9 +43,9 @@ class Encoder:
     def object(self, item: Item) -> bytes:
         """One object."""
         if self.raw:
-            return item.json
+            return b"%b%b\n" % (self._prefix, item.tail)
         if self._format.transform == "Table":
-            return encode(self._table([self.convert(item.obj())], {"resourceVersion": str(item.revision)}))
+            return self._whole(self._table([self.convert(item.obj())], {"resourceVersion": str(item.revision)}))
         return self._whole(self._shape(self.convert(item.obj())))
 
     def convert(self, obj: Object) -> Object:
@@ -75,12 +77,14 @@ class Encoder:
     @property
     def parted(self) -> bool:
         """Whether a list can be put together of `part`s."""
-        return self._format.media in (JSON, PROTOBUF)
+        return self._format.media in (JSON, PROTOBUF) and not self._format.indent
 
     def list(self, items: Sequence[Item], meta: Object) -> bytes | Sequence[bytes]:
         """A whole list."""
         if not self.parted:
-            return in_medium(self._empty(meta) | {"items": self._elements(items)}, self._format)
+            if self._format.transform == "Table":
+                return self._whole(self._table(self._all(items), meta))
+            return self._whole(self._empty(meta) | {"items": self._elements(items)})
         part = self.part(items)
         head, tail = self.around(meta, len(part))
         return [head, part, tail]
@@ -189,17 +193,20 @@ class Encoder:
 
 
 def in_medium(document: Any, format: Format) -> bytes:
-    """Any document as JSON, YAML or protobuf; without a protobuf form it is JSON, which every client reads."""
+    """Any document as JSON, YAML or protobuf; without a protobuf form it is JSON, which every client reads.
+
+    JSON ends with a line's end unless it is indented, as in the original.
+    """
     if format.media == PROTOBUF:
         from steersman.api import protobuf
 
         if protobuf.knows(document.get("apiVersion", ""), document.get("kind", "")):
             return protobuf.encode(document)
     elif format.media != JSON:
-        import yaml
+        from steersman.apiserver import yamlform
 
-        return yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode()
-    return encode(document)
+        return yamlform.dump(document)
+    return msgspec.json.format(encode(document), indent=2) if format.indent else encode(document) + b"\n"
 
 
 def content_type(document_kind: str, api_version: str, format: Format) -> str:

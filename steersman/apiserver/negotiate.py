@@ -1,21 +1,29 @@
 """What the client accepts: JSON, YAML, protobuf, or JSON as a Table or as metadata only.
 
 Owns `Format` and the reading of Accept headers. Called once per request; `encode.py` does the encoding. Pure.
-Source: apiserver's negotiation; kubectl's Accept headers.
+Source: apiserver's negotiation, go-restful's matching of routes; kubectl's Accept headers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import parse_qs
 
-from steersman.api.errors import not_acceptable
+from steersman.api.errors import generic, not_acceptable
 
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 META_GROUP = "meta.k8s.io"
 
+PRODUCES = (JSON, YAML, PROTOBUF)
+"""What a route of the original offers, where nothing else is said."""
+WATCHED = (*PRODUCES, f"{JSON};stream=watch", f"{PROTOBUF};stream=watch")
+LOGGED = ("text/plain", *PRODUCES)
+
+_READERS = ("curl", "Wget", "Mozilla/5.0")  # with people in front of them
+_YES = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _TRANSFORMS = frozenset({"Table", "PartialObjectMetadata", "PartialObjectMetadataList"})
 
 
@@ -26,11 +34,12 @@ class Format:
     media: str = JSON
     transform: str = ""
     version: str = ""
+    indent: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether stored bytes can be sent as they are."""
-        return self.media == JSON and not self.transform
+        return self.media == JSON and not self.transform and not self.indent
 
     @property
     def content_type(self) -> str:
@@ -41,12 +50,34 @@ class Format:
 DEFAULT = Format()
 
 
+INDENTED = Format(indent=True)
+
+
+def indented(query: str, agent: str) -> bool:
+    """Whether JSON is to be read by people: the parameter `pretty` says so, else the User-Agent."""
+    if "pretty" in query and (asked := parse_qs(query).get("pretty")):
+        return asked[0] in _YES
+    return agent.startswith(_READERS)
+
+
 @lru_cache(maxsize=256)
-def negotiate(accept: str, *, protobuf: bool, transforms: bool = True) -> Format:
+def routed(accept: str, offered: tuple[str, ...]) -> None:
+    """Whether a route has anything that the client accepts, parameters left aside. Raises ApiError 406."""
+    wanted = {clause.partition(";")[0].strip() for clause in accept.split(",")}
+    if wanted.isdisjoint(offered) and "*/*" not in wanted and accept:
+        message = f"406: Not Acceptable\n\nAvailable representations: {', '.join(offered)}"
+        raise generic(406, "NotAcceptable", message)
+
+
+@lru_cache(maxsize=256)
+def negotiate(accept: str, *, protobuf: bool, transforms: bool = True, indent: bool = False) -> Format:
     """The first acceptable format, in the client's order of preference. Raises ApiError 406.
 
     `protobuf`: whether the kind has a protobuf form (custom resources have none).
     """
+    if indent:
+        found = negotiate(accept, protobuf=protobuf, transforms=transforms)
+        return Format(found.media, found.transform, found.version, indent=found.media == JSON)
     if not accept:
         return DEFAULT
     clauses = sorted(enumerate(_clauses(accept)), key=lambda pair: (-pair[1][2], pair[0]))

@@ -7,33 +7,43 @@ pkg/server (healthz, version), KEP-1393 (issuer discovery).
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from steersman.api.errors import forbidden
+from steersman.api.discovery import Discovery
+from steersman.api.errors import no_such_method
 from steersman.api.openapi import OpenApi
 from steersman.api.registry import Registry
 from steersman.apiserver.call import User
+from steersman.apiserver.negotiate import routed
 from steersman.apiserver.request import Query
 from steersman.lib.http.messages import Request, Response
 
-_TEXT = ("content-type", "text/plain; charset=utf-8")
 _JSON = ("content-type", "application/json")
-_HEALTH = ("/healthz", "/livez", "/readyz")
+_ALWAYS = (
+    "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/openapi/v2", "/openapi/v3",
+    "/openapi/v3/", "/openid/v1/jwks", "/version",
+)  # fmt: skip
+_HOUR = ("cache-control", "public, max-age=3600")
+_EMULATED = (1, 33)  # the release from which on a server says what it emulates
 
 
 def version_info(release: str, patch: int = 0) -> dict[str, str]:
     """`kubectl version` shows this as the server's."""
     major, minor = release.split(".")
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    return {
-        "major": major,
-        "minor": minor,
+    emulated = {
         "emulationMajor": major,
         "emulationMinor": minor,
         "minCompatibilityMajor": major,
         "minCompatibilityMinor": str(int(minor) - 1),
+    }
+    return {
+        "major": major,
+        "minor": minor,
+        **(emulated if (int(major), int(minor)) >= _EMULATED else {}),
         "gitVersion": f"v{release}.{patch}",
         "gitCommit": "",
         "gitTreeState": "clean",
@@ -44,6 +54,13 @@ def version_info(release: str, patch: int = 0) -> dict[str, str]:
     }
 
 
+def _only_get(request: Request, media: str) -> None:
+    """Raises ApiError: 405 for another method, 406 for a client that does not read `media`."""
+    if request.method != "GET":
+        raise no_such_method()
+    routed(request.header("accept") or "", (media,))
+
+
 class Version:
     """/version."""
 
@@ -51,8 +68,11 @@ class Version:
         self._body = msgspec.json.format(msgspec.json.encode(version_info(release)), indent=2)
 
     def __call__(self, request: Request, user: User) -> Response | None:
-        """The version, for anybody."""
-        return Response(200, [_JSON], self._body) if request.path in ("/version", "/version/") else None
+        """The version, for anybody. Raises ApiError 405, 406."""
+        if request.path not in ("/version", "/version/"):
+            return None
+        _only_get(request, "application/json")
+        return Response(200, [_JSON], self._body)
 
 
 class OpenApiPaths:
@@ -85,31 +105,30 @@ class Issuer:
         self._tokens = tokens
 
     def __call__(self, request: Request, user: User) -> Response | None:
-        """The discovery document and the keys."""
-        if request.path == "/.well-known/openid-configuration":
-            return Response(200, [_JSON], msgspec.json.encode(self._tokens.discovery()))
-        if request.path == "/openid/v1/jwks":
-            return Response(
-                200, [("content-type", "application/jwk-set+json")], msgspec.json.encode(self._tokens.jwks())
-            )
-        return None
+        """The discovery document and the keys. Raises ApiError 405, 406."""
+        if request.path.rstrip("/") == "/.well-known/openid-configuration":
+            media, document = "application/json", self._tokens.discovery
+        elif request.path.rstrip("/") == "/openid/v1/jwks":
+            media, document = "application/jwk-set+json", self._tokens.jwks
+        else:
+            return None
+        _only_get(request, media)
+        return Response(200, [_HOUR, ("content-type", media)], msgspec.json.encode(document()))
 
 
 class Root:
     """/: every path there is."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, discovery: Discovery, more: Iterable[str]) -> None:
+        """`more`: paths that somebody else answers."""
+        self._discovery = discovery
+        self._more = (*more, *_ALWAYS)
 
     def __call__(self, request: Request, user: User) -> Response | None:
         """A list of paths."""
-        if request.path not in ("/", ""):
+        if request.path not in ("/", "", "/index.html"):
             return None
-        if request.method not in ("GET", "HEAD"):
-            raise forbidden("", "", "", "only GET")
-        paths = ["/api", "/api/v1", "/apis"]
-        for group in self._registry.groups():
-            if group:
-                paths += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in self._registry.versions(group))]
-        paths += [*_HEALTH, "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/version"]
-        return Response(200, [_JSON], msgspec.json.encode({"paths": sorted(paths)}))
+        groups = [group for group in self._discovery.groups() if group]
+        versions = [f"/apis/{group}/{version}" for group in groups for version in self._discovery.versions(group)]
+        found = sorted({*(f"/apis/{group}" for group in groups), *versions, *self._more})
+        return Response(200, [_JSON], msgspec.json.format(msgspec.json.encode({"paths": found}), indent=2))

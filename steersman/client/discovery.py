@@ -1,6 +1,6 @@
-"""What the API server serves, asked in two requests.
+"""What the API server serves, asked in two requests; of releases without aggregated discovery, one by one.
 
-Owns the reading of aggregated discovery. Called by controllers that work on every kind (namespace, garbage collector).
+Owns the reading of discovery. Called by controllers that work on every kind (namespace, garbage collector).
 Source: KEP-3352.
 """
 
@@ -13,7 +13,10 @@ import msgspec
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client, error_of
 
-_ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_LIST = "APIGroupDiscoveryList"
+_ACCEPT = ",".join(
+    [*(f"application/json;g=apidiscovery.k8s.io;v={version};as={_LIST}" for version in ("v2", "v2beta1")), "*/*"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,52 @@ async def discover(client: Client) -> Discovered:
     found: list[Served] = []
     failed: list[str] = []
     stale: set[tuple[str, str]] = set()
-    for path in ("/api", "/apis"):
-        response, body = await client.raw("GET", path, accept=_ACCEPT)
-        if response.status >= 400:
-            raise error_of(response.status, body)
-        for group in msgspec.json.decode(body).get("items") or ():
-            _read_group(group, found, failed, stale)
+    for group in await groups(client):
+        _read_group(group, found, failed, stale)
     return Discovered(tuple(found), tuple(failed), frozenset(stale))
+
+
+async def groups(client: Client) -> list[Object]:
+    """Every APIGroupDiscovery. Raises ApiError, OSError."""
+    found: list[Object] = []
+    for path in ("/api", "/apis"):
+        document = await _read(client, path)
+        found += document["items"] if document.get("kind") == _LIST else await _each(client, path, document)
+    return found
+
+
+async def _read(client: Client, path: str) -> Object:
+    response, body = await client.raw("GET", path, accept=_ACCEPT)
+    if response.status >= 400:
+        raise error_of(response.status, body)
+    document: Object = msgspec.json.decode(body)
+    return document
+
+
+async def _each(client: Client, path: str, document: Object) -> list[Object]:
+    """The groups that a plain document names, as the aggregated one has them."""
+    found = []
+    named = document.get("groups") or [{"name": "", "versions": [{"version": each} for each in document["versions"]]}]
+    for group in named:
+        versions = []
+        for version in (each["version"] for each in group["versions"]):
+            base = f"{path}/{group['name']}/{version}" if group["name"] else f"{path}/{version}"
+            rows = (await _read(client, base)).get("resources") or ()
+            resources = [
+                {
+                    "resource": row["name"],
+                    "responseKind": {"kind": row["kind"]},
+                    "scope": "Namespaced" if row["namespaced"] else "Cluster",
+                    "singularResource": row["singularName"],
+                    "shortNames": row.get("shortNames") or [],
+                    "verbs": row["verbs"],
+                }
+                for row in rows
+                if "/" not in row["name"]
+            ]
+            versions.append({"version": version, "resources": resources})
+        found.append({"metadata": {"name": group["name"]}, "versions": versions})
+    return found
 
 
 def _read_group(group: Object, found: list[Served], failed: list[str], stale: set[tuple[str, str]]) -> None:

@@ -190,11 +190,12 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         paths.Version(registry.release),
         openapi := paths.OpenApiPaths(registry),
         paths.Issuer(tokens),
-        paths.Root(registry),
     ]
-    Telemetry(
+    telemetry = Telemetry(
         server, paths.version_info(registry.release), options.checks, [measured.metrics, *options.metrics]
-    ).attach()
+    )
+    telemetry.attach()
+    server.paths.append(paths.Root(server.discovery, telemetry.paths()))
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)

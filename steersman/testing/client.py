@@ -17,10 +17,10 @@ import yaml
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client, PatchType
+from steersman.client.discovery import groups
 
 T = TypeVar("T")
 
-_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _CALL = 30.0  # seconds that one call may take
 _CRD = "CustomResourceDefinition"
 
@@ -202,13 +202,12 @@ class SyncClient:
         return self._kinds
 
     async def _discover(self) -> _Kinds:
-        found = []
-        for path in ("/api", "/apis"):
-            document = await self._client.call("GET", path, accept=_DISCOVERY)
-            for group in document["items"]:
-                for version in group["versions"]:
-                    found += [_resource(group, version, item) for item in version["resources"]]
-        return found
+        return [
+            _resource(group, version, item)
+            for group in await groups(self._client)
+            for version in group["versions"]
+            for item in version["resources"]
+        ]
 
 
 def _resource(group: Object, version: Object, item: Object) -> tuple[Resource, frozenset[str]]:

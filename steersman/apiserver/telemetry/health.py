@@ -20,11 +20,8 @@ log = logging.getLogger(__name__)
 Check = Callable[[], Awaitable[str]]
 """Says what is wrong; nothing when all is well."""
 
-_PLAIN = [
-    ("cache-control", "no-cache, private"),
-    ("content-type", "text/plain; charset=utf-8"),
-    ("x-content-type-options", "nosniff"),
-]
+_SINGLE = [("cache-control", "no-cache, private"), ("content-type", "text/plain; charset=utf-8")]
+_PLAIN = [*_SINGLE, ("x-content-type-options", "nosniff")]
 
 
 class Health:
@@ -41,7 +38,7 @@ class Health:
         checks = self._checks.get(root)
         if checks is None:
             return None
-        if not name:
+        if not name and not request.path.endswith("/"):
             return self._whole(root, checks, Query(request.query))
         if name not in checks:
             raise ApiError(404, "", "404 page not found")
@@ -51,7 +48,7 @@ class Health:
         wrong = await _outcome(check)
         if wrong:
             return Response(500, _PLAIN, f"internal server error: {wrong}\n".encode())
-        return Response(200, _PLAIN, b"ok")
+        return Response(200, _SINGLE, b"ok")
 
     async def _whole(self, root: str, checks: Mapping[str, Check], query: Query) -> Response:
         excluded, lines, failed = set(query.all("exclude")), list[str](), False

@@ -23,17 +23,35 @@ from steersman.lib.metrics import Registry
 
 _MEDIA = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
 _HOOKS = (
+    "start-apiserver-admission-initializer",
+    "generic-apiserver-start-informers",
+    "priority-and-fairness-config-consumer",
+    "priority-and-fairness-filter",
+    "storage-object-count-tracker-hook",
+    "start-apiextensions-informers",
     "start-apiextensions-controllers",
     "crd-informer-synced",
+    "start-system-namespaces-controller",
+    "peer-endpoint-reconciler-controller",
+    "start-cluster-authentication-info-controller",
+    "storage-readiness",
+    "start-legacy-token-tracking-controller",
+    "start-service-ip-repair-controllers",
     "rbac/bootstrap-roles",
     "scheduling/bootstrap-system-priority-classes",
-    "start-system-namespaces-controller",
+    "priority-and-fairness-config-producer",
     "bootstrap-controller",
     "start-kubernetes-service-cidr-controller",
-    "priority-and-fairness-config-producer",
-    "priority-and-fairness-config-consumer",
+    "start-kube-aggregator-informers",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
     "apiservice-registration-controller",
+    "apiservice-discovery-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
 )
+"""Steps of the start, in the original's order: of those that this server has; here they are done together."""
 
 
 class Telemetry:
@@ -74,6 +92,11 @@ class Telemetry:
         server.paths[:0] = [self._health, self._metrics]
         self._objects()
         self._flow()
+
+    def paths(self) -> list[str]:
+        """Every path that is answered here."""
+        single = [f"/{root}/{name}" for root, checks in self._checks().items() for name in checks]
+        return ["/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", *single]
 
     def _known(self, info: RequestInfo) -> bool:
         if not info.is_resource:
@@ -140,7 +163,11 @@ class Telemetry:
     # Health ----------------------------------------------------------------------------------------------------------
 
     def _checks(self) -> dict[str, dict[str, Check]]:
-        hooks = {f"poststarthook/{name}": self._started for name in _HOOKS}
+        hooks: dict[str, Check] = {}
+        for name in _HOOKS:
+            hooks[f"poststarthook/{name}"] = self._started
+            if name == "kube-apiserver-autoregistration":
+                hooks["autoregister-completion"] = self._started
         whole: dict[str, Check] = {"ping": _well, "log": _well, "etcd": self._store, **hooks}
         ready: dict[str, Check] = {"etcd-readiness": self._store, "informer-sync": self._started}
         first = {name: whole[name] for name in ("ping", "log", "etcd")}

@@ -28,6 +28,7 @@ from steersman.lib.tasks import turn
 from steersman.store.interface import Compacted
 
 _PAGE = 500  # objects read from history at a time while looking for those that are selected
+_UNCACHED = ("", "events")  # the only kind that the original reads from its store
 _EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
     "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
@@ -116,12 +117,14 @@ def check_not_future(call: Call, version: int) -> None:
     """Raises the 504 of a version that this server has not reached."""
     current = call.storage.revision
     if version > current:
+        cached = (call.kind.group, call.kind.plural) != _UNCACHED
         raise ApiError(
             504,
             "Timeout",
             f"Timeout: Too large resource version: {version}, current: {current}",
             {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-             "retryAfterSeconds": 1},
+             **({"retryAfterSeconds": 1} if cached else {})},
+            [("retry-after", "1")] if cached else [],
         )  # fmt: skip
 
 

@@ -38,17 +38,21 @@ def watch(call: Call) -> Stream:
     initial = call.query.has("sendInitialEvents")
     _check(match, initial=initial)
     after = parse_version(version, watch=True) if version not in ("", "0") else None
-    if after is not None:
-        check_not_future(call, after)
     wants_state = call.query.flag("sendInitialEvents") if initial else after is None
     if not wants_state and after is None:
         after = call.storage.revision  # only what is new
     seconds = call.query.number("timeoutSeconds") or call.services.random.randrange(_TIMEOUT_LEAST, _TIMEOUT_MOST)
+    late: ApiError | None = None
+    if wants_state and after is not None:
+        try:
+            check_not_future(call, after)
+        except ApiError as error:
+            late = error  # told as an event
     session = _Session(call, chosen, seconds, announces=initial and wants_state)
     media = call.format.media
     content = f"{PROTOBUF};stream=watch" if media == PROTOBUF else media
     headers = [("cache-control", "no-cache, private"), ("content-type", content)]
-    return Stream(200, headers, lambda writer: session.run(writer, None if wants_state else after))
+    return Stream(200, headers, lambda writer: session.run(writer, None if wants_state else after, late))
 
 
 def _check(match: str, *, initial: bool) -> None:
@@ -80,6 +84,7 @@ class _Session:
         self._bookmarks = call.query.flag("allowWatchBookmarks")
         self._cache = call.storage.cache(call.kind)
         self._everything = chosen.everything and not chosen.namespace
+        self._after = 0  # nothing is told of what comes before, though it may be still to come
         events = call.services.extras.get(WATCH_EVENTS)
         self._told = Value() if events is None else events.labels(call.kind.group, call.version, call.kind.plural)
         self._first = True
@@ -90,15 +95,18 @@ class _Session:
         self._writer: Writer = None  # type: ignore[assignment]
         self._send: Callable[[bytes], None] = None  # type: ignore[assignment]
 
-    async def run(self, writer: Writer, after: int | None) -> None:
+    async def run(self, writer: Writer, after: int | None, late: ApiError | None = None) -> None:
         """Send events until the time is up or the client is gone."""
         self._writer = writer
         framed = isinstance(writer, ChunkWriter) and writer.chunked
         self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
         writer.on_close(self._close)
-        stop = self._cache.watch(self._live, self._close)
+        live = self._live
+        if after is not None and after > self._call.storage.revision:
+            self._after, live = after, self._later
+        stop = self._cache.watch(live, self._close)
         try:
-            if not await self._begin(after):
+            if not await self._begin(after, late):
                 return
             await (self._wait_converting() if self._waits else self._wait())
         finally:
@@ -121,9 +129,16 @@ class _Session:
             self._held.append(change)
             self._news.set()
 
-    async def _begin(self, after: int | None) -> bool:
+    def _later(self, change: Change) -> None:
+        """As `_live`, for who has seen more than there is."""
+        if change.revision > self._after:
+            self._live(change)
+
+    async def _begin(self, after: int | None, late: ApiError | None) -> bool:
         """The state, or what happened since `after`; False when that is no longer known."""
         try:
+            if late is not None:
+                raise late
             if after is None:
                 await self._tell_state()
                 return True
@@ -258,8 +273,10 @@ class _Session:
 
     def _bookmark(self, annotations: dict[str, str], revision: int = 0) -> None:
         """Tell how far the watch has come although nothing may have happened; to now, unless a revision is given."""
-        kind = self._call.kind
-        meta: Object = {"resourceVersion": str(revision or self._call.storage.revision)}
+        kind, reached = self._call.kind, revision or self._call.storage.revision
+        if reached < self._after:
+            return
+        meta: Object = {"resourceVersion": str(reached)}
         meta |= {"creationTimestamp": None}
         if annotations:
             meta["annotations"] = annotations

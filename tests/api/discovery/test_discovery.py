@@ -90,9 +90,9 @@ def test_what_is_not_there_is_none(path: str) -> None:
     assert DISCOVERY.answer(path) is None
 
 
-@pytest.mark.parametrize("accept", [V2, V2BETA1])
-def test_aggregated_documents(accept: str) -> None:
-    answer = DISCOVERY.answer("/apis", accept + ",application/json")
+@pytest.mark.parametrize(("release", "accept"), [("1.36", V2), ("1.30", V2), ("1.32", V2BETA1), ("1.27", V2BETA1)])
+def test_aggregated_documents(release: str, accept: str) -> None:
+    answer = Discovery(Registry(release, behaviors=())).answer("/apis", accept + ",application/json")
     assert answer is not None and answer.content_type == accept and answer.etag.startswith('"')
     document = json.loads(answer.body)
     assert document["apiVersion"] == "apidiscovery.k8s.io/" + accept.split(";")[2][2:]
@@ -103,6 +103,13 @@ def test_aggregated_documents(accept: str) -> None:
     assert deployments["scope"] == "Namespaced"
     assert [sub["subresource"] for sub in deployments["subresources"]] == ["scale", "status"]
     assert deployments["subresources"][0]["responseKind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+
+
+@pytest.mark.parametrize(("release", "accept"), [("1.26", V2BETA1), ("1.29", V2), ("1.33", V2BETA1)])
+def test_releases_without_a_version_of_aggregated_discovery(release: str, accept: str) -> None:
+    discovery = Discovery(Registry(release, behaviors=()))
+    answer = discovery.answer("/apis", accept + ",application/json")
+    assert answer is not None and answer.content_type == "application/json" and not answer.etag
 
 
 def test_the_core_group_is_aggregated_at_api() -> None:
