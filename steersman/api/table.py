@@ -9,6 +9,7 @@ server-side printing, pkg/printers, and apiextensions-apiserver's tableconvertor
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -173,6 +174,18 @@ _DONE = {
     "Succeeded": "The pod has completed successfully.",
     "Failed": "The pod failed.",
 }
+
+
+_ZERO: Mapping[str, Any] = {"integer": 0, "number": 0, "boolean": False}
+
+
+def blank(shown: Sequence[Column]) -> tuple[Column, ...]:
+    """The same columns for an object that has nothing but metadata, as a bookmark's: every cell is its type's zero."""
+
+    def nothing(column: Column) -> Column:
+        return replace(column, cell=lambda obj, now: _ZERO.get(column.type, ""))
+
+    return tuple(nothing(column) for column in shown)
 
 
 def row(shown: Sequence[Column], obj: Object, now: float, *, include: str = "Metadata", version: str = "v1") -> Object:

@@ -67,8 +67,10 @@ class Encoder:
         """Any complete document in the negotiated medium."""
         return in_medium(obj, self._format)
 
-    def _table(self, objects: Sequence[Object], meta: Object, *, headers: bool = True) -> Object:
+    def _table(self, objects: Sequence[Object], meta: Object, *, headers: bool = True, blank: bool = False) -> Object:
         shown = table.columns(self._kind, self._version)
+        if blank:
+            shown = table.blank(shown)
         version = self._format.version or "v1"
         return table.table(
             shown, objects, self._now, include=self._include, headers=headers, list_meta=meta, version=version
@@ -182,7 +184,7 @@ class Encoder:
         if type != "ERROR":
             if self._format.transform == "Table":
                 meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-                obj = self._table([] if type == "BOOKMARK" else [obj], meta, headers=first)
+                obj = self._table([obj], meta, headers=first, blank=type == "BOOKMARK")
             else:
                 obj = self._shape(obj)
         if self._format.media == PROTOBUF:

@@ -89,11 +89,18 @@ def _claim(claim: Object) -> Usage:
     chosen = annotations.get(_CLASS_ANNOTATION) or spec.get("storageClassName")
     if chosen:
         out[f"{chosen}{_CLASS}persistentvolumeclaims"] = _ONE
-    if amount := ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        out["requests.storage"] = quantity.parse(amount)
+    if asked := ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
+        given = ((claim.get("status") or {}).get("allocatedResources") or {}).get("storage", asked)
+        amount = max(_bytes(asked), _bytes(given))
+        out["requests.storage"] = amount
         if chosen:
-            out[f"{chosen}{_CLASS}requests.storage"] = quantity.parse(amount)
+            out[f"{chosen}{_CLASS}requests.storage"] = amount
     return out
+
+
+def _bytes(text: str) -> Quantity:
+    amount = quantity.parse(text)
+    return amount if amount.value.denominator == 1 else quantity.parse(str(amount.whole()))
 
 
 def _devices(claim: Object) -> Usage:
@@ -139,18 +146,45 @@ def in_scope(term: Object, resource: Resource, obj: Object) -> bool:
     if (resource.group, resource.plural) == ("", "pods"):
         return _pod_in_scope(term, obj)
     if (resource.group, resource.plural) == ("", "persistentvolumeclaims"):
-        value = obj["spec"].get("volumeAttributesClassName")
-        return term["scopeName"] == "VolumeAttributesClass" and _holds(term, value)
+        names = attribute_classes(obj) or {None}
+        return term["scopeName"] == "VolumeAttributesClass" and any(_holds(term, name) for name in names)
     return False
+
+
+def attribute_classes(claim: Object) -> set[str]:
+    """The classes of volume attributes that a claim has, wants, or is on its way to: it counts under all of them."""
+    status = claim.get("status") or {}
+    target = (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+    names = (claim["spec"].get("volumeAttributesClassName"), status.get("currentVolumeAttributesClassName"), target)
+    return {name for name in names if name}
+
+
+def may_change(group: str, plural: str, subresource: str, obj: Object, old: Object | None) -> bool:
+    """Whether this write may change what quotas count, on creation (no `old`) or on an update."""
+    if group:
+        return not subresource
+    if plural == "pods":
+        if subresource or old is None:
+            return subresource in ("", "resize")
+        return _deadline(obj) != _deadline(old)
+    if plural == "persistentvolumeclaims" and subresource == "status":
+        assert old is not None, "a status is never created"
+        allocated, before = ((each.get("status") or {}).get("allocatedResources") for each in (obj, old))
+        return allocated != before or attribute_classes(obj) != attribute_classes(old)
+    return not subresource
+
+
+def _deadline(pod: Object) -> bool:
+    return pod["spec"].get("activeDeadlineSeconds") is not None
 
 
 def _pod_in_scope(term: Object, pod: Object) -> bool:
     spec = pod["spec"]
     match term["scopeName"]:
         case "Terminating":
-            return spec.get("activeDeadlineSeconds") is not None
+            return _deadline(pod)
         case "NotTerminating":
-            return spec.get("activeDeadlineSeconds") is None
+            return not _deadline(pod)
         case "BestEffort":
             return pods.qos_class(pod) == pods.BEST_EFFORT
         case "NotBestEffort":

@@ -211,6 +211,20 @@ BIG["spec"]["containers"][0]["resources"] = {
         ),
         (
             PERSISTENTVOLUMECLAIMS,
+            {
+                "metadata": {},
+                "spec": {"resources": {"requests": {"storage": "1500m"}}},
+                "status": {"allocatedResources": {"storage": "7"}},
+            },
+            {"count/persistentvolumeclaims": "1", "persistentvolumeclaims": "1", "requests.storage": "7"},
+        ),
+        (
+            PERSISTENTVOLUMECLAIMS,
+            {"metadata": {}, "spec": {"resources": {"requests": {"storage": "1500m"}}}},
+            {"count/persistentvolumeclaims": "1", "persistentvolumeclaims": "1", "requests.storage": "2"},
+        ),
+        (
+            PERSISTENTVOLUMECLAIMS,
             {"metadata": {}, "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}}}},
             {
                 "count/persistentvolumeclaims": "1",
@@ -253,6 +267,16 @@ def test_sums_are_exact_and_only_of_what_is_named() -> None:
 HIGH = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
 
 
+SILVER = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["silver"]}
+MOVING = {
+    "spec": {"volumeAttributesClassName": "silver"},
+    "status": {
+        "currentVolumeAttributesClassName": "gold",
+        "modifyVolumeStatus": {"status": "InProgress", "targetVolumeAttributesClassName": "bronze"},
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("owner", "resource", "obj", "expected"),
     [
@@ -267,6 +291,11 @@ HIGH = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
         (quota(terms=[{"scopeName": "PriorityClass", "operator": "DoesNotExist"}]), PODS, pod("p"), True),
         (quota(["CrossNamespacePodAffinity"]), PODS, BIG, False),
         (quota(["BestEffort"]), CONFIGMAPS, {"metadata": {}}, False),
+        (quota(terms=[{**SILVER, "values": ["gold"]}]), PERSISTENTVOLUMECLAIMS, MOVING, True),
+        (quota(terms=[SILVER]), PERSISTENTVOLUMECLAIMS, MOVING, True),
+        (quota(terms=[{**SILVER, "values": ["bronze"]}]), PERSISTENTVOLUMECLAIMS, MOVING, True),
+        (quota(terms=[{**SILVER, "values": ["tin"]}]), PERSISTENTVOLUMECLAIMS, MOVING, False),
+        (quota(["VolumeAttributesClass"]), PERSISTENTVOLUMECLAIMS, {"spec": {}}, False),
     ],
 )
 def test_scopes(owner: Object, resource: Resource, obj: Object, expected: bool) -> None:

@@ -27,9 +27,9 @@ _SYSTEM = User("system:apiserver", ("system:masters",))
 
 def validate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[None] | None:
     """Refuse what exceeds a quota. Raises ApiError."""
-    if obj is None or call.operation not in ("CREATE", "UPDATE") or call.info.subresource or not call.kind.namespaced:
+    if obj is None or call.operation not in ("CREATE", "UPDATE") or not call.kind.namespaced:
         return None
-    if (call.kind.group, call.kind.kind) == ("", "Pod") and call.operation == "UPDATE":
+    if not quota.may_change(call.kind.group, call.kind.plural, call.info.subresource, obj, old):
         return None
     kind = call.services.registry.find("", "resourcequotas")
     if kind is None or call.kind is kind:
@@ -62,17 +62,20 @@ async def _charge(call: Call, item: Item, obj: Object, old: Object | None) -> No
     hard = budget["spec"].get("hard") or {}
     now = call.services.clock.now()
     wanted = {name: amount for name, amount in quota.usage(resource, obj, now).items() if name in hard}
-    if old is not None:
+    if old is not None and quota.concerns(budget, resource, old):
         before = quota.usage(resource, old, now)
         wanted = {name: amount - before.get(name, ZERO) for name, amount in wanted.items()}
         wanted = {name: amount for name, amount in wanted.items() if amount > ZERO}
     _check_specified(call, budget, obj, hard)
+    bounded = call.info.subresource != "status"  # what has happened already is counted, never refused
     if not wanted or call.dry_run:
-        _fits(call, budget, obj, wanted)
+        if bounded:
+            _fits(call, budget, obj, wanted)
         return
 
     def spend(current: Object) -> Object:
-        _fits(call, current, obj, wanted)
+        if bounded:
+            _fits(call, current, obj, wanted)
         status = current.setdefault("status", {})
         used = dict(status.get("used") or {})
         for name, amount in wanted.items():

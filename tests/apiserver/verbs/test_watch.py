@@ -84,9 +84,11 @@ async def test_a_restarted_server_tells_what_an_earlier_one_saw(cluster: ApiClus
     await second.close()
 
 
-async def raw_events(cluster: ApiCluster, query: str, path: str = CONFIGMAPS.path("default")) -> list[Object]:
+async def raw_events(
+    cluster: ApiCluster, query: str, path: str = CONFIGMAPS.path("default"), accept: str = "application/json"
+) -> list[Object]:
     """Everything that a watch of one second tells."""
-    _, body = await cluster.client.raw("GET", f"{path}?watch=1&timeoutSeconds=1&{query}")
+    _, body = await cluster.client.raw("GET", f"{path}?watch=1&timeoutSeconds=1&{query}", accept=accept)
     return [msgspec.json.decode(line) for line in body.splitlines()]
 
 
@@ -110,6 +112,18 @@ async def test_initial_events_end_with_a_bookmark(cluster: ApiCluster) -> None:
     assert (added["type"], end["type"]) == ("ADDED", "BOOKMARK")
     assert end["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
     assert int(end["object"]["metadata"]["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
+
+
+async def test_a_bookmark_in_a_table_is_a_row_of_its_own(cluster: ApiCluster) -> None:
+    await cluster.client.create(CONFIGMAPS, config("a"), "default")
+    query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    added, end, *_ = await raw_events(cluster, query, accept=accept)
+    assert (added["type"], end["type"]) == ("ADDED", "BOOKMARK")
+    assert added["object"]["rows"][0]["cells"][:2] == ["a", 0]
+    (row,) = end["object"]["rows"]
+    assert row["cells"] == ["", "", ""]
+    assert row["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 @pytest.mark.parametrize("query", ["sendInitialEvents=true", "resourceVersionMatch=Exact&resourceVersion=1"])
