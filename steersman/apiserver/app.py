@@ -43,6 +43,7 @@ from steersman.apiserver.telemetry.requests import Requests, Route, size_of
 from steersman.apiserver.verbs import create, delete, patch, read, update, watch
 from steersman.apiserver.webhookpost import CLIENTS, Clients
 from steersman.lib.clock import Clock
+from steersman.lib.deadlines import Deadlines
 from steersman.lib.http.messages import Answer, Request, Response, Stream, Upgrade
 from steersman.store.interface import Store, StoreUnavailable
 
@@ -144,6 +145,7 @@ class ApiServer:
         self.leaving: list[Callable[[], Awaitable[None]]] = []  # what is to be done before it ends
         self.request_seconds = _REQUEST_SECONDS
         self.requests: Requests | None = None
+        self._deadlines = Deadlines()
         self._now = clock.monotonic
 
     async def start(self) -> None:
@@ -260,8 +262,18 @@ class ApiServer:
         else:
             answer = self._authorized(request, query, info, user)
         if isinstance(answer, Awaitable) and not info.long_running:
-            return _in_time(answer, min(info.seconds or self.request_seconds, self.request_seconds))
+            return self._in_time(answer, min(info.seconds or self.request_seconds, self.request_seconds))
         return answer
+
+    async def _in_time(self, answer: Awaitable[Answer], seconds: float) -> Answer:
+        """The answer, or that there is none yet. A write that has come to the store may happen even so."""
+        try:
+            if seconds >= _REQUEST_SECONDS:
+                return await self._deadlines.within(seconds, answer)
+            async with asyncio.timeout(seconds):
+                return await answer
+        except TimeoutError:
+            raise errors.timeout("Timeout: request did not complete within the allotted timeout") from None
 
     def _authorized(self, request: Request, query: Query, info: RequestInfo, user: User) -> Answer | Awaitable[Answer]:
         why = self.authorizer(user, info)
@@ -446,15 +458,6 @@ def _performed(verb: Any, call: Call) -> Answer | Awaitable[Answer]:
         return conversion.served(verb, call, create.answer)
     answer: Answer | Awaitable[Answer] = verb(call)
     return answer
-
-
-async def _in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
-    """The answer, or that there is none yet. A write that has come to the store may happen even so."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer
-    except TimeoutError:
-        raise errors.timeout("Timeout: request did not complete within the allotted timeout") from None
 
 
 async def _warned(answer: Awaitable[Answer], call: Call) -> Answer:

@@ -24,14 +24,41 @@ class Entry:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
 class Event:
-    """One committed write. `value` is None for a deletion; `previous` is None for a creation."""
+    """One committed write. `value` is None for a deletion; `previous` is None for a creation.
 
-    key: str
-    revision: int
-    value: bytes | None
-    previous: bytes | None
+    A store may hand over the way to the previous value instead, which is gone when a compaction comes first: few want
+    it.
+    """
+
+    __slots__ = ("_previous", "key", "revision", "value")
+
+    def __init__(
+        self, key: str, revision: int, value: bytes | None, previous: bytes | Callable[[], bytes | None] | None
+    ) -> None:
+        self.key = key
+        self.revision = revision
+        self.value = value
+        self._previous = previous
+
+    @property
+    def previous(self) -> bytes | None:
+        """What the write replaced. Raises StoreUnavailable when it cannot be read."""
+        if callable(self._previous):
+            self._previous = self._previous()
+        return self._previous
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        mine, theirs = (self.key, self.revision, self.value), (other.key, other.revision, other.value)
+        return mine == theirs and self.previous == other.previous
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.revision))
+
+    def __repr__(self) -> str:
+        return f"Event({self.key!r}, {self.revision}, {self.value!r}, {self.previous!r})"
 
 
 @dataclass(frozen=True, slots=True)

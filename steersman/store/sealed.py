@@ -194,7 +194,7 @@ class SealedStore:
         previous = None if event.previous is None else self._open(event.key, event.previous)
         if isinstance(value, Unopened):
             self._shut.add(event.key)
-        return replace(event, value=value, previous=previous)
+        return Event(event.key, event.revision, value, previous)
 
     def _relay(self, number: int, sink: Sink) -> Sink:
         """What feeds `sink` events, opened and in their order, as soon as their keys are there."""

@@ -19,6 +19,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -47,12 +48,13 @@ _BATCH = 1_000  # writes per transaction at most, so that one slow commit does n
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A write between its decision and its commit. `value` None deletes."""
+    """A write between its decision and its commit. `value` None deletes; `others` wait for it besides its writer."""
 
     revision: int
     key: str
     value: bytes | None
     done: asyncio.Future[int]
+    others: list[asyncio.Future[None]]
 
 
 @dataclass(slots=True)
@@ -77,7 +79,8 @@ class SqliteStore:
         self._tips: dict[str, _Pending] = {}  # the newest uncommitted write per key
         self._uncommitted: dict[int, _Pending] = {}
         self._generation = 0  # raised when a failed commit takes back what was on its way
-        self._queue: queue.SimpleQueue[tuple[int, _Pending] | _Job | None] = queue.SimpleQueue()
+        self._accepted: list[_Pending] = []  # in this turn of the loop, not handed to the writer thread yet
+        self._queue: queue.SimpleQueue[tuple[int, list[_Pending]] | _Job | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
         self._thread.start()
@@ -163,17 +166,28 @@ class SqliteStore:
         pending = self._tips.get(key)
         if pending is None:
             return False
-        with contextlib.suppress(StoreUnavailable):
-            await asyncio.shield(pending.done)
+        settled: asyncio.Future[None] = self._loop.create_future()
+        pending.others.append(settled)
+        await settled
         return True
 
     def _submit(self, key: str, value: bytes | None) -> asyncio.Future[int]:
+        """What the writer awaits; when it gives up, the write happens all the same."""
         self._next += 1
-        pending = _Pending(self._next, key, value, self._loop.create_future())
+        pending = _Pending(self._next, key, value, self._loop.create_future(), [])
         self._tips[key] = pending
         self._uncommitted[pending.revision] = pending
-        self._queue.put((self._generation, pending))
+        if not self._accepted:
+            self._loop.call_soon(self._hand_over)
+        self._accepted.append(pending)
         return pending.done
+
+    def _hand_over(self) -> None:
+        """What this turn of the loop has accepted goes to the writer thread at once: each waking of it costs as much as
+        several writes, and a commit more."""
+        if self._accepted:
+            self._queue.put((self._generation, self._accepted))
+            self._accepted = []
 
     async def create(self, key: str, value: bytes, *, guard: Guard | None = None) -> int:
         """Write a new key, durably."""
@@ -182,19 +196,19 @@ class SqliteStore:
             if not await self._settled(key):
                 raise KeyExists(key)
         await self._check(guard)
-        return await asyncio.shield(self._submit(key, value))
+        return await self._submit(key, value)
 
     async def update(self, key: str, value: bytes, expected: int, *, guard: Guard | None = None) -> int:
         """Replace a value by compare-and-swap, durably."""
         await self._expect(key, expected)
         await self._check(guard)
-        return await asyncio.shield(self._submit(key, value))
+        return await self._submit(key, value)
 
     async def delete(self, key: str, expected: int, *, guard: Guard | None = None) -> int:
         """Remove a key by compare-and-swap, durably."""
         await self._expect(key, expected)
         await self._check(guard)
-        return await asyncio.shield(self._submit(key, None))
+        return await self._submit(key, None)
 
     async def _check(self, guard: Guard | None) -> None:
         """A write on its way counts: what is decided now becomes durable after it. Waits only to refuse."""
@@ -225,7 +239,7 @@ class SqliteStore:
                 elif isinstance(item, _Job):
                     jobs.append(item)
                 elif item[0] == generation:
-                    batch.append(item[1])
+                    batch += item[1]
                 if stopping or len(batch) >= _BATCH:
                     break
                 try:
@@ -249,7 +263,8 @@ class SqliteStore:
         events = []
         for pending in batch:
             write = self._index.apply(pending.revision, pending.key, deleted=pending.value is None)
-            events.append(Event(pending.key, pending.revision, pending.value, self._value(write.previous)))
+            before = partial(self._value, write.previous) if write.previous else None
+            events.append(Event(pending.key, pending.revision, pending.value, before))
             del self._uncommitted[pending.revision]
             if self._tips.get(pending.key) is pending:
                 del self._tips[pending.key]
@@ -257,6 +272,8 @@ class SqliteStore:
         for pending in batch:
             if not pending.done.done():
                 pending.done.set_result(pending.revision)
+            if pending.others:
+                _settle(pending)
 
     def _failed(self, _: Sequence[_Pending], error: Exception) -> None:
         """Take back everything that is not committed: the batch, and what was decided after it."""
@@ -264,7 +281,9 @@ class SqliteStore:
             if not pending.done.done():
                 pending.done.set_exception(StoreUnavailable(f"cannot write to {self._path}: {error}"))
                 pending.done.exception()  # retrieved: a cancelled writer may never look
+            _settle(pending)
         self._uncommitted.clear()
+        self._accepted.clear()
         self._tips.clear()
         self._generation += 1
         self._next = self._index.revision
@@ -291,6 +310,7 @@ class SqliteStore:
 
     async def _run(self, work: Callable[[apsw.Connection], None]) -> None:
         job = _Job(work, self._loop.create_future())
+        self._hand_over()
         self._queue.put(job)
         await asyncio.shield(job.done)
 
@@ -304,11 +324,19 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
+        self._hand_over()
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         await asyncio.sleep(0)  # noqa: TID251  let the last report run
         self._reader.close()
         os.close(self._lock)
+
+
+def _settle(pending: _Pending) -> None:
+    """Tell those who wait for another's write that it is decided."""
+    for other in pending.others:
+        if not other.done():
+            other.set_result(None)
 
 
 def _attempt(work: Callable[[], None]) -> Exception | None:
@@ -321,9 +349,15 @@ def _attempt(work: Callable[[], None]) -> Exception | None:
 
 def _commit(connection: apsw.Connection, batch: Sequence[_Pending]) -> Exception | None:
     def work() -> None:
-        with connection:
-            connection.executemany("INSERT INTO log VALUES (?, ?, ?)", ((p.revision, p.key, p.value) for p in batch))
+        connection.execute("BEGIN IMMEDIATE")  # a savepoint, which `with` would make, costs twice as much
+        try:
+            connection.executemany("INSERT INTO log VALUES (?, ?, ?)", [(p.revision, p.key, p.value) for p in batch])
             failpoint("store.before_commit")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
         failpoint("store.after_commit")
 
     return _attempt(work)

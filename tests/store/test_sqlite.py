@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from steersman.lib import failpoint
-from steersman.store.interface import Event, StoreUnavailable
+from steersman.lib.tasks import turn
+from steersman.store.interface import Event, KeyExists, StoreUnavailable
 from steersman.store.sqlite import SqliteStore
 
 _WRITER = """
@@ -138,3 +139,29 @@ async def test_snapshot_is_a_store(tmp_path: Path) -> None:
     copy = await SqliteStore.open(tmp_path / "copy.db")
     assert [entry.key for entry in (await copy.list("/")).entries] == ["/a"]
     await copy.close()
+
+
+async def test_what_a_write_replaced_can_be_asked_for_later(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    seen: list[Event] = []
+    await store.watch("/", 1, seen.extend)
+    last = await store.create("/a", b"one")
+    for value in (b"two", b"three"):
+        last = await store.update("/a", value, last)
+    await store.delete("/a", last)
+    assert [event.previous for event in seen] == [None, b"one", b"two", b"three"]
+    await store.close()
+
+
+async def test_a_writer_that_gives_up_takes_nothing_back(tmp_path: Path) -> None:
+    """Whoever waits for the same key is told, and the write happens."""
+    store = await SqliteStore.open(tmp_path / "store.db")
+    first, second = (asyncio.ensure_future(store.create("/a", value)) for value in (b"one", b"two"))
+    await turn()
+    first.cancel()
+    with pytest.raises(KeyExists):
+        await second
+    entry = await store.get("/a")
+    assert entry is not None
+    assert entry.value == b"one"
+    await store.close()

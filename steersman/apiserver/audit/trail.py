@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -218,9 +217,9 @@ def _object(body: bytes | Sequence[bytes], headers: Sequence[tuple[str, str]]) -
 
 def _finished(answer: Answer, trail: Trail | None, number: str) -> Answer:
     """The answer with its Audit-Id, and with the trail told of it and of its end."""
-    headers = [*answer.headers, ("audit-id", number[:_LONGEST_ID])]
+    answer.headers = headers = [*answer.headers, ("audit-id", number[:_LONGEST_ID])]
     if trail is None:
-        return replace(answer, headers=headers)
+        return answer
     trail.answered(answer)
     if isinstance(answer, Stream):
         stream, run = answer, answer.run
@@ -242,4 +241,4 @@ def _finished(answer: Answer, trail: Trail | None, number: str) -> Answer:
                 trail.ended(101)
 
         return Upgrade(headers, through)
-    return replace(answer, headers=headers)
+    return answer

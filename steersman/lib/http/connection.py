@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new peer."""
         self._transport = transport  # type: ignore[assignment]
-        self._out = Outgoing(self._transport, self._limits.write_buffer)
+        self._out = Outgoing(self._transport, self._limits.write_buffer, self._server.joining)
         self._reading = Reading(self._transport)
         address = transport.get_extra_info("peername")
         self._peer.address = address[0] if isinstance(address, tuple) else ""
@@ -310,6 +310,7 @@ class Connection(asyncio.Protocol):
                 await answer.run(ChunkWriter(self._out, chunked=chunked))
             except SlowReader:
                 return
+            self._out.flush()
             if chunked and not self._transport.is_closing():
                 self._transport.write(b"0\r\n\r\n")
         if not keep or self._server_drains:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from steersman.lib.clock import Clock
 from steersman.lib.http.connection import Connection
+from steersman.lib.http.joining import Joining
 from steersman.lib.http.limits import Limits
 from steersman.lib.http.memory import keep_read_buffers
 from steersman.lib.http.messages import Handler, Request
@@ -60,6 +61,7 @@ class Server:
         self.limits = limits or Limits()
         self.streams = streams
         self.tasks = Tasks()
+        self.joining = Joining()
         self.now = clock.monotonic
         self._clock = clock
         self._tls = tls

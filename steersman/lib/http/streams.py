@@ -6,8 +6,11 @@ Owns flow control towards the handler. Made by `connection.py` for one connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+
+from steersman.lib.http.joining import Joining
 
 _READ_AHEAD = 256 * 1024  # bytes a peer may send before the handler has read them
 
@@ -24,9 +27,12 @@ def frame(data: bytes) -> bytes:
 class Outgoing:
     """What a handler writes: shared by chunked answers and duplexes. `paused` follows the transport."""
 
-    def __init__(self, transport: asyncio.WriteTransport, limit: int) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, limit: int, joining: Joining | None = None) -> None:
+        """`joining` is where `send_soon` waits."""
         self._transport = transport
         self._limit = limit
+        self._joining = joining
+        self._pieces: list[bytes] = []  # that wait to be joined
         self._resumed: asyncio.Event | None = None
         self._closed = False
         self._callbacks: list[Callable[[], None]] = []
@@ -52,6 +58,7 @@ class Outgoing:
         if self._closed:
             return
         self._closed = True
+        self._pieces.clear()
         self.resume()
         for callback in self._callbacks:
             callback()
@@ -68,14 +75,36 @@ class Outgoing:
         """Queue bytes. Raises ConnectionError when the peer is gone, SlowReader when it lags too far behind."""
         if self._closed:
             raise ConnectionResetError("the peer is gone")
+        if self._pieces:
+            data = b"".join((*self._pieces, data))
+            self._pieces.clear()
         self._transport.write(data)
         if self._resumed is not None and self._transport.get_write_buffer_size() > self._limit:
             self._transport.abort()
             self.lost()
             raise SlowReader("the peer reads too slowly")
 
+    def send_soon(self, data: bytes) -> None:
+        """Queue bytes to be sent with what else comes within a moment. Raises ConnectionError when the peer is gone;
+        when it lags too far behind, it is dropped, of which `on_close` tells."""
+        if self._closed:
+            raise ConnectionResetError("the peer is gone")
+        if self._joining is None:
+            self.send(data)
+            return
+        if not self._pieces:
+            self._joining.soon(self.flush)
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        """Send what waits to be joined with more."""
+        if self._pieces and not self._closed:
+            with contextlib.suppress(ConnectionError):
+                self.send(self._pieces.pop())
+
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises ConnectionError when the peer is gone."""
+        self.flush()
         if self._resumed is not None:
             await self._resumed.wait()
         if self._closed:
@@ -97,8 +126,8 @@ class ChunkWriter:
             self._out.send(frame(data) if self._chunked else data)
 
     def write_framed(self, framed: bytes, raw_length: int = 0) -> None:
-        """Send what `frame` made of data, so that a fan-out frames once. Needs HTTP/1.1 (`chunked`)."""
-        self._out.send(framed)
+        """Send soon what `frame` made of data, so that a fan-out frames once. Needs HTTP/1.1 (`chunked`)."""
+        self._out.send_soon(framed)
 
     @property
     def chunked(self) -> bool:

@@ -14,6 +14,7 @@ from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.limits import Limits
 from steersman.lib.http.messages import Answer, Duplex, Request, Response, Stream, Upgrade, Writer
 from steersman.lib.http.server import Server, server_tls
+from steersman.lib.http.streams import ChunkWriter, frame
 
 BIG = b"0123456789abcdef" * 65_536
 
@@ -28,6 +29,12 @@ async def three_chunks(writer: Writer) -> None:
     for number in range(3):
         writer.write(b"chunk %d\n" % number)
         await writer.drain()
+
+
+async def framed(writer: Writer) -> None:
+    assert isinstance(writer, ChunkWriter)
+    for word in (b"one ", b"two "):
+        writer.write_framed(frame(word))
 
 
 async def broken_stream(writer: Writer) -> None:
@@ -54,6 +61,8 @@ def handler(request: Request) -> Answer | object:
             return Response(200, [], [BIG[:100], BIG[100:]])
         case "/stream":
             return Stream(200, [], three_chunks)
+        case "/framed":
+            return Stream(200, [], framed)
         case "/broken-stream":
             return Stream(200, [], broken_stream)
         case "/upgrade":

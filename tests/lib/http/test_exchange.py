@@ -8,8 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from steersman.lib.clock import SystemClock
 from steersman.lib.http.client import Address, HttpClient
+from steersman.lib.http.joining import MOMENT, Joining
 from steersman.lib.http.server import Server
+from steersman.lib.http.streams import Outgoing
+from steersman.lib.tasks import turn
 from tests.lib.http.conftest import BIG
 
 
@@ -196,3 +200,37 @@ async def test_a_question_is_asked_again_where_the_kept_connection_ends_without_
         with pytest.raises(ConnectionError):
             await client.request("POST", "/")
         await client.close()
+
+
+async def test_pieces_that_come_together_are_one_write_and_keep_their_order() -> None:
+    written: list[bytes] = []
+
+    class Line(asyncio.WriteTransport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            written.append(bytes(data))
+
+    joining = Joining()
+    first, second = (Outgoing(Line(), 1000, joining) for _ in range(2))
+    first.send_soon(b"a")
+    second.send_soon(b"b")
+    first.send_soon(b"c")
+    assert written == []
+    await turn()
+    assert written == [b"ac", b"b"]
+    first.send_soon(b"d")
+    first.send(b"e")
+    assert written[2:] == [b"de"]
+    second.send_soon(b"f")
+    await second.drain()
+    assert written[3:] == [b"f"]
+    first.send_soon(b"g")
+    first.lost()
+    with pytest.raises(ConnectionError):
+        first.send_soon(b"h")
+    await SystemClock().sleep(2 * MOMENT)
+    assert written[4:] == []
+
+
+async def test_a_stream_that_ends_has_sent_all(client: HttpClient) -> None:
+    answer = await client.request("GET", "/framed")
+    assert await answer.read() == b"one two "
