@@ -8,6 +8,7 @@ Source: the reconcile contract of controller-runtime; queue and retries as clien
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.expectations import Expectations
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
+from steersman.client.pace import Paced, bucket_of
 from steersman.client.workqueue import RETRY_FIRST, RETRY_MOST, WorkQueue
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
@@ -82,11 +84,12 @@ class Context:
         return self.informers.informer(resource)
 
     def own(self, component: str) -> Context:
-        """The same with expectations and memory of its own, for one controller whose events name `component`."""
-        recorder = self.recorder.named(component)
-        return Context(
-            self.client, self.informers, self.clock, recorder, self.random, self.config, self.cloud, self.metrics
-        )
+        """The same with expectations, memory and pace of its own, for one controller whose events name `component`."""
+        recorder, client = self.recorder.named(component), self.client
+        if (bucket := bucket_of(self.config, self.clock)) is not None:
+            client = copy.copy(client)
+            client.transport = Paced(client.transport, bucket)
+        return Context(client, self.informers, self.clock, recorder, self.random, self.config, self.cloud, self.metrics)
 
 
 Reconcile = Callable[[Context, Key], Awaitable[Result]]
@@ -95,13 +98,17 @@ KeysOf = Callable[[Context, Object], Iterable[Key]]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A collection (or a part of it) whose changes matter, and the keys to reconcile for each of its objects."""
+    """A collection (or a part of it) whose changes matter, and the keys to reconcile for each of its objects.
+
+    `delay` names the setting that says how many seconds keys wait for more changes; none where it is not set.
+    """
 
     resource: Resource
     keys: KeysOf
     namespace: str = ""
     fields: str = ""
     optional: bool = False  # releases may lack it
+    delay: str = ""
 
     def informer(self, context: Context) -> Informer:
         """The shared informer of what is watched."""
@@ -178,12 +185,13 @@ async def run(controller: Controller, context: Context) -> None:
 
 def _enqueuer(watch: Watch, context: Context, queue: WorkQueue[Key]) -> Callable[[Object | None, Object | None], None]:
     """Both the old and the new object count: an owner that lost a child must hear of it."""
+    delay = float(context.config.get(watch.delay, "0"))
 
     def changed(old: Object | None, new: Object | None) -> None:
         for obj in (old, new):
             if obj is not None:
                 for key in watch.keys(context, obj):
-                    queue.add(key)
+                    queue.add_after(key, delay)
 
     return changed
 

@@ -16,12 +16,12 @@ from steersman.api.term import Term
 from steersman.client.client import Client
 from steersman.client.cloud import provider
 from steersman.client.controller import Context
-from steersman.client.election import Election, LeadershipLost
+from steersman.client.election import Election, LeadershipLost, Terms
 from steersman.client.events import EventRecorder
 from steersman.client.exposition import Exposition
 from steersman.client.informer import Informers
 from steersman.client.metrics import Metrics
-from steersman.cluster import process, scheduling, storage
+from steersman.cluster import controllerfiles, controllerflags, process, scheduling
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.controllers.run import chosen, run_controllers
@@ -32,16 +32,8 @@ from steersman.lib.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_PERIODS = {
-    "horizontal-pod-autoscaler-sync-period",
-    "legacy-service-account-token-clean-up-period",
-    "node-monitor-grace-period",
-    "node-monitor-period",
-    "node-startup-grace-period",
-    "node-status-update-frequency",
-    "route-reconciliation-period",
-}
 _AUTHORITY = {"root-ca": "ca.crt", "root-ca-key": "ca.key", "service-account-private-key": "sa.key"}
+_TERMS = {"lease": "lease-duration", "renew": "renew-deadline", "retry": "retry-period"}
 
 
 def main(profile: Profile, ready: Callable[[], None]) -> None:
@@ -56,13 +48,11 @@ def main(profile: Profile, ready: Callable[[], None]) -> None:
 
 
 def _settings(profile: Profile) -> tuple[list[str], dict[str, str]]:
-    """Which controllers, and what they need to know."""
+    """Which controllers, and what they need to know. Raises ValueError for what they cannot use."""
+    given = controllerflags.values(profile.options("controller-manager"))
     config = {"cluster-cidr": str(profile.pod_network), "service-cluster-ip-range": str(profile.service_network)}
-    config |= profile.options("controller-manager")
-    for name in _PERIODS & config.keys():
-        if not config[name].isdecimal():  # else it is a number of seconds
-            config[name] = str(storage.seconds(config, name, ""))
     config |= {name: (profile.pki / file).read_text() for name, file in _AUTHORITY.items()}
+    config |= given | controllerfiles.read(given)
     config["volumes"] = str(profile.volumes) if profile.nodes else ""
     config["reserved-ports"] = f"{profile.api_port} 10250 10256"
     return config.get("controllers", "*").split(","), config
@@ -134,18 +124,22 @@ async def _lead(
 
     The identity outlives the process, of which the supervisor runs one at a time: who died goes on at once.
     """
-    if profile.options(component).get("leader-elect", "true") == "false":
+    options = profile.options(component)
+    if options.get("leader-elect", "true") in controllerflags.FALSE:
         await work(None)
         return
     name = f"kube-{component}"
     metrics.follow(name)
+    flags = {part: f"leader-elect-{flag}" for part, flag in _TERMS.items()}
+    terms = Terms(**{part: controllerflags.seconds(options[flag]) for part, flag in flags.items() if flag in options})
     while True:
         election = Election(
             client,
             clock=clock,
             random=process.random(),
-            namespace="kube-system",
-            name=name,
+            namespace=options.get("leader-elect-resource-namespace", "kube-system"),
+            name=options.get("leader-elect-resource-name", name),
+            terms=terms,
             identity=f"{socket.gethostname()}_{uuid.uuid5(uuid.NAMESPACE_URL, str(profile.run))}",
             recorder=recorder.named(name),
         )

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from steersman.cluster import controllerflags
+
 DEFAULT_NAME = "steer"
 DEFAULT_RELEASE = "1.37"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
@@ -157,17 +159,10 @@ _APISERVER = """
     requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
     requestheader-username-headers service-account-issuer service-node-port-range token-auth-file
 """
-_CONTROLLER_MANAGER = """
-    allocate-node-cidrs cloud-provider cluster-cidr cluster-name configure-cloud-routes controllers leader-elect
-    horizontal-pod-autoscaler-sync-period large-cluster-size-threshold legacy-service-account-token-clean-up-period
-    node-eviction-rate node-startup-grace-period secondary-node-eviction-rate unhealthy-zone-threshold
-    node-cidr-mask-size node-cidr-mask-size-ipv4 node-cidr-mask-size-ipv6 node-monitor-grace-period node-monitor-period
-    node-status-update-frequency route-reconciliation-period terminated-pod-gc-threshold
-"""
-_SWITCHES = ("allocate-node-cidrs", "configure-cloud-routes", "leader-elect")
+_SWITCHES = ("leader-elect",)
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
-    "controller-manager": frozenset(_CONTROLLER_MANAGER.split()),
+    "controller-manager": controllerflags.FLAGS,
     "scheduler": frozenset({"config", "leader-elect", "scheduler-name"}),
     "kubelet": frozenset({"cloud-provider", "max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
@@ -185,13 +180,20 @@ def check_extra_config(text: str) -> str:
             f"invalid value for --extra-config: unknown component {component!r}, valid components are: "
             f"{', '.join(sorted(COMPONENTS))}"
         )
+    if component == "controller-manager" and (reason := controllerflags.MEANINGLESS.get(key)):
+        raise ProfileError(f"invalid value for --extra-config: --{key} means nothing here: {reason}")
     if key not in COMPONENTS[component]:
         known = ", ".join(sorted(COMPONENTS[component])) or "none yet"
         raise ProfileError(
             f"invalid value for --extra-config: {component} has no setting {key!r} here, it has: {known}"
         )
     value = text.partition("=")[2]
-    if key in _SWITCHES and value not in ("true", "false"):
+    if component == "controller-manager":
+        try:
+            controllerflags.value(key, value)
+        except ValueError as error:
+            raise ProfileError(f"invalid value for --extra-config: {error}") from None
+    elif key in _SWITCHES and value not in ("true", "false"):
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
     if (component, key) == ("kubelet", "cloud-provider") and value not in ("", "external"):
         raise ProfileError(f"invalid value for --extra-config: {where} is external or empty, not {value!r}")

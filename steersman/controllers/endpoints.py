@@ -161,7 +161,7 @@ async def _delete(context: Context, key: Key) -> None:
 CONTROLLER = Controller(
     "endpoints-controller",
     reconcile,
-    (For(SERVICES), Watch(PODS, services_of), For(ENDPOINTS)),
+    (For(SERVICES), Watch(PODS, services_of, delay="endpoint-updates-batch-period"), For(ENDPOINTS)),
     component="endpoint-controller",
     indexes=INDEXES,
 )

@@ -1,4 +1,5 @@
-"""EndpointSlices: the endpoints of each Service with a selector, at most 100 a slice.
+"""EndpointSlices: the endpoints of each Service with a selector, at most 100 a slice, or
+`max-endpoints-per-slice`.
 
 Owns the slices labelled as managed by it. Source: kubernetes' pkg/controller/endpointslice and
 staging/src/k8s.io/endpointslice; KEP-1672 (terminating endpoints), KEP-4444 (traffic distribution).
@@ -28,10 +29,10 @@ from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Group, plan, write
 from steersman.client.workload import owner_reference
 
 _US = "endpointslice-controller.k8s.io"
-_MOST = 100
 _ZONE = "topology.kubernetes.io/zone"
 _RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS})
 _BY_SERVICE = "service"
+_BATCH = "endpointslice-updates-batch-period"
 
 
 def groups_of(service: Object, behind: Sequence[Object], zone_of: Callable[[str], str]) -> list[Group]:
@@ -126,7 +127,8 @@ async def reconcile(context: Context, key: Key) -> Result:
 
     groups = groups_of(service, list(backends(context, service, terminating=True)), zone_of)
     existing = [each for each in children.informer.by_index(_BY_SERVICE, str(key)) if _is_ours(each)]
-    changes = plan(groups, existing, _MOST, lambda group: empty_slice(service, group))
+    most = int(context.config.get("max-endpoints-per-slice", "100"))
+    changes = plan(groups, existing, most, lambda group: empty_slice(service, group))
     await write(context, children, changes, {each["metadata"]["name"]: each for each in existing})
     return DONE
 
@@ -152,7 +154,12 @@ def _file_by_service(slice_: Object) -> Iterable[str]:
 CONTROLLER = Controller(
     "endpointslice-controller",
     reconcile,
-    (For(SERVICES), Watch(PODS, services_of), Watch(ENDPOINTSLICES, _of_slice), Watch(NODES, lambda *_: ())),
+    (
+        For(SERVICES),
+        Watch(PODS, services_of, delay=_BATCH),
+        Watch(ENDPOINTSLICES, _of_slice),
+        Watch(NODES, lambda *_: ()),
+    ),
     indexes={ENDPOINTSLICES: {_BY_SERVICE: _file_by_service}, **INDEXES},
     component="endpoint-slice-controller",
     retry=(1.0, 1000.0),

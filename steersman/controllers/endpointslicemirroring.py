@@ -20,12 +20,13 @@ _LEADER = "control-plane.alpha.kubernetes.io/leader"
 _NOT_COPIED = frozenset(
     {"kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"}
 )
-_MOST = 1000
+_MOST = "mirroring-max-endpoints-per-subset"
 _BY_SERVICE = "mirrored"
+_BATCH = "mirroring-endpointslice-updates-batch-period"
 
 
-def groups_of(endpoints: Object) -> list[Group]:
-    """The addresses of every subset, by family and ports."""
+def groups_of(endpoints: Object, most: int = 1000) -> list[Group]:
+    """The addresses of every subset, by family and ports; at most so many of each."""
     found: dict[bytes, Group] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [
@@ -35,18 +36,18 @@ def groups_of(endpoints: Object) -> list[Group]:
         ]
         taken = 0
         for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for address in (subset.get(field) or ())[: max(_MOST - taken, 0)]:
+            for address in (subset.get(field) or ())[: max(most - taken, 0)]:
                 taken += 1
                 group = Group("IPv6" if is_ipv6(address["ip"]) else "IPv4", ports)
                 found.setdefault(group.key, group).endpoints.append(_endpoint(address, ready))
     return list(found.values())
 
 
-def left_out(endpoints: Object) -> int:
+def left_out(endpoints: Object, most: int = 1000) -> int:
     """How many addresses are not mirrored, because their subset has too many."""
     subsets = endpoints.get("subsets") or ()
     sizes = (sum(len(each.get(field) or ()) for field in ("addresses", "notReadyAddresses")) for each in subsets)
-    return sum(max(size - _MOST, 0) for size in sizes)
+    return sum(max(size - most, 0) for size in sizes)
 
 
 def _endpoint(address: Object, ready: bool) -> Object:
@@ -100,12 +101,13 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     owner = endpoints or {"metadata": {"namespace": key.namespace, "name": key.name}}
     if endpoints is not None and should_mirror(endpoints, service):
-        groups = groups_of(endpoints)
-        if skipped := left_out(endpoints):
-            text = f"A max of {_MOST} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+        most = int(context.config.get(_MOST, "1000"))
+        groups = groups_of(endpoints, most)
+        if skipped := left_out(endpoints, most):
+            text = f"A max of {most} addresses can be mirrored to EndpointSlices per Endpoints subset. "
             text += f"{skipped} addresses were skipped"
             context.recorder.event(endpoints, "Warning", "TooManyAddressesToMirror", text)
-        changes = plan(groups, existing, _MOST, lambda group: empty_slice(endpoints, group))
+        changes = plan(groups, existing, most, lambda group: empty_slice(endpoints, group))
     else:
         changes = Changes(delete=existing)
     children = Children(context, owner, ENDPOINTS, ENDPOINTSLICES)
@@ -122,7 +124,7 @@ def _keys(slice_: Object) -> Iterable[Key]:
 CONTROLLER = Controller(
     "endpointslice-mirroring-controller",
     reconcile,
-    (For(ENDPOINTS), For(SERVICES), Watch(ENDPOINTSLICES, lambda _, slice_: _keys(slice_))),
+    (For(ENDPOINTS), For(SERVICES), Watch(ENDPOINTSLICES, lambda _, slice_: _keys(slice_), delay=_BATCH)),
     indexes={ENDPOINTSLICES: {_BY_SERVICE: lambda slice_: [str(key) for key in _keys(slice_)]}},
     retry=(1.0, 100.0),
 )

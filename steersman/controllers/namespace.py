@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from steersman.api.errors import ApiError
 from steersman.api.resource import NAMESPACES, PODS, Object, Resource
 from steersman.client.client import ListPage
-from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.discovery import Served, discover
+from steersman.client.workqueue import WorkQueue
 from steersman.lib.clock import rfc3339
 
 _FINALIZER = "kubernetes"
@@ -165,6 +166,21 @@ def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
         yield Key("", name)
 
 
+async def _feed(context: Context, queue: WorkQueue[Key]) -> None:
+    """Whatever happens, each terminating namespace is looked at every `namespace-sync-period`."""
+    period = float(context.config.get("namespace-sync-period", "300"))
+    while True:
+        await context.clock.sleep(period)
+        for namespace in context.informer(NAMESPACES).by_index("terminating", ""):
+            queue.add(key_of(namespace))
+
+
 CONTROLLER = Controller(
-    "namespace-controller", reconcile, (For(NAMESPACES), Watch(PODS, _of_pod)), workers=10, retry=(0.005, 60.0)
+    "namespace-controller",
+    reconcile,
+    (For(NAMESPACES), Watch(PODS, _of_pod)),
+    workers=10,
+    feed=_feed,
+    indexes={NAMESPACES: {"terminating": lambda each: [""] if each["metadata"].get("deletionTimestamp") else ()}},
+    retry=(0.005, 60.0),
 )

@@ -44,8 +44,13 @@ def collections_of(names: Iterable[str]) -> set[tuple[str, str]]:
 
 
 async def feed(context: Context, queue: WorkQueue[Key]) -> None:
-    """Give `reconcile` the queue: it follows further collections as quotas name them."""
+    """Give `reconcile` the queue, for it follows further collections as quotas name them; count all now and then."""
     context.memory["queue"] = queue
+    period = float(context.config.get("resource-quota-sync-period", "300"))
+    while True:
+        await context.clock.sleep(period)
+        for quota in context.informer(RESOURCEQUOTAS).list():
+            queue.add(key_of(quota))
 
 
 async def reconcile(context: Context, key: Key) -> Result:

@@ -211,6 +211,7 @@ async def test_shared_volumes_go_to_every_node(storage: Storage) -> None:
 async def test_one_volume_does_not_trouble_the_others_of_its_node(
     world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    storage.config["disable-attach-detach-reconcile-sync"] = "true"
     await storage.begin()
     for number in range(10):
         await storage.claimed(f"other-{number}")

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from steersman.api.resource import Object
+from steersman.controllers.certificates import signing
 from steersman.controllers.certificates.cleaning import expires
 from steersman.controllers.certificates.issue import lifetime
 from steersman.controllers.certificates.requests import CLIENT, KUBELET_CLIENT, REQUESTS, parse, refusal
@@ -110,6 +111,16 @@ async def test_a_node_is_approved_and_signed(world: World) -> None:
     signed = x509.load_pem_x509_certificate(base64.b64decode(status["certificate"]))
     signed.verify_directly_issued_by(x509.load_pem_x509_certificate(certificate.encode()))
     assert signed.subject.rfc4514_string() == "CN=system:node:n1,O=system:nodes"
+
+
+def test_signers_may_have_authorities_of_their_own() -> None:
+    certificate, key = authority()
+    own = {"root-ca": "x", "root-ca-key": "y", "cluster-signing-duration": "3600.0"}
+    own |= {"signing-cert kubelet-serving": certificate, "signing-key kubelet-serving": key}
+    assert signing._authority(own, "kubernetes.io/kubelet-serving") == (certificate, key)
+    assert signing._authority(own, "kubernetes.io/kube-apiserver-client") == ("", ""), "it has none, and borrows none"
+    assert signing._authority({"root-ca": "x", "root-ca-key": "y"}, "kubernetes.io/legacy-unknown") == ("x", "y")
+    assert signing._longest(own) == timedelta(hours=1)
 
 
 async def test_what_a_signer_may_not_sign_fails_once(world: World) -> None:

@@ -1,7 +1,8 @@
 """Attach and detach: CSI volumes go to the nodes whose pods need them, and leave when no pod does.
 
 Owns VolumeAttachments and `status.volumesAttached` of nodes; the driver's external attacher does the work and says so
-in the VolumeAttachment's status. One key is one volume. Setting: `disable-force-detach-on-timeout` ("true").
+in the VolumeAttachment's status. One key is one volume. Settings: `disable-force-detach-on-timeout` ("true"),
+`attach-detach-reconcile-sync-period`.
 Source: kubernetes' pkg/controller/volume/attachdetach; reasons and messages are the original's.
 """
 
@@ -17,6 +18,7 @@ from steersman.api.resource import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLU
 from steersman.client.children import in_doubt
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
 from steersman.client.nodefit import BY_NODE, file_by_node
+from steersman.client.workqueue import WorkQueue
 from steersman.controllers.attachdetach.volumes import (
     FORCE_AFTER,
     OUT_OF_SERVICE,
@@ -370,6 +372,17 @@ def _of_node(context: Context, node: Object) -> Iterable[Key]:
         yield from _of_pod(context, pod)
 
 
+async def _feed(context: Context, queue: WorkQueue[Key]) -> None:
+    """Every volume is looked at again each `attach-detach-reconcile-sync-period`, unless that is switched off."""
+    if context.config.get("disable-attach-detach-reconcile-sync") == "true":
+        return
+    period = float(context.config.get("attach-detach-reconcile-sync-period", "60"))
+    while True:
+        await context.clock.sleep(period)
+        for name in _memory(context).sources:
+            queue.add(Key("", name))
+
+
 CONTROLLER = Controller(
     "persistentvolume-attach-detach-controller",
     reconcile,
@@ -381,6 +394,7 @@ CONTROLLER = Controller(
         Watch(NODES, _of_node),
         Watch(CSIDRIVERS, lambda *_: ()),
     ),
+    feed=_feed,
     component="attachdetach-controller",
     indexes={
         PERSISTENTVOLUMES: {_BY_VOLUME: lambda volume: [unique_name(volume)] if unique_name(volume) else ()},

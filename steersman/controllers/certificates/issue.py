@@ -47,13 +47,14 @@ def sign(
     seconds: float | None,
     authority: tuple[str, str],
     now: float,
+    longest: timedelta = _LONGEST,
 ) -> bytes:
     """A PEM certificate; `authority` is the CA's certificate and key in PEM, `now` Unix seconds. Raises ValueError."""
     ca = x509.load_pem_x509_certificate(authority[0].encode())
     key = serialization.load_pem_private_key(authority[1].encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise ValueError("the CA's key is neither an elliptic-curve nor an RSA key")
-    begin, end = lifetime(datetime.fromtimestamp(int(now), UTC), seconds, ca.not_valid_after_utc)
+    begin, end = lifetime(datetime.fromtimestamp(int(now), UTC), seconds, ca.not_valid_after_utc, longest)
     flags = dict.fromkeys(_KEY_USAGES.values(), False)
     flags |= {_KEY_USAGES[usage]: True for usage in usages if usage in _KEY_USAGES}
     purposes = [_EXTENDED[usage] for usage in usages if usage in _EXTENDED]
@@ -77,9 +78,11 @@ def sign(
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def lifetime(now: datetime, seconds: float | None, ca_end: datetime) -> tuple[datetime, datetime]:
-    """From when to when: a year, or the `seconds` asked for, ten minutes at least, never beyond the CA."""
-    wanted = _LONGEST if seconds is None else min(_LONGEST, max(timedelta(minutes=10), timedelta(seconds=seconds)))
+def lifetime(
+    now: datetime, seconds: float | None, ca_end: datetime, longest: timedelta = _LONGEST
+) -> tuple[datetime, datetime]:
+    """From when to when: `longest`, or the `seconds` asked for, ten minutes at least, never beyond the CA."""
+    wanted = longest if seconds is None else min(longest, max(timedelta(minutes=10), timedelta(seconds=seconds)))
     begin = now - _BACKDATE
     end = (now if wanted < _SHORT else begin) + wanted
     return begin, min(end, ca_end)

@@ -242,4 +242,11 @@ async def _patch(context: Context, node: Node, meta: Object) -> None:
             raise
 
 
-CONTROLLER = Controller("garbage-collector-controller", reconcile, (), workers=10, feed=feed)
+CONTROLLER = Controller(
+    "garbage-collector-controller",
+    reconcile,
+    (),
+    workers=20,
+    feed=feed,
+    asked_for=lambda config: config.get("enable-garbage-collector") != "false",
+)

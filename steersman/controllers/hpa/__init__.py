@@ -2,7 +2,7 @@
 
 Owns the autoscalers' status and the size of what they name; it never touches a pod. `metrics` asks the metrics APIs,
 `replicas` turns usage into a number, `rules` keeps that number steady. Looked at each 15 seconds, as the original does,
-or as `horizontal-pod-autoscaler-sync-period` says, in seconds.
+or as `horizontal-pod-autoscaler-sync-period` says.
 Source: kubernetes' pkg/controller/podautoscaler; KEP-853, KEP-4951; texts are the original's.
 """
 
@@ -19,7 +19,7 @@ from steersman.client.client import Client
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
 from steersman.client.discovery import discover
 from steersman.controllers.hpa.metrics import Unable, propose, reported
-from steersman.controllers.hpa.replicas import Proposal
+from steersman.controllers.hpa.replicas import Proposal, Settings
 from steersman.controllers.hpa.rules import History, normalize
 from steersman.lib.clock import rfc3339
 
@@ -49,6 +49,7 @@ class Look:
     now: float
     history: History
     status: Object
+    settings: Settings
 
     def condition(self, type: str, status: str, reason: str, message: str) -> None:
         """Set one condition; its transition time changes only with its status."""
@@ -79,25 +80,21 @@ async def reconcile(context: Context, key: Key) -> Result:
         return Result(history.due - now)
     if history.mark and history.mark[0] != mark[0]:
         history = context.memory[key] = History()
-    history.mark, history.due = mark, now + period(context)
+    settings = Settings.of(context.config)
+    history.mark, history.due = mark, now + settings.period
     before = scaler.get("status") or {}
     status = {**before, "conditions": [dict(each) for each in before.get("conditions") or ()]}
-    look = Look(context, scaler, key, now, history, status)
+    look = Look(context, scaler, key, now, history, status, settings)
     try:
         await _scale(look)
     except Trouble:
         pass  # the condition and the event say it
     finally:
-        history.due = context.clock.now() + period(context)
+        history.due = context.clock.now() + settings.period
     look.status.setdefault("desiredReplicas", 0)
     if look.status != before:
         await context.client.update(HPAS, {**scaler, "status": look.status}, subresource="status")
-    return Result(period(context))
-
-
-def period(context: Context) -> float:
-    """Seconds between two looks at an autoscaler."""
-    return float(context.config.get("horizontal-pod-autoscaler-sync-period", "15"))
+    return Result(settings.period)
 
 
 async def _scale(look: Look) -> None:
@@ -120,7 +117,16 @@ async def _scale(look: Look) -> None:
         finally:
             look.status["currentReplicas"] = current
         why = "All metrics below target" if proposal.replicas < current else f"{proposal.metric} above target"
-        decision = normalize(spec.get("behavior"), look.history, current, proposal.replicas, least, most, look.now)
+        decision = normalize(
+            spec.get("behavior"),
+            look.history,
+            current,
+            proposal.replicas,
+            least,
+            most,
+            look.now,
+            look.settings.down_window,
+        )
         look.condition("AbleToScale", "True", *decision.able)
         look.condition("ScalingLimited", *decision.limited)
         desired = decision.replicas
@@ -183,7 +189,9 @@ async def _measure(look: Look, scale: Object, current: int) -> tuple[Proposal, l
     client, known = look.context.client, partial(_resource, look.context)
     for metric in metrics:
         try:
-            proposal = await propose(client, look.scaler, metric, pods, selector, current, running, look.now, known)
+            proposal = await propose(
+                client, look.scaler, metric, pods, selector, current, running, look.now, known, look.settings
+            )
         except Unable as error:
             reason = _REASONS.get(metric["type"], "InvalidMetricSourceType")
             look.warn(reason, str(error))

@@ -16,8 +16,10 @@ from steersman.api.quantity import BINARY_SI, Quantity, milli
 from steersman.api.resource import Object, Resource
 from steersman.client.client import Client, target
 from steersman.controllers.hpa.replicas import (
+    USUAL,
     Proposal,
     Sample,
+    Settings,
     Tolerance,
     Unable,
     by_average,
@@ -61,11 +63,11 @@ def reported(metric: Object, text: str) -> str:
     return f"failed to get {name} external metric value: failed to get {one}: {text}"
 
 
-def tolerance_of(scaler: Object) -> Tolerance:
-    """The autoscaler's own tolerances, a tenth where it has none."""
+def tolerance_of(scaler: Object, usual: float = 0.1) -> Tolerance:
+    """The autoscaler's own tolerances, the usual one where it has none."""
     behavior = scaler["spec"].get("behavior") or {}
     up, down = ((behavior.get(key) or {}).get("tolerance") for key in ("scaleUp", "scaleDown"))
-    return Tolerance(0.1 if up is None else milli(str(up)) / 1000, 0.1 if down is None else milli(str(down)) / 1000)
+    return Tolerance(*(usual if each is None else milli(str(each)) / 1000 for each in (up, down)))
 
 
 async def propose(
@@ -78,11 +80,16 @@ async def propose(
     running: int,
     now: float,
     resource_of: ResourceOf,
+    settings: Settings = USUAL,
 ) -> Proposal:
     """What one metric asks for. Raises Unable; `reported` is the longer form of its text."""
-    kind, namespace, tolerance = metric["type"], scaler["metadata"]["namespace"], tolerance_of(scaler)
+    kind, namespace, tolerance = (
+        metric["type"],
+        scaler["metadata"]["namespace"],
+        tolerance_of(scaler, settings.tolerance),
+    )
     if kind in ("Resource", "ContainerResource"):
-        return await _resource(client, namespace, metric, pods, selector, current, tolerance, now)
+        return await _resource(client, namespace, metric, pods, selector, current, tolerance, now, settings)
     if kind == "Pods":
         return await _pods(client, namespace, metric["pods"], pods, selector, current, tolerance, now)
     if kind == "Object":
@@ -101,6 +108,7 @@ async def _resource(
     current: int,
     tolerance: Tolerance,
     now: float,
+    settings: Settings,
 ) -> Proposal:
     part = "containerResource" if metric["type"] == "ContainerResource" else "resource"
     source = metric[part]
@@ -111,7 +119,7 @@ async def _resource(
         raise Unable(f"invalid resource metric source: {text}")
     what = "usage" if average is not None else "utilization"
     try:
-        groups = group(pods, await _samples(client, namespace, selector, name, container), name, now)
+        groups = group(pods, await _samples(client, namespace, selector, name, container), name, now, settings)
         if average is not None:
             replicas, usage = by_average(groups, current, milli(str(average)), tolerance)
             now_is: Object = {"averageValue": _amount(usage, name)}
@@ -181,6 +189,7 @@ async def _object(
     running: int,
     tolerance: Tolerance,
     resource_of: ResourceOf,
+    settings: Settings = USUAL,
 ) -> Proposal:
     name, described, wanted = source["metric"]["name"], source["describedObject"], source["target"]
     query = {"metricLabelSelector": _metric_selector(source)}

@@ -17,8 +17,37 @@ from steersman.client.workload import condition
 from steersman.lib.clock import parse_rfc3339
 
 _MOST = 2**31 - 1
-_CPU_START = 300.0  # seconds in which a starting pod's CPU says little
-_READY_DELAY = 30.0  # seconds after its start until which unready means: never was ready
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the flags horizontal-pod-autoscaler-* say; in seconds, but for `tolerance`, a share.
+
+    `cpu_start`: how long a starting pod's CPU says little; `ready_delay`: until when after its start unready means that
+    it never was ready; `down_window`: the usual stabilization window.
+    """
+
+    period: float = 15.0
+    tolerance: float = 0.1
+    down_window: float = 300.0
+    cpu_start: float = 300.0
+    ready_delay: float = 30.0
+
+    @staticmethod
+    def of(config: Mapping[str, str]) -> Settings:
+        """Those that are set, and the usual ones."""
+        given = {
+            "period": "sync-period",
+            "tolerance": "tolerance",
+            "down_window": "downscale-stabilization",
+            "cpu_start": "cpu-initialization-period",
+            "ready_delay": "initial-readiness-delay",
+        }
+        names = {field: f"horizontal-pod-autoscaler-{flag}" for field, flag in given.items()}
+        return Settings(**{field: float(config[name]) for field, name in names.items() if name in config})
+
+
+USUAL = Settings()
 
 
 class Unable(Exception):
@@ -64,7 +93,9 @@ class Groups:
     used: dict[str, int]
 
 
-def group(pods: Iterable[Object], samples: Mapping[str, Sample], resource: str, now: float) -> Groups:
+def group(
+    pods: Iterable[Object], samples: Mapping[str, Sample], resource: str, now: float, settings: Settings = USUAL
+) -> Groups:
     """Sort pods. Raises Unable when none is left to count."""
     out = Groups(0, set(), set(), {})
     count = 0
@@ -78,7 +109,7 @@ def group(pods: Iterable[Object], samples: Mapping[str, Sample], resource: str, 
             out.unready.add(name)
         elif name not in samples:
             out.missing.add(name)
-        elif resource == "cpu" and _starting(status, samples[name], now):
+        elif resource == "cpu" and _starting(status, samples[name], now, settings):
             out.unready.add(name)
         else:
             out.ready += 1
@@ -90,14 +121,14 @@ def group(pods: Iterable[Object], samples: Mapping[str, Sample], resource: str, 
     return out
 
 
-def _starting(status: Object, sample: Sample, now: float) -> bool:
+def _starting(status: Object, sample: Sample, now: float, settings: Settings) -> bool:
     ready = condition(status.get("conditions") or (), "Ready")
     if ready is None or not status.get("startTime"):
         return True
     start, changed = parse_rfc3339(status["startTime"]), parse_rfc3339(ready["lastTransitionTime"])
-    if start + _CPU_START > now:
+    if start + settings.cpu_start > now:
         return ready["status"] == "False" or sample.at < changed + sample.window
-    return ready["status"] == "False" and start + _READY_DELAY > changed
+    return ready["status"] == "False" and start + settings.ready_delay > changed
 
 
 def by_average(groups: Groups, current: int, target: int, tolerance: Tolerance) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from steersman.api.labels import Selector
 from steersman.api.resource import Object
 
-DOWN_WINDOW = 300  # seconds
 _LONGEST = 3600.0  # seconds: no window may be longer
 _UP: Object = {
     "stabilizationWindowSeconds": 0,
@@ -24,7 +23,6 @@ _UP: Object = {
     ],
 }
 _DOWN: Object = {
-    "stabilizationWindowSeconds": DOWN_WINDOW,
     "selectPolicy": "Max",
     "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
 }
@@ -78,13 +76,23 @@ class Decision(NamedTuple):
 
 
 def normalize(
-    behavior: Object | None, history: History, current: int, proposed: int, least: int, most: int, now: float
+    behavior: Object | None,
+    history: History,
+    current: int,
+    proposed: int,
+    least: int,
+    most: int,
+    now: float,
+    down_window: float = 300.0,
 ) -> Decision:
-    """The size to take of the size `proposed`; `history` learns of the proposal."""
+    """The size to take of the size `proposed`; `history` learns of the proposal.
+
+    `down_window`: seconds of the usual window of stabilization downwards.
+    """
     up = {**_UP, **((behavior or {}).get("scaleUp") or {})}
-    down = {**_DOWN, **((behavior or {}).get("scaleDown") or {})}
+    down = {**_DOWN, "stabilizationWindowSeconds": down_window, **((behavior or {}).get("scaleDown") or {})}
     if behavior is None:
-        steady = max([proposed, *(size for at, size in history.recommendations if now - at <= DOWN_WINDOW)])
+        steady = max([proposed, *(size for at, size in history.recommendations if now - at <= down_window)])
     else:
         steady = _steady(history, current, proposed, up, down, now)
     history.recommend(proposed, now)
