@@ -133,7 +133,7 @@ def from_object(selector: Mapping[str, Any] | None) -> Selector:
         operator = _OBJECT_OPERATORS.get(expression.get("operator", ""))
         if operator is None:
             raise ValueError(f'"{expression.get("operator", "")}" is not a valid label selector operator')
-        terms.append(requirement(expression["key"], operator, tuple(expression.get("values") or ())))
+        terms.append(requirement(expression.get("key") or "", operator, tuple(expression.get("values") or ())))
     return Selector(terms)
 
 

@@ -35,6 +35,10 @@ ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 
 _SYSTEM = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_TWICE = (
+    ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject "
+    "such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+)
 _COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
@@ -68,8 +72,11 @@ def carry_over(new: Object, old: Object) -> None:
         fresh["generateName"] = former["generateName"]
 
 
-def validate(obj: Object, *, namespaced: bool, rule: NameRule | None = None) -> list[FieldError]:
-    """Complaints about a new object's metadata; `rule` is the kind's rule for names (default: DNS subdomain)."""
+def validate(obj: Object, *, namespaced: bool, rule: NameRule | None = None, core: bool = False) -> list[FieldError]:
+    """Complaints about a new object's metadata; `rule` is the kind's rule for names (default: DNS subdomain).
+
+    `core` says that finalizers without a domain must be known ones, as of the kinds of Kubernetes itself.
+    """
     meta = obj.get("metadata") or {}
     rule = rule or names.subdomain_name
     name, prefix = meta.get("name"), meta.get("generateName")
@@ -78,7 +85,39 @@ def validate(obj: Object, *, namespaced: bool, rule: NameRule | None = None) -> 
         found.append(required("metadata.name", "name or generateName is required"))
     else:
         found += [invalid("metadata.name", name, text) for text in rule(name, False)]
-    return found + _validate_rest(meta, namespaced)
+    found += _validate_rest(meta, namespaced)
+    return found + _core_finalizers(meta) if core and meta.get("finalizers") else found
+
+
+def _core_finalizers(meta: Mapping[str, Any]) -> list[FieldError]:
+    return [
+        error
+        for i, name in enumerate(meta.get("finalizers") or ())
+        for error in unqualified_finalizer(f"metadata.finalizers[{i}]", name)
+    ]
+
+
+def unqualified_finalizer(path: str, name: str) -> list[FieldError]:
+    """A complaint about a finalizer that has no domain and is none of Kubernetes' own."""
+    if "/" in name or name in ("kubernetes", ORPHAN, FOREGROUND):
+        return []
+    return [invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
+def dedup_owners(obj: Object) -> list[str]:
+    """Leave each owner once, in place; a warning when one was there twice."""
+    owners = (obj.get("metadata") or {}).get("ownerReferences") or []
+    once: list[Object] = []
+    twice: list[str] = []
+    for owner in owners:
+        if owner in once:
+            twice.append(owner.get("uid") or "")
+        else:
+            once.append(owner)
+    if not twice:
+        return []
+    obj["metadata"]["ownerReferences"] = once
+    return [f"{_TWICE}{', '.join(twice)}"]
 
 
 def validate_template(meta: Mapping[str, Any], path: str) -> list[FieldError]:
@@ -115,8 +154,8 @@ def _validate_common(meta: Mapping[str, Any]) -> list[FieldError]:
     return found
 
 
-def validate_update(new: Object, old: Object) -> list[FieldError]:
-    """Complaints about a change of metadata."""
+def validate_update(new: Object, old: Object, *, core: bool = False) -> list[FieldError]:
+    """Complaints about a change of metadata; `core` as in `validate`."""
     fresh, former = new["metadata"], old["metadata"]
     found: list[FieldError] = []
     if former.get("deletionTimestamp"):
@@ -131,7 +170,8 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
         found.append(invalid("metadata.generation", fresh.get("generation") or 0, "must not be decremented"))
     for key in _FIXED:
         found += immutable(f"metadata.{key}", fresh.get(key), former.get(key))
-    return found + _validate_common(fresh)
+    found += _validate_common(fresh)
+    return found + _core_finalizers(fresh) if core and fresh.get("finalizers") else found
 
 
 def validate_annotations(annotations: Mapping[str, str] | None, path: str) -> list[FieldError]:

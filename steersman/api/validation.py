@@ -7,7 +7,7 @@ uses (immutable, not negative, one of). Called by `meta.py` and everything in `k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +17,14 @@ from steersman.api.errors import FieldError
 IMMUTABLE = "field is immutable"
 NOT_NEGATIVE = "must be greater than or equal to 0"
 
-_ORDERED = msgspec.json.Encoder(order="deterministic")
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+_ESCAPES |= {'"': '\\"', "\\": "\\\\"}
+_INITIALS = {"UID": "uid", "APIVersion": "apiVersion", "APIGroup": "apiGroup", "IP": "ip"}
+_HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+class Struct(dict[str, Any]):
+    """What a Go structure looks like in an error: its fields in their own order, where a map's keys are sorted."""
 
 
 def invalid(path: str, value: Any, detail: str) -> FieldError:
@@ -97,18 +104,44 @@ def one_of(path: str, value: Any, supported: Iterable[str]) -> list[FieldError]:
     return [not_supported(path, value or "", sorted(supported))]
 
 
+def struct(value: Mapping[str, Any] | None, **fields: Any) -> Struct | None:
+    """A Go structure without JSON names: `Key=""` takes `key` of `value`, or this zero where there is none."""
+    if value is None:
+        return None
+    return Struct({name: value.get(_lower(name), zero) for name, zero in fields.items()})
+
+
+def _lower(name: str) -> str:
+    return _INITIALS.get(name) or name[0].lower() + name[1:]
+
+
 def quote(text: Any) -> str:
     """A string as Go's %q prints it."""
-    return msgspec.json.encode(str(text)).decode()
+    return f'"{"".join(map(_escaped, str(text)))}"'
+
+
+def _escaped(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def show(value: Any) -> str:
-    """A bad value as an error shows it: JSON, with plain numbers and words for numbers and booleans."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return quote(value)
-    return _ORDERED.encode(value).decode()
+    """A bad value as an error shows it: text quoted, all else as JSON."""
+    return quote(value) if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    """As Go's encoder writes it."""
+    if isinstance(value, dict):
+        items = value.items() if isinstance(value, Struct) else sorted(value.items())
+        return "{" + ",".join(f"{_json(key)}:{_json(item)}" for key, item in items) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_json, value)) + "]"
+    return msgspec.json.encode(value).decode().translate(_HTML)
 
 
 def _text(reason: str, value: Any, detail: str) -> str:

@@ -283,13 +283,13 @@ class Allocator:
             if not port.get("nodePort"):
                 if spec.get("allocateLoadBalancerNodePorts") is False and spec["type"] == "LoadBalancer":
                     continue
-                port["nodePort"] = chosen.get(port["port"]) or _requested(ports[at:], port["port"])
+                port["nodePort"] = chosen.get(port.get("port", 0)) or _requested(ports[at:], port.get("port", 0))
             if not port["nodePort"]:
                 port["nodePort"] = self._free_port(call, mine)
-            elif port["nodePort"] != chosen.get(port["port"]):
+            elif not call.dry_run and port["nodePort"] != chosen.get(port.get("port", 0)):
                 self._check_port(obj, f"spec.ports[{at}].nodePort", port["nodePort"], uid, mine)
             mine.add(port["nodePort"])
-            chosen.setdefault(port["port"], port["nodePort"])
+            chosen.setdefault(port.get("port", 0), port["nodePort"])
         if spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
             self._health_port(call, spec, uid, mine)
 
@@ -297,7 +297,7 @@ class Allocator:
         wanted = spec.get("healthCheckNodePort")
         if not wanted:
             spec["healthCheckNodePort"] = self._free_port(call, mine)
-        elif problem := self._problem(wanted, uid, mine):
+        elif not call.dry_run and (problem := self._problem(wanted, uid, mine)):
             raise errors.internal(f"failed to allocate requested HealthCheck NodePort {wanted}: {problem}")
 
     def _problem(self, wanted: int, uid: str, mine: set[Claim]) -> str:
@@ -337,7 +337,7 @@ def _ready_ranges(cidr: Object) -> list[Network]:
 
 def _requested(ports: Sequence[Object], number: int) -> int:
     """A node port that somebody asks for on the same port with another protocol."""
-    return next((int(port["nodePort"]) for port in ports if port["port"] == number and port.get("nodePort")), 0)
+    return next((int(port["nodePort"]) for port in ports if port.get("port", 0) == number and port.get("nodePort")), 0)
 
 
 def _invalid(obj: Object, path: str, value: Any, text: str) -> ApiError:

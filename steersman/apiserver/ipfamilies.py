@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.api.errors import FieldError
+from steersman.api.kinds.core import service
 from steersman.api.names import parse_ip
 from steersman.api.resource import Object
 
@@ -31,6 +32,8 @@ def settle(spec: Object, before: Object, configured: Sequence[str]) -> list[Fiel
     if spec.get("type") == "ExternalName" or _unchanged_preference(spec, before):
         return []
     bare = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
+    if found := service.cluster_ips(spec):
+        return found
     if not spec.get("ipFamilyPolicy"):
         spec["ipFamilyPolicy"] = before.get("ipFamilyPolicy") or (_REQUIRE if bare else _SINGLE)
     found = _check_change(spec, before) + _check_counts(spec) + _infer(spec, configured)

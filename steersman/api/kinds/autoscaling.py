@@ -15,9 +15,10 @@ from steersman.api import names, quantity
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
+from steersman.api.kinds.podspec import resources
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNKNOWN, UNSET, dig, field
-from steersman.api.validation import forbidden, invalid, not_negative, not_supported, required
+from steersman.api.validation import NOT_NEGATIVE, forbidden, invalid, not_negative, not_supported, required
 
 Complaints = list[FieldError]
 
@@ -42,6 +43,7 @@ _SOURCES = {
     "Pods": "pods",
     "Resource": "resource",
 }
+_LOOKED_AT = ("object", "external", "pods", "resource", "containerResource")
 _DEFAULT_UTILIZATION = 80
 
 
@@ -54,6 +56,7 @@ def default(scaler: Object) -> None:
     if scaler.get("apiVersion") == "autoscaling/v1":
         status.setdefault("currentReplicas", 0)
         return
+    status.setdefault("currentMetrics", None)
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": _DEFAULT_UTILIZATION}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
@@ -146,13 +149,19 @@ def validate(scaler: Object) -> Complaints:
     out: Complaints = []
     if least is not None and least < 1:
         out.append(invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
-    if most < 1:
-        out.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
+    if most == 0:
+        out.append(required("spec.maxReplicas", "must be set and greater than 0"))
+    elif most < 0:
+        out.append(invalid("spec.maxReplicas", most, "must be greater than or equal to 1"))
     if least is not None and most < least:
         out.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    out += _reference("spec.scaleTargetRef", spec.get("scaleTargetRef") or {})
+    target = spec.get("scaleTargetRef") or {}
+    out += _reference("spec.scaleTargetRef", target) + _target_version("spec.scaleTargetRef.apiVersion", target)
     for i, metric in enumerate(spec.get("metrics") or ()):
         out += _metric(f"spec.metrics[{i}]", metric)
+    if least == 0 and not any(each.get("type") in ("Object", "External") for each in spec.get("metrics") or ()):
+        text = "must specify at least one Object or External metric to support scaling to zero replicas"
+        out.append(forbidden("spec.metrics", text))
     for key in ("scaleUp", "scaleDown"):
         rules = dig(spec, "behavior", key)
         if rules is not None:
@@ -170,21 +179,30 @@ def _reference(path: str, ref: Mapping[str, Any]) -> Complaints:
     return out
 
 
+def _target_version(path: str, ref: Mapping[str, Any]) -> Complaints:
+    """What is scaled is in a group, or one of core's own kinds."""
+    version = ref.get("apiVersion") or ""
+    if version.count("/") > 1:
+        return [invalid(path, version, f"unexpected GroupVersion string: {version}")]
+    if version.partition("/")[0] not in ("", version) or ref.get("kind") == "ReplicationController":
+        return []
+    return [invalid(path, version, "apiVersion must specify API group")]
+
+
 def _metric(path: str, metric: Mapping[str, Any]) -> Complaints:
     kind = metric.get("type") or ""
-    out: Complaints = []
-    if not kind:
-        out.append(required(f"{path}.type", "must specify a metric source type"))
-    if kind not in _SOURCES:
-        return [*out, not_supported(f"{path}.type", kind, sorted(_SOURCES))]
-    wanted = _SOURCES[kind]
-    if wanted not in metric:
+    strange = [] if kind in _SOURCES else [not_supported(f"{path}.type", kind, sorted(_SOURCES))]
+    out: Complaints = [] if kind else [required(f"{path}.type", "must specify a metric source type")]
+    out += strange
+    wanted = _SOURCES.get(kind, "")
+    present = [key for key in _LOOKED_AT if key in metric]
+    if present:
+        out += _source(f"{path}.{present[0]}", present[0], metric[present[0]])
+    if wanted and wanted not in metric:
         out.append(required(f"{path}.{wanted}", "must populate information for the given metric source"))
-    others = [key for key in _SOURCES.values() if key in metric and key != wanted]
-    out += [forbidden(f"{path}.{key}", "must populate the given metric source only") for key in others]
-    if wanted in metric:
-        out += _source(f"{path}.{wanted}", wanted, metric[wanted])
-    return out
+    out += strange
+    others = [key for key in present if key != wanted] if len(present) > 1 else []
+    return out + [forbidden(f"{path}.{key}", "must populate the given metric source only") for key in others]
 
 
 def _source(path: str, kind: str, source: Mapping[str, Any]) -> Complaints:
@@ -193,12 +211,12 @@ def _source(path: str, kind: str, source: Mapping[str, Any]) -> Complaints:
     if kind in ("resource", "containerResource"):
         if not source.get("name"):
             out.append(required(f"{path}.name", "must specify a resource name"))
-        if kind == "containerResource" and not source.get("container"):
-            out.append(required(f"{path}.container", "must specify a container"))
-    elif not dig(source, "metric", "name"):
-        out.append(required(f"{path}.metric.name", "must specify a metric name"))
+        if kind == "containerResource":
+            out += _container(path, source)
     if kind == "object":
         out += _reference(f"{path}.describedObject", source.get("describedObject") or {})
+    if kind in ("object", "pods", "external"):
+        out += _metric_name(f"{path}.metric.name", dig(source, "metric", "name") or "")
     out += _target(f"{path}.target", target)
     here = f"{path}.target"
     if kind in ("resource", "containerResource"):
@@ -216,7 +234,23 @@ def _source(path: str, kind: str, source: Mapping[str, Any]) -> Complaints:
     elif kind == "external" and "value" not in target and "averageValue" not in target:
         text = "must set either a target value for metric or a per-pod target"
         out.append(required(f"{here}.averageValue", text))
+    elif kind == "external" and "value" in target and "averageValue" in target:
+        out.append(forbidden(f"{here}.value", "may not set both a target value for metric and a per-pod target"))
     return out
+
+
+def _container(path: str, source: Mapping[str, Any]) -> Complaints:
+    name, resource = source.get("container") or "", source.get("name")
+    out = resources.container_resource_name(f"{path}.name", resource) if resource else []
+    if not name:
+        return [*out, required(f"{path}.container", "must specify a container")]
+    return out + [invalid(f"{path}.container", name, text) for text in names.dns_label(name)]
+
+
+def _metric_name(path: str, name: str) -> Complaints:
+    if not name:
+        return [required(path, "must specify a metric name")]
+    return [invalid(path, name, text) for text in names.path_segment(name)]
 
 
 def _target(path: str, target: Mapping[str, Any]) -> Complaints:
@@ -224,7 +258,7 @@ def _target(path: str, target: Mapping[str, Any]) -> Complaints:
     out: Complaints = []
     if not kind:
         out.append(required(f"{path}.type", "must specify a metric target type"))
-    elif kind not in kinds:
+    if kind not in kinds:
         out.append(invalid(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue"))
     for key in ("value", "averageValue"):
         if key in target and quantity.parse(target[key]).nanos <= 0:
@@ -257,6 +291,8 @@ def _rules(path: str, rules: Mapping[str, Any]) -> Complaints:
                 out.append(invalid(f"{here}.{key}", policy.get(key) or 0, "must be greater than zero"))
         if (policy.get("periodSeconds") or 0) > 1800:
             out.append(invalid(f"{here}.periodSeconds", policy["periodSeconds"], "must be less than or equal to 1800"))
+    if "tolerance" in rules and quantity.parse(rules["tolerance"]).nanos < 0:
+        out.append(invalid(f"{path}.tolerance", rules["tolerance"], NOT_NEGATIVE))
     return out
 
 
@@ -310,7 +346,7 @@ HORIZONTALPODAUTOSCALER = Behavior(
     "HorizontalPodAutoscaler",
     default=default,
     validate=validate,
-    prepare_create=strategy.begin({"desiredReplicas": 0}),
+    prepare_create=strategy.begin({"desiredReplicas": 0, "currentMetrics": None}),
     updates={"status": Update(strategy.keep("spec"), validate_status)},
     columns=(
         NAME,

@@ -14,7 +14,6 @@ from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core.service import endpoint_ip
-from steersman.api.labels import validate_labels
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, field, joined
 from steersman.api.validation import duplicate, immutable, invalid, not_supported, required, too_many
@@ -26,16 +25,21 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MOST_ENDPOINTS = 1000
 _MOST_PORTS = 20_000
 _MOST_ADDRESSES = 100
+_MOST_HINTS = 8
 
 
 def default(endpoint_slice: Object) -> None:
     """Ports are TCP and have a name, if an empty one."""
-    endpoint_slice.setdefault("endpoints", [])
-    for port in endpoint_slice.get("ports") or ():
+    endpoint_slice.setdefault("endpoints", None)
+    for port in endpoint_slice.setdefault("ports", None) or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
-    for endpoint in endpoint_slice["endpoints"]:
+    for endpoint in endpoint_slice["endpoints"] or ():
         endpoint.setdefault("conditions", {})
+        endpoint.pop("deprecatedTopology", None)  # of v1beta1: v1 reads it and says nothing
+        hints = endpoint.get("hints") or {}
+        for hint in (*(hints.get("forZones") or ()), *(hints.get("forNodes") or ())):
+            hint.setdefault("name", "")
 
 
 def prepare_create(endpoint_slice: Object) -> None:
@@ -99,9 +103,24 @@ def _endpoint(path: str, endpoint: Mapping[str, Any], kind: str) -> Complaints:
         out += _address(here, i, address, kind)
     if (node := endpoint.get("nodeName")) is not None:
         out += [invalid(f"{path}.nodeName", node, text) for text in names.dns_subdomain(node)]
-    out += validate_labels(endpoint.get("deprecatedTopology"), f"{path}.deprecatedTopology")
     if (host := endpoint.get("hostname")) is not None:
         out += [invalid(f"{path}.hostname", host, text) for text in names.dns_label(host)]
+    return out + _hints(f"{path}.hints", endpoint.get("hints") or {})
+
+
+def _hints(path: str, hints: Mapping[str, Any]) -> Complaints:
+    out: Complaints = []
+    for key, rule in (("forZones", names.label_value), ("forNodes", names.dns_subdomain)):
+        given = hints.get(key) or ()
+        if len(given) > _MOST_HINTS:
+            return [*out, too_many(f"{path}.{key}", len(given), _MOST_HINTS)]
+        seen: set[str] = set()
+        for i, hint in enumerate(given):
+            here, name = f"{path}.{key}[{i}].name", hint.get("name") or ""
+            if name in seen:
+                out.append(duplicate(here, name))
+            seen.add(name)
+            out += [invalid(here, name, text) for text in rule(name)]
     return out
 
 

@@ -5,14 +5,29 @@ Source: pkg/apis/storage/v1/defaults.go, pkg/apis/storage/validation, printStora
 
 from __future__ import annotations
 
-from steersman.api import names
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steersman.api import labels, names, quantity
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
+from steersman.api.kinds.core import persistentvolume
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, UNSET, dig, field, flag, length
-from steersman.api.validation import duplicate, forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import (
+    NOT_NEGATIVE,
+    duplicate,
+    forbidden,
+    immutable,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+    struct,
+    too_long,
+)
 
 GROUP = "storage.k8s.io"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -20,8 +35,15 @@ OLD_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 
 _BINDINGS = ("Immediate", "WaitForFirstConsumer")
 _RECLAIM = ("Delete", "Retain")
-_LIFECYCLES = ("Ephemeral", "Persistent")
-_GROUP_POLICIES = ("ReadWriteOnceWithFSType", "File", "None")
+_LIFECYCLES = ("Persistent", "Ephemeral")
+_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
+_LONGEST_NODE_ID = 256
+_MOST_PARAMETERS, _LONGEST_PARAMETERS = 512, 256 * 1024
+_NO_TOKENS = "serviceAccountTokenInSecrets is set but no tokenRequests are specified"
+_IN_SECRETS = (
+    "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible "
+    "logging of tokens in volume attributes"
+)
 
 
 def _default_class(found: Object) -> None:
@@ -33,31 +55,55 @@ def _validate_class(found: Object) -> list[FieldError]:
     provisioner = found.get("provisioner") or ""
     out = [] if provisioner else [required("provisioner", provisioner)]
     if provisioner:
-        out += [invalid("provisioner", provisioner, text) for text in names.qualified(provisioner.lower())]
-    parameters = found.get("parameters") or {}
-    if any(not key for key in parameters):
-        out.append(invalid("parameters", "", "field can not be empty."))
+        lowered = provisioner.lower()
+        out += [invalid("provisioner", lowered, text) for text in names.qualified(lowered)]
+    out += _parameters(found.get("parameters") or {})
     policy, mode = found.get("reclaimPolicy"), found.get("volumeBindingMode")
-    if policy is not None and policy not in _RECLAIM:
+    if policy and policy not in _RECLAIM:
         out.append(not_supported("reclaimPolicy", policy, _RECLAIM))
     if mode is None:
         out.append(required("volumeBindingMode"))
     elif mode not in _BINDINGS:
         out.append(not_supported("volumeBindingMode", mode, _BINDINGS))
+    return out + _topologies(found.get("allowedTopologies") or ())
+
+
+def _parameters(found: Mapping[str, str]) -> list[FieldError]:
+    if len(found) > _MOST_PARAMETERS:
+        return [too_long("parameters", _MOST_PARAMETERS)]
+    out = [invalid("parameters", key, "field can not be empty.") for key in found if not key]
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in found.items())
+    return [*out, too_long("parameters", _LONGEST_PARAMETERS)] if size > _LONGEST_PARAMETERS else out
+
+
+def _topologies(terms: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """No two terms may say the same; an empty one says what the original's array begins with."""
+    out: list[FieldError] = []
+    seen: list[dict[str, frozenset[str]]] = [{} for _ in terms]
+    for i, term in enumerate(terms):
+        here = f"allowedTopologies[{i}].matchLabelExpressions"
+        said: dict[str, frozenset[str]] = {}
+        for j, each in enumerate(term.get("matchLabelExpressions") or ()):
+            out += _topology(f"{here}[{j}]", each)
+            key, values = each.get("key") or "", each.get("values") or ()
+            if key in said:
+                out.append(duplicate(f"{here}[{j}].key", key))
+            said[key] = frozenset(values)
+        out += [duplicate(here, "") for other in seen if other == said]
+        seen.append(said)
     return out
 
 
+def _topology(path: str, found: Mapping[str, Any]) -> list[FieldError]:
+    key, values = found.get("key") or "", found.get("values") or []
+    out = [] if values else [required(f"{path}.values")]
+    out += [duplicate(f"{path}.values[{i}]", value) for i, value in enumerate(values) if value in values[:i]]
+    return out + [invalid(f"{path}.key", key, text) for text in names.qualified(key)]
+
+
 def _class_update(new: Object, old: Object) -> list[FieldError]:
-    out: list[FieldError] = []
-    fixed = (
-        ("parameters", "updates to parameters are forbidden."),
-        ("provisioner", "updates to provisioner are forbidden."),
-        ("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
-    )
-    for key, text in fixed:
-        if (new.get(key) or None) != (old.get(key) or None):
-            out.append(forbidden(key, text))
-    return out + immutable("volumeBindingMode", new.get("volumeBindingMode"), old.get("volumeBindingMode"))
+    fixed = ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
+    return [error for key in fixed for error in immutable(key, new.get(key), old.get(key))]
 
 
 def _class_name(found: Object, now: float) -> str:
@@ -96,36 +142,59 @@ def _default_driver(driver: Object) -> None:
         spec.setdefault(key, value)
     if not spec.get("volumeLifecycleModes"):
         spec["volumeLifecycleModes"] = ["Persistent"]
+    for request in spec.get("tokenRequests") or ():
+        request.setdefault("audience", "")
+    spec.pop("preventPodSchedulingIfMissing", None)  # behind a gate that is off
 
 
 def _validate_driver(driver: Object) -> list[FieldError]:
     spec = driver["spec"]
-    out = driver_name("metadata.name", driver["metadata"].get("name") or "")
-    out += [
-        required(f"spec.{key}") for key in ("attachRequired", "podInfoOnMount", "storageCapacity") if key not in spec
-    ]
+    out: list[FieldError] = []
     policy = spec.get("fsGroupPolicy")
     if policy is not None and policy not in _GROUP_POLICIES:
         out.append(not_supported("spec.fsGroupPolicy", policy, _GROUP_POLICIES))
+    out += _token_requests(spec.get("tokenRequests") or ())
     for mode in spec.get("volumeLifecycleModes") or ():
         if mode not in _LIFECYCLES:
             out.append(not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES))
-    seen: set[str] = set()
-    for i, request in enumerate(spec.get("tokenRequests") or ()):
-        audience = request.get("audience") or ""
-        if audience in seen:
-            out.append(duplicate(f"spec.tokenRequests[{i}].audience", audience))
-        seen.add(audience)
-        seconds = request.get("expirationSeconds")
-        if seconds is not None and seconds < 600:
-            text = "may not specify a duration less than 10 minutes"
-            out.append(invalid(f"spec.tokenRequests[{i}].expirationSeconds", seconds, text))
+    period, secrets = spec.get("nodeAllocatableUpdatePeriodSeconds"), spec.get("serviceAccountTokenInSecrets")
+    if period is not None and period < 10:
+        text = "must be greater than or equal to 10 seconds"
+        out.append(invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, text))
+    if secrets is not None and not spec.get("tokenRequests"):
+        out.append(invalid("spec.serviceAccountTokenInSecrets", secrets, _NO_TOKENS))
     return out
 
 
+def _token_requests(requests: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    out: list[FieldError] = []
+    seen: set[str] = set()
+    for i, request in enumerate(requests):
+        here, audience = f"spec.tokenRequests[{i}]", request.get("audience") or ""
+        if audience in seen:
+            out.append(duplicate(f"{here}.audience", audience))
+            continue
+        seen.add(audience)
+        seconds = request.get("expirationSeconds", 3600)
+        if seconds < 600:
+            text = "may not specify a duration less than 10 minutes"
+            out.append(invalid(f"{here}.expirationSeconds", seconds, text))
+        if seconds > 2**32:
+            text = "may not specify a duration larger than 2^32 seconds"
+            out.append(invalid(f"{here}.expirationSeconds", seconds, text))
+    return out
+
+
+def _driver_warnings(driver: Object) -> list[str]:
+    spec = driver["spec"]
+    return [_IN_SECRETS] if spec.get("tokenRequests") and "serviceAccountTokenInSecrets" not in spec else []
+
+
 def _driver_update(new: Object, old: Object) -> list[FieldError]:
-    fixed = ("attachRequired", "volumeLifecycleModes")
-    return [error for key in fixed for error in immutable(f"spec.{key}", new["spec"].get(key), old["spec"].get(key))]
+    fresh, before = new["spec"], old["spec"]
+    out = immutable("spec.attachedRequired", fresh.get("attachRequired"), before.get("attachRequired"))
+    key = "volumeLifecycleModes"
+    return out + immutable(f"spec.{key}", fresh.get(key), before.get(key))
 
 
 def _audiences(driver: Object, now: float) -> str:
@@ -140,6 +209,7 @@ CSIDRIVER = Behavior(
     validate=_validate_driver,
     validate_update=_driver_update,
     prepare_create=strategy.begin(None),
+    warnings=_driver_warnings,
     columns=(
         NAME,
         flag("AttachRequired", "spec", "attachRequired"),
@@ -159,19 +229,49 @@ def _validate_node(node: Object) -> list[FieldError]:
     for i, driver in enumerate(dig(node, "spec", "drivers") or ()):
         here, name = f"spec.drivers[{i}]", driver.get("name") or ""
         out += driver_name(f"{here}.name", name)
+        node_id = driver.get("nodeID") or ""
+        if not node_id:
+            out.append(required(f"{here}.nodeID"))
+        if len(node_id.encode()) > _LONGEST_NODE_ID:
+            out.append(invalid(f"{here}.nodeID", node_id, f"must be {_LONGEST_NODE_ID} characters or less"))
+        out += not_negative(f"{here}.allocatable.count", dig(driver, "allocatable", "count"))
         if name in seen:
             out.append(duplicate(f"{here}.name", name))
         seen.add(name)
-        if not driver.get("nodeID"):
-            out.append(required(f"{here}.nodeID", driver.get("nodeID") or ""))
-        count = dig(driver, "allocatable", "count")
-        if count is not None and count < 0:
-            out.append(invalid(f"{here}.allocatable.count", count, "must be greater than or equal to 0"))
+        out += _topology_keys(here, driver.get("topologyKeys") or ())
+    return out
+
+
+def _topology_keys(path: str, keys: Sequence[str]) -> list[FieldError]:
+    out: list[FieldError] = []
+    for i, key in enumerate(keys):
+        if not key:
+            out.append(required(path))
+        if key in keys[:i]:
+            out.append(duplicate(path, key))
+        out += [invalid(path, key, text) for text in names.qualified(key)]
     return out
 
 
 def _default_node(node: Object) -> None:
-    node.setdefault("spec", {}).setdefault("drivers", [])
+    drivers = node.setdefault("spec", {}).setdefault("drivers", None)
+    for driver in drivers or ():
+        driver.setdefault("topologyKeys", None)
+
+
+def _node_update(new: Object, old: Object) -> list[FieldError]:
+    """A driver may be added, taken away and count anew; what else it says stays."""
+    out: list[FieldError] = []
+    before = {each.get("name"): each for each in dig(old, "spec", "drivers") or ()}
+    for driver in dig(new, "spec", "drivers") or ():
+        if was := before.get(driver.get("name")):
+            fresh, had = ({**each, "allocatable": None} for each in (driver, was))
+            out += immutable("spec.drivers", _shown_driver(fresh), _shown_driver(had))
+    return out
+
+
+def _shown_driver(driver: Object) -> Object | None:
+    return struct(driver, Name="", NodeID="", TopologyKeys=None, Allocatable=None)
 
 
 CSINODE = Behavior(
@@ -179,6 +279,7 @@ CSINODE = Behavior(
     "CSINode",
     default=_default_node,
     validate=_validate_node,
+    validate_update=_node_update,
     columns=(NAME, length("Drivers", "spec", "drivers"), AGE),
 )
 
@@ -186,15 +287,28 @@ CSINODE = Behavior(
 def _validate_attachment(attachment: Object) -> list[FieldError]:
     spec = attachment.get("spec") or {}
     out = driver_name("spec.attacher", spec.get("attacher") or "")
-    if not spec.get("nodeName"):
-        out.append(required("spec.nodeName"))
-    source = spec.get("source") or {}
-    sources = [key for key in ("inlineVolumeSpec", "persistentVolumeName") if source.get(key)]
-    if not sources:
-        out.append(required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-    elif len(sources) > 1:
-        out.append(forbidden("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+    source, here = spec.get("source") or {}, "spec.source"
+    name, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    text = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+    if inline is None and name is None:
+        out.append(required(here, text))
+    elif inline is not None and name is not None:
+        out.append(forbidden(here, text))
+    elif inline is not None:
+        out += persistentvolume.validate_inline(f"{here}.inlineVolumeSpec", inline)
+    elif not name:
+        out.append(required(f"{here}.persistentVolumeName", "must specify non empty persistentVolumeName"))
+    node = spec.get("nodeName") or ""
+    out += [invalid("spec.nodeName", node, text) for text in names.dns_subdomain(node)]
+    if name is not None:
+        out += [invalid(f"{here}.persistentVolumeName", name, text) for text in names.dns_subdomain(name)]
     return out
+
+
+def _default_attachment(attachment: Object) -> None:
+    inline = dig(attachment, "spec", "source", "inlineVolumeSpec")
+    if inline is not None:
+        persistentvolume.default_spec(inline)
 
 
 def _attachment_update(new: Object, old: Object) -> list[FieldError]:
@@ -204,8 +318,10 @@ def _attachment_update(new: Object, old: Object) -> list[FieldError]:
 VOLUMEATTACHMENT = Behavior(
     GROUP,
     "VolumeAttachment",
+    default=_default_attachment,
     validate=_validate_attachment,
     validate_update=_attachment_update,
+    prepare_create=strategy.begin({"attached": False}),
     columns=(
         NAME,
         Column("Attacher", field("Attacher", "spec", "attacher").cell, format="name"),
@@ -219,10 +335,10 @@ VOLUMEATTACHMENT = Behavior(
 
 def _validate_attributes(found: Object) -> list[FieldError]:
     driver, parameters = found.get("driverName") or "", found.get("parameters") or {}
-    out = [invalid("driverName", driver, text) for text in names.qualified(driver.lower())] if driver else []
+    lowered = driver.lower()
+    out = [invalid("driverName", lowered, text) for text in names.qualified(lowered)] if driver else []
     out += [] if driver else [required("driverName", driver)]
-    if any(not key for key in parameters):
-        out.append(invalid("parameters", "", "field can not be empty."))
+    out += _parameters(parameters)
     if not parameters:
         out.append(required("parameters", "must contain at least one key/value pair"))
     return out
@@ -237,8 +353,16 @@ def _attributes_update(new: Object, old: Object) -> list[FieldError]:
 
 
 def _validate_capacity(found: Object) -> list[FieldError]:
-    name = found.get("storageClassName") or ""
-    return [invalid("storageClassName", name, text) for text in names.dns_subdomain(name)]
+    name, amount = found.get("storageClassName") or "", found.get("capacity")
+    out = labels.validate(found["nodeTopology"], "nodeTopology") if "nodeTopology" in found else []
+    out += [invalid("storageClassName", name, text) for text in names.dns_subdomain(name)]
+    if amount is not None and quantity.parse(amount).nanos < 0:
+        out.append(invalid("capacity", amount, NOT_NEGATIVE))
+    return out
+
+
+def _capacity_update(new: Object, old: Object) -> list[FieldError]:
+    return [e for key in ("nodeTopology", "storageClassName") for e in immutable(key, new.get(key), old.get(key))]
 
 
 VOLUMEATTRIBUTESCLASS = Behavior(
@@ -252,5 +376,6 @@ CSISTORAGECAPACITY = Behavior(
     GROUP,
     "CSIStorageCapacity",
     validate=_validate_capacity,
+    validate_update=_capacity_update,
     columns=(NAME, field("StorageClassName", "storageClassName"), field("Capacity", "capacity", empty=UNSET)),
 )

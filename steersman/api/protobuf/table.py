@@ -33,6 +33,7 @@ class Field(NamedTuple):
     many: str
     inline: bool
     drop_zero: bool
+    omitted: bool = False
 
 
 class Message(NamedTuple):
@@ -83,7 +84,8 @@ def _field(section: str, text: str) -> Field:
     kind, flags = match["type"], match["flags"] or ""
     message = kind[1:] if ":" in kind else f"{section}:{kind[1:]}" if kind[0] == "@" else ""
     drop_zero = "?" not in flags and ("0" in flags or ("~" in flags and kind[0] not in "@QRO"))  # as Go: not structs
-    return Field(match["name"], int(match["number"]), kind[0], message, match["many"], match["name"] == "^", drop_zero)
+    inline, omitted = match["name"] == "^", "~" in flags
+    return Field(match["name"], int(match["number"]), kind[0], message, match["many"], inline, drop_zero, omitted)
 
 
 @cache

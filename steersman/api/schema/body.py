@@ -69,7 +69,7 @@ def read(
     try:
         if media == PROTOBUF:
             found, obj = _from_protobuf(wanted, body)
-        elif media in (YAML, "application/apply-patch+yaml"):
+        elif media in (YAML, APPLY):
             body = _json_of(body, problems)
         elif media != JSON:
             raise _unknown_format()
@@ -78,7 +78,7 @@ def read(
             _check_kind(decoders, wanted, found)
             if body.strip() == b"null":
                 body = b"{}"
-            obj = _typed(decoders, found, body, problems if validation != IGNORE else None)
+            obj = _typed(decoders, found, body, problems if validation != IGNORE else None, applied=media == APPLY)
         else:
             _check_kind(decoders, wanted, found)
     except _Unrecognized as error:
@@ -97,6 +97,7 @@ def read(
     return Body(obj, problems if validation == WARN else [])
 
 
+APPLY = "application/apply-patch+yaml"
 STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
@@ -138,15 +139,20 @@ def _check_kind(decoders: Decoders, wanted: GroupVersionKind, found: GroupVersio
     raise DecodeError(f"converting ({found.version}.{found.kind}) to ({internal}.{wanted.kind}): unknown conversion")
 
 
-def _typed(decoders: Decoders, found: GroupVersionKind, body: bytes, problems: list[str] | None) -> Object:
-    """The object; unknown and repeated fields are added to `problems` unless that is None."""
+def _typed(
+    decoders: Decoders, found: GroupVersionKind, body: bytes, problems: list[str] | None, *, applied: bool
+) -> Object:
+    """The object; unknown and repeated fields are added to `problems` unless that is None.
+
+    What is applied keeps the fields that its author wrote out empty: they are the author's.
+    """
     name = decoders.schemas.name(*found)
     if name is None:
         try:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
-    return decoders.decode(name, body, problems)
+    return decoders.decode(name, body, problems, None if applied else (found.api_version, found.kind))
 
 
 def _json_of(body: bytes, problems: list[str]) -> bytes:

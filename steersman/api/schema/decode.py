@@ -18,6 +18,7 @@ import msgspec
 from steersman.api.schema import Schema, Schemas, scalars, strict
 from steersman.api.schema.nulls import Nulls
 from steersman.api.schema.types import Types
+from steersman.api.schema.zeros import Zeros
 
 
 class DecodeError(ValueError):
@@ -35,11 +36,15 @@ class Decoders:
         self.schemas = schemas
         self._types = Types(schemas)
         self._nulls = Nulls(schemas)
+        self._zeros = Zeros()
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
 
-    def decode(self, name: str, body: bytes, problems: list[str] | None = None) -> dict[str, Any]:
+    def decode(
+        self, name: str, body: bytes, problems: list[str] | None = None, kind: tuple[str, str] | None = None
+    ) -> dict[str, Any]:
         """The object in `body`, typed by the definition `name`; unknown and repeated fields are added to `problems`.
 
+        With `kind`, its apiVersion and kind, it holds nothing empty that Go would leave out.
         Raises DecodeError, and KeyError for an unknown name.
         """
         decode = self._decoders.get(name) or self._make(name)
@@ -48,13 +53,15 @@ class Decoders:
         except msgspec.ValidationError as error:
             raise DecodeError(self._explain(name, body, str(error))) from None
         except UnicodeDecodeError:  # Go puts U+FFFD where the text is not UTF-8
-            return self.decode(name, body.decode(errors="replace").encode(), problems)
+            return self.decode(name, body.decode(errors="replace").encode(), problems, kind)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
         if problems is not None and not strict.clean(body, obj):
             problems.extend(strict.problems(self.schemas, name, body))
         if b"null" in body:
             self._nulls.drop(obj, name)
+        if kind is not None:
+            self._zeros.drop(body, obj, *kind)
         return obj
 
     def _make(self, name: str) -> Callable[[bytes], Any]:

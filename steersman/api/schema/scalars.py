@@ -78,10 +78,20 @@ def _time(value: str, *, micro: bool) -> str:
     except ValueError:
         raise ValueError(f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"') from None
     if micro:
+        _six_digits(value, layout)
         return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
     if len(value) == 20:
         return value
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+def _six_digits(value: str, layout: str) -> None:
+    """Go's layout wants a point and six digits. Raises ValueError with Go's text."""
+    rest = value[19:]
+    if not re.match(r"\.\d{6}", rest):
+        raise ValueError(f'parsing time "{value}" as "{layout}": cannot parse "{rest}" as ".000000"')
+    if rest[7:8].isdigit():
+        raise ValueError(f'parsing time "{value}" as "{layout}": cannot parse "{rest[7:]}" as "Z07:00"')
 
 
 def _base64(value: str) -> str:

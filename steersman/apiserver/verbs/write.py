@@ -123,6 +123,7 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
     kind = call.kind
     call.operation = "CREATE"
     settle_namespace(call, obj)
+    call.warnings += meta.dedup_owners(obj)
     metadata = obj["metadata"]
     generate = metadata.get("generateName", "")
     generated = not metadata.get("name") and bool(generate)
@@ -150,9 +151,10 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
     kind.prepare_create(obj)
     with ExitStack() as undo:
         await _run_hooks("before_create", undo, call, obj)
-        found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj)
+        found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=_core(kind))
+        found += kind.validate(obj)
         if found:
-            raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
+            raise errors.invalid(kind.storage_location[0], kind.kind, obj["metadata"].get("name", ""), found)
         if kind.warnings is not None:
             call.warnings += kind.warnings(obj)
         await services.admission.validate(call, obj, None)
@@ -230,6 +232,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     metadata = obj["metadata"]
     _check_preconditions(call, item, metadata, old)
     meta.bare(metadata)
+    call.warnings += meta.dedup_owners(obj)
     kind.default(obj)
     meta.carry_over(obj, old)
     rule = _rule(kind, call.info.subresource)
@@ -237,7 +240,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     await services.admission.mutate(call, obj, old)
     rule.prepare(obj, old)
     await _run_hooks("before_update", undo, call, obj, old)
-    found = meta.validate_update(obj, old)
+    found = meta.validate_update(obj, old, core=_core(kind))
     if rule.validate is not None:
         found += rule.validate(obj, old)
     elif not call.info.subresource:
@@ -245,7 +248,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
         found += structural.ratchet(wrong, obj, old) if kind.custom and wrong else wrong
         found += kind.validate_update(obj, old)
     if found:
-        raise errors.invalid(kind.group, kind.kind, metadata.get("name", ""), unique(found))
+        raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), unique(found))
     if kind.warnings is not None and not call.info.subresource:
         call.warnings += kind.warnings(obj)
     await services.admission.validate(call, obj, old)
@@ -255,6 +258,11 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
 def unique(found: list[FieldError]) -> list[FieldError]:
     """The same complaints once each, in order."""
     return list({(error.field, error.kind, error.detail): error for error in found}.values())
+
+
+def _core(kind: Kind) -> bool:
+    """Whether a kind's metadata is held to the rules of Kubernetes' own kinds: those of its extensions are not."""
+    return not kind.custom and kind.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
 
 
 def _rule(kind: Kind, subresource: str) -> Update:

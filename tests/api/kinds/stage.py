@@ -56,13 +56,19 @@ def kind_of(obj: Object) -> Kind:
     return kind
 
 
+def _core(kind: Kind) -> bool:
+    return kind.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
+
+
 def create(obj: Object) -> list[str]:
     """Prepare `obj` in place for its first write; the complaints."""
     kind = kind_of(obj)
     meta.fill(obj, uid=UID, now=NOW)
     kind.default(obj)
     kind.prepare_create(obj)
-    return lines(meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule) + kind.validate(obj))
+    return lines(
+        meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=_core(kind)) + kind.validate(obj)
+    )
 
 
 def stored(obj: Object) -> Object:
@@ -79,7 +85,7 @@ def update(obj: Object, old: Object, subresource: str = "") -> list[str]:
     meta.carry_over(obj, old)
     rule = kind.updates.get(subresource) or Update(kind.prepare_update)
     rule.prepare(obj, old)
-    found = meta.validate_update(obj, old)
+    found = meta.validate_update(obj, old, core=_core(kind))
     if rule.validate is not None:
         found += rule.validate(obj, old)
     elif not subresource:

@@ -273,7 +273,7 @@ def test_what_is_fine(name: str, path: str, value: Any) -> None:
             "spec.maxReplicas",
             0,
             [
-                "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                "spec.maxReplicas: Required value: must be set and greater than 0",
                 "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
             ],
         ),
@@ -388,7 +388,7 @@ def test_what_is_refused(name: str, path: str, value: Any, complaints: list[str]
         ("Secret", "type", "Other", ['type: Invalid value: "Other": field is immutable']),
         ("PriorityClass", "value", 11, ["value: Forbidden: may not be changed in an update."]),
         ("RuntimeClass", "handler", "b", ['handler: Invalid value: "b": field is immutable']),
-        ("StorageClass", "provisioner", "b", ["provisioner: Forbidden: updates to provisioner are forbidden."]),
+        ("StorageClass", "provisioner", "b", ['provisioner: Invalid value: "b": field is immutable']),
         (
             "EndpointSlice",
             "addressType",

@@ -199,8 +199,21 @@ def test_times_are_stored_in_utc_seconds(given_time: str, stored: str) -> None:
 
 def test_micro_times_keep_microseconds() -> None:
     wanted = GroupVersionKind("coordination.k8s.io", "v1", "Lease")
-    obj = parse({"spec": {"renewTime": "2026-01-02T03:04:05.5Z"}}, wanted).obj
+    obj = parse({"spec": {"renewTime": "2026-01-02T03:04:05.500000+00:00"}}, wanted).obj
     assert obj["spec"]["renewTime"] == "2026-01-02T03:04:05.500000Z"
+    for bad, rest, layout in (("", "Z", ".000000"), (".5", ".5Z", ".000000"), (".1234567", "7Z", "Z07:00")):
+        text = refused({"spec": {"renewTime": f"2026-01-02T03:04:05{bad}Z"}}, wanted)
+        assert text.endswith(f'cannot parse "{rest}" as "{layout}"')
+
+
+def test_what_go_would_not_write_is_not_kept() -> None:
+    wanted = GroupVersionKind("apps", "v1", "Deployment")
+    pod = {"hostNetwork": False, "hostname": "", "volumes": [], "nodeSelector": {}, "enableServiceLinks": False}
+    obj = parse({"spec": {"replicas": 0, "paused": False, "template": {"spec": pod}}}, wanted).obj
+    assert obj["spec"] == {"replicas": 0, "template": {"spec": {"enableServiceLinks": False}}}
+    hpa = GroupVersionKind("autoscaling", "v2", "HorizontalPodAutoscaler")
+    rules = {"spec": {"behavior": {"scaleUp": {"policies": []}}}}
+    assert parse(rules, hpa).obj["spec"] == rules["spec"]  # which is no policy, not the usual ones
 
 
 @pytest.mark.parametrize("bad", ["yesterday", "2026-01-02", "2026-13-02T03:04:05Z", "20260102T030405Z"])

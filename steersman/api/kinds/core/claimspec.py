@@ -50,16 +50,16 @@ def access_modes(path: str, spec: Mapping[str, Any], *, missing: str) -> list[Fi
 
 def _sources(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
-    out: list[FieldError] = []
+    out: list[FieldError] = []  # the original shows a path, which has nothing to show, where the source should be
     for field, found in (("dataSource", source), ("dataSourceRef", ref)):
         if found is not None:
             out += _source(f"{path}.{field}", found)
     if source is not None and ref is not None:
         if ref.get("namespace"):
             text = "may not be specified when dataSourceRef.namespace is specified"
-            out.append(invalid(path, f"{path}.dataSource", text))
+            out.append(invalid(path, {}, text))
         elif any(source.get(key) != ref.get(key) for key in ("apiGroup", "kind", "name")):
-            out.append(invalid(path, f"{path}.dataSource", "must match dataSourceRef"))
+            out.append(invalid(path, {}, "must match dataSourceRef"))
     return out
 
 

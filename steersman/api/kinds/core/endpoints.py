@@ -63,6 +63,8 @@ def _port(path: str, port: Object, *, named: bool) -> list[FieldError]:
         out.append(required(f"{path}.protocol"))
     elif protocol not in _PROTOCOLS:
         out.append(not_supported(f"{path}.protocol", protocol, _PROTOCOLS))
+    if (application := port.get("appProtocol")) is not None:
+        out += [invalid(f"{path}.appProtocol", application, text) for text in names.qualified(application)]
     return out
 
 

@@ -13,7 +13,7 @@ from steersman.api.fields import Getter, text_at
 from steersman.api.kind import Behavior, Cell, Column
 from steersman.api.resource import Object
 from steersman.api.table import NAME, dig, field, since, wide
-from steersman.api.validation import invalid, required
+from steersman.api.validation import immutable, invalid, required, struct
 
 NEW = "events.k8s.io/v1"
 _LIMITS = (("action", 128), ("reason", 128), ("message", 1024))
@@ -27,6 +27,12 @@ _RENAMED = {
     "reportingComponent": "reportingController",
 }
 _BACK = {new: old for old, new in _RENAMED.items()}
+_FIXED = (
+    *((key, key) for key in ("involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp")),
+    *((key, key) for key in ("count", "reason", "type", "eventTime", "action", "related")),
+    ("reportingComponent", "reportingController"),
+    ("reportingInstance", "reportingInstance"),
+)
 _NO_MATCH = "does not match event.namespace"
 
 
@@ -35,6 +41,8 @@ def default(event: Object) -> None:
     if event.get("apiVersion") == NEW:
         return
     event.setdefault("involvedObject", {})
+    if event.get("series") is not None:
+        event["series"].setdefault("lastObservedTime", None)
     event.setdefault("source", {})
     event.setdefault("reportingComponent", "")
     event.setdefault("reportingInstance", "")
@@ -56,24 +64,76 @@ def convert(event: Object, version: str) -> Object:
 
 def validate(event: Object) -> list[FieldError]:
     """The event is in its object's namespace; one with eventTime says who reports what."""
-    if event.get("apiVersion") == NEW:
-        event = convert(event, "v1")
+    return _validate(event, "reportingComponent")
+
+
+def validate_new(event: Object) -> list[FieldError]:
+    """The same, when it is first written through events.k8s.io, which wants a time and nothing of the elder fields."""
+    event = _core(event)
+    out = _validate(event, "reportingController")
+    if "resourceVersion" in event["metadata"]:  # an update
+        return out
+    out += _series(event)
+    if not event.get("eventTime"):
+        out.append(required("eventTime"))
+    if event.get("type") not in ("Normal", "Warning"):
+        out.append(invalid("type", "", f"has invalid value: {event.get('type') or ''}"))
+    source = event.get("source") or {}
+    for key, found in (
+        *((key, event.get(key)) for key in ("firstTimestamp", "lastTimestamp", "count")),
+        ("source", source.get("component") or source.get("host")),
+    ):
+        out += [invalid(key, "", "needs to be unset")] if found else []
+    return out
+
+
+def validate_new_update(new: Object, old: Object) -> list[FieldError]:
+    """Through events.k8s.io nothing changes but the series."""
+    new, old = _core(new), _core(old)
+    out = _series(new) if new.get("series") != old.get("series") else []
+    for key, shown in _FIXED:
+        out += immutable(shown, _go(key, new.get(key)), _go(key, old.get(key)))
+    return out
+
+
+def _go(key: str, value: Any) -> Any:
+    """As Go has it: what is not there is empty text, zero or null, structures have all their fields."""
+    if key == "involvedObject":
+        return struct(
+            value or {}, Kind="", Namespace="", Name="", UID="", APIVersion="", ResourceVersion="", FieldPath=""
+        )
+    if key == "source":
+        return struct(value or {}, Component="", Host="")
+    return value or {"count": 0, "related": None, "firstTimestamp": None, "lastTimestamp": None, "eventTime": None}.get(
+        key, ""
+    )
+
+
+def _series(event: Object) -> list[FieldError]:
+    series = event.get("series")
+    if series is None:
+        return []
+    out = [invalid("series.count", "", "should be at least 2")] if (series.get("count") or 0) < 2 else []
+    return out if series.get("lastObservedTime") else [*out, required("series.lastObservedTime")]
+
+
+def _validate(event: Object, controller: str) -> list[FieldError]:
     namespace, about = event["metadata"].get("namespace") or "", dig(event, "involvedObject", "namespace") or ""
     out: list[FieldError] = []
     here = "involvedObject.namespace"
     if event.get("eventTime"):
         if not about and namespace not in ("default", "kube-system"):
             out.append(invalid(here, about, _NO_MATCH))
-        out += _reported(event)
+        out += _reported(event, controller)
     elif (about and namespace != about) or (not about and namespace not in ("", "default")):
         out.append(invalid(here, about, _NO_MATCH))
     return out + [invalid("namespace", namespace, text) for text in names.dns_subdomain(namespace)]
 
 
-def _reported(event: Object) -> list[FieldError]:
+def _reported(event: Object, controller: str) -> list[FieldError]:
     who, instance = event.get("reportingComponent") or "", event.get("reportingInstance") or ""
-    out = [] if who else [required("reportingComponent")]
-    out += [invalid("reportingComponent", who, text) for text in names.qualified(who)]
+    out = [] if who else [required(controller)]
+    out += [invalid(controller, who, text) for text in names.qualified(who)]
     if not instance:
         out.append(required("reportingInstance"))
     elif len(instance) > 128:
@@ -167,6 +227,7 @@ EVENT = Behavior(
     default=default,
     validate=validate,
     columns=COLUMNS,
+    name_rule=names.path_segment,
     fields=_fields(
         "involvedObject",
         reason=text_at("reason"),
@@ -179,7 +240,8 @@ NEW_EVENT = Behavior(
     "events.k8s.io",
     "Event",
     default=default,
-    validate=validate,
+    validate=validate_new,
+    validate_update=validate_new_update,
     columns=COLUMNS,
     fields=_fields(
         "regarding",

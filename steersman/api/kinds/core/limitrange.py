@@ -22,7 +22,7 @@ _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 
 def default(limits: Object) -> None:
     """A container's default is its maximum, its default request its default or minimum."""
-    for item in (limits.setdefault("spec", {})).setdefault("limits", []):
+    for item in (limits.setdefault("spec", {})).setdefault("limits", None) or ():
         for key in _LISTS:
             defaults.resource_list(item.get(key))
         if item.get("type") == "Container":
@@ -32,6 +32,14 @@ def default(limits: Object) -> None:
             for key in ("default", "defaultRequest"):
                 if not item[key]:
                     del item[key]
+
+
+def prepare_create(limits: Object) -> None:
+    """One without a name gets one that nobody has."""
+    metadata = limits["metadata"]
+    if not metadata.get("name"):
+        metadata["name"] = metadata.get("uid") or ""
+    metadata.pop("generation", None)
 
 
 def validate(limits: Object) -> list[FieldError]:
@@ -93,4 +101,6 @@ def _order(path: str, item: Mapping[str, Any], name: str) -> list[FieldError]:
     return out
 
 
-LIMITRANGE = Behavior("", "LimitRange", default=default, validate=validate, columns=(NAME, CREATED))
+LIMITRANGE = Behavior(
+    "", "LimitRange", default=default, validate=validate, prepare_create=prepare_create, columns=(NAME, CREATED)
+)

@@ -5,7 +5,7 @@ Source: pkg/registry/core/namespace/strategy.go.
 
 from __future__ import annotations
 
-from steersman.api import names
+from steersman.api import meta, names
 from steersman.api.errors import FieldError
 from steersman.api.fields import text_at
 from steersman.api.kind import Behavior, Update, only_status
@@ -57,12 +57,9 @@ def validate(namespace: Object) -> list[FieldError]:
 
 def _finalizers(namespace: Object) -> list[FieldError]:
     out: list[FieldError] = []
-    for i, name in enumerate((namespace.get("spec") or {}).get("finalizers") or ()):
-        here = f"spec.finalizers[{i}]"
-        texts = names.qualified(name)
-        out += [invalid(here, name, text) for text in texts]
-        if not texts and "/" not in name and name not in (FINALIZER, "orphan", "foregroundDeletion"):
-            out.append(invalid(here, name, "name is neither a standard finalizer name nor is it fully qualified"))
+    for name in (namespace.get("spec") or {}).get("finalizers") or ():
+        out += [invalid("spec.finalizers", name, text) for text in names.qualified(name)]
+        out += meta.unqualified_finalizer("spec.finalizers", name)
     return out
 
 

@@ -16,7 +16,7 @@ from steersman.api.kinds.podspec import defaults, resources
 from steersman.api.kinds.podspec.scheduling import EFFECTS
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, UNKNOWN, dig, field, wide
-from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required, struct
 
 _INFO = (
     "machineID",
@@ -86,7 +86,7 @@ def taints(path: str, found: Any) -> list[FieldError]:
         elif effect not in EFFECTS:
             out.append(not_supported(f"{here}.effect", effect, EFFECTS))
         if (key, effect) in seen:
-            error = duplicate(here, taint)
+            error = duplicate(here, struct(taint, Key="", Value="", Effect="", TimeAdded=None))
             text = f"{error.detail}: taints must be unique by key and effect pair"
             out.append(FieldError(error.kind, here, text, taint))
         seen.add((key, effect))

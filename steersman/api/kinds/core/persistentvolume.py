@@ -5,6 +5,7 @@ Source: SetDefaults_PersistentVolume, ValidatePersistentVolume, printPersistentV
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,11 @@ from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Cell, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import claimspec
-from steersman.api.kinds.podspec import defaults, scheduling, volumes
+from steersman.api.kinds.podspec import defaults, disks, scheduling, volumes
 from steersman.api.kinds.podspec.paths import no_backsteps
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
-from steersman.api.validation import forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import NOT_NEGATIVE, forbidden, immutable, invalid, not_supported, required
 
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
@@ -43,11 +44,16 @@ def default(volume: Object) -> None:
     spec = volume.setdefault("spec", {})
     spec["persistentVolumeReclaimPolicy"] = spec.get("persistentVolumeReclaimPolicy") or "Retain"
     spec.setdefault("volumeMode", "Filesystem")
+    default_spec(spec)
+    status = volume.setdefault("status", {})
+    status["phase"] = status.get("phase") or "Pending"
+
+
+def default_spec(spec: Object) -> None:
+    """What every spec of a volume gets, one inside a VolumeAttachment too."""
     defaults.resource_list(spec.get("capacity"))
     for key in _sources(spec):
         defaults.volume_source({"name": "", key: spec[key]})
-    status = volume.setdefault("status", {})
-    status["phase"] = status.get("phase") or "Pending"
 
 
 def _sources(spec: Mapping[str, Any]) -> list[str]:
@@ -56,51 +62,124 @@ def _sources(spec: Mapping[str, Any]) -> list[str]:
 
 def validate(volume: Object) -> list[FieldError]:
     """Modes, capacity, exactly one source, where it can be reached."""
-    spec = volume["spec"]
-    out = claimspec.access_modes("spec", spec, missing="")
-    capacity = spec.get("capacity") or {}
-    if not capacity:
-        out.append(required("spec.capacity"))
-    elif set(capacity) != {"storage"}:
-        out.append(not_supported("spec.capacity", capacity, ("storage",)))
-    for name, amount in capacity.items():
-        if quantity.parse(amount).nanos <= 0:
-            out.append(invalid(f"spec.capacity[{name}]", amount, "must be greater than zero"))
+    return _validate_spec("spec", volume["spec"], volume["metadata"].get("name") or "")
+
+
+def validate_inline(path: str, spec: Object) -> list[FieldError]:
+    """The spec of a volume that a VolumeAttachment holds itself: a CSI volume and nothing about claims or nodes."""
+    text = "may not be specified in the context of inline volumes"
+    out = [forbidden(f"{path}.claimRef", text)] if "claimRef" in spec else []
+    out += [forbidden(f"{path}.capacity", text)] if spec.get("capacity") else []
+    if "csi" not in spec:
+        out.append(required(f"{path}.csi", "has to be specified in the context of inline volumes"))
+    out += claimspec.access_modes(path, spec, missing="")
+    if (spec.get("persistentVolumeReclaimPolicy") or "Retain") != "Retain":
+        here = f"{path}.persistentVolumeReclaimPolicy"
+        out.append(forbidden(here, "may only be Retain in the context of inline volumes"))
+    if "nodeAffinity" in spec:
+        out.append(forbidden(f"{path}.nodeAffinity", text))
+    out += _source(path, spec, "")
+    if spec.get("storageClassName"):
+        out.append(forbidden(f"{path}.storageClassName", text))
+    if spec.get("volumeMode", "Filesystem") != "Filesystem":
+        text = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        out.append(forbidden(f"{path}.volumeMode", text))
+    return out
+
+
+def _validate_spec(path: str, spec: Object, name: str) -> list[FieldError]:
+    out = claimspec.access_modes(path, spec, missing="") + _capacity(path, spec.get("capacity"))
     policy = spec.get("persistentVolumeReclaimPolicy") or ""
     if policy and policy not in _POLICIES:
-        out.append(not_supported("spec.persistentVolumeReclaimPolicy", policy, _POLICIES))
-    out += _source(spec)
-    if affinity := (spec.get("nodeAffinity") or {}).get("required"):
-        out += scheduling.node_selector("spec.nodeAffinity.required", affinity)
-    if name := spec.get("storageClassName"):
-        out += [invalid("spec.storageClassName", name, text) for text in names.dns_subdomain(name)]
+        out.append(not_supported(f"{path}.persistentVolumeReclaimPolicy", policy, _POLICIES))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None and "required" in affinity:
+        out += scheduling.node_selector(f"{path}.nodeAffinity.required", affinity["required"])
+    elif affinity is not None:
+        out.append(required(f"{path}.nodeAffinity.required", "must specify required node constraints"))
+    out += _source(path, spec, name)
+    if policy == "Recycle" and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") == "/":
+        text = "may not be 'recycle' for a hostPath mount of '/'"
+        out.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", text))
+    if found := spec.get("storageClassName"):
+        out += [invalid(f"{path}.storageClassName", found, text) for text in names.dns_subdomain(found)]
     mode = spec.get("volumeMode")
     if mode is not None and mode not in claimspec.VOLUME_MODES:
-        out.append(not_supported("spec.volumeMode", mode, claimspec.VOLUME_MODES))
+        out.append(not_supported(f"{path}.volumeMode", mode, claimspec.VOLUME_MODES))
+    return out + _attributes_class(path, spec)
+
+
+def _capacity(path: str, capacity: Mapping[str, str] | None) -> list[FieldError]:
+    here = f"{path}.capacity"
+    out = [] if capacity else [required(here)]
+    if set(capacity or ()) != {"storage"}:
+        out.append(not_supported(here, capacity, ("storage",)))
+    for name, amount in (capacity or {}).items():
+        whole = quantity.parse(amount)
+        if whole.nanos < 0:
+            out.append(invalid(f"{here}[{name}]", amount, NOT_NEGATIVE))
+        if whole.nanos <= 0:
+            out.append(invalid(f"{here}[{name}]", amount, "must be greater than zero"))
     return out
 
 
-def _source(spec: Object) -> list[FieldError]:
-    sources = _sources(spec)
+def _attributes_class(path: str, spec: Object) -> list[FieldError]:
+    name = spec.get("volumeAttributesClassName")
+    if name is None:
+        return []
+    here = f"{path}.volumeAttributesClassName"
+    out = [invalid(here, name, text) for text in names.dns_subdomain(name)] if name else []
+    out += [] if name else [required(here, "an empty string is disallowed")]
+    if "csi" not in spec:
+        out.append(required(f"{path}.csi", "has to be specified when using volumeAttributesClassName"))
+    return out
+
+
+def _source(path: str, spec: Object, name: str) -> list[FieldError]:
+    sources = [key for key in _ORDER if key in spec]
     if not sources:
-        return [required("spec", "must specify a volume type")]
-    text = "may not specify more than 1 volume type"
-    out = [forbidden(f"spec.{key}", text) for key in sources[1:]]
-    key, found = sources[0], spec[sources[0]]
-    if key == "hostPath":
-        out += volumes.host_path("spec.hostPath", found)
-    elif key == "nfs":
-        out += volumes.nfs("spec.nfs", found)
-    elif key == "local":
-        path = found.get("path") or ""
-        out += no_backsteps("spec.local.path", path) if path else [required("spec.local.path")]
-        if not dig(spec, "nodeAffinity", "required"):
-            out.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
-    elif key == "csi":
-        out += volumes.driver_name("spec.csi.driver", found.get("driver") or "")
-        if not found.get("volumeHandle"):
-            out.append(required("spec.csi.volumeHandle"))
+        return [required(path, "must specify a volume type")]
+    out: list[FieldError] = []
+    for i, key in enumerate(sources):
+        if i and key != "flexVolume":  # the original forgets to count what is there before it
+            out += [forbidden(at, "may not specify more than 1 volume type") for at in disks.crowd(path, [key])]
+            continue
+        out += _CHECKS[key](disks.place(path, key), spec[key])
+        portal = (spec.get("iscsi") or {}).get("targetPortal") or ""
+        if key == "iscsi" and "initiatorName" in spec[key] and len(f"{name}:{portal}") > 64:
+            out.append(invalid(f"{path}.iscsi.targetportal", portal, volumes.LONG_PORTAL))
+        if key == "local" and "nodeAffinity" not in spec:
+            out.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
     return out
+
+
+def _local(path: str, found: Mapping[str, Any]) -> list[FieldError]:
+    where = found.get("path") or ""
+    return no_backsteps(f"{path}.path", where) if where else [required(f"{path}.path")]
+
+
+def _csi(path: str, found: Mapping[str, Any]) -> list[FieldError]:
+    out = volumes.driver_name(f"{path}.driver", found.get("driver") or "")
+    if not found.get("volumeHandle"):
+        out.append(required(f"{path}.volumeHandle"))
+    for step in ("controllerPublish", "controllerExpand", "nodePublish", "nodeExpand"):
+        if f"{step}SecretRef" in found:
+            out += disks.secret_reference(f"{path}.{step}SecretRef", found[f"{step}SecretRef"])
+    return out
+
+
+_CHECKS: Mapping[str, disks.Check] = {
+    **disks.OF_VOLUMES,
+    "hostPath": volumes.host_path,
+    "nfs": volumes.nfs,
+    "local": _local,
+    "csi": _csi,
+}
+_ORDER = (
+    *("hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd", "quobyte"),
+    *("cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk"),
+    *("portworxVolume", "azureDisk", "scaleIO", "local", "storageos", "csi"),
+)
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
@@ -111,6 +190,12 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
         text = "spec.persistentvolumesource is immutable after creation"
         out.append(forbidden("spec.persistentvolumesource", text))
     return out + immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+
+
+def _begin(volume: Object) -> None:
+    """Pending since it was made."""
+    since = volume["metadata"].get("creationTimestamp")
+    strategy.begin({"phase": "Pending", **({"lastPhaseTransitionTime": since} if since else {})})(volume)
 
 
 def prepare_status(new: Object, old: Object) -> None:
@@ -154,7 +239,7 @@ PERSISTENTVOLUME = Behavior(
     default=default,
     validate=validate,
     validate_update=validate_update,
-    prepare_create=strategy.begin({"phase": "Pending"}),
+    prepare_create=_begin,
     updates={"status": Update(prepare_status)},
     columns=(
         NAME,

@@ -19,6 +19,9 @@ from steersman.api.validation import forbidden, immutable
 _FIXED = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 
 
+_KNOWN_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+
+
 def default(claim: Object) -> None:
     """A file system; Pending; dataSource and dataSourceRef say the same."""
     spec = claim.setdefault("spec", {})
@@ -28,8 +31,18 @@ def default(claim: Object) -> None:
     defaults.resource_list(status.get("capacity"))
 
 
-def _same_sources(spec: Object) -> None:
+def _same_sources(spec: Object, before: Object) -> None:
+    """What a source that nobody knows, or one in another namespace, comes to; then both fields say the same."""
+    if (spec.get("dataSourceRef") or {}).get("namespace") and "dataSourceRef" not in before:
+        del spec["dataSourceRef"]  # behind a gate that is off
     source, ref = spec.get("dataSource"), spec.get("dataSourceRef")
+    fresh = source is not None and ref is None and "dataSource" not in before
+    if fresh and (source.get("apiGroup") or "", source.get("kind") or "") not in _KNOWN_SOURCES:
+        del spec["dataSource"]
+        return
+    for each in (source, ref):
+        if each is not None:
+            each.setdefault("apiGroup", None)
     if source is not None and ref is None:
         spec["dataSourceRef"] = dict(source)
     elif ref is not None and source is None and not ref.get("namespace"):
@@ -40,13 +53,13 @@ def prepare_create(claim: Object) -> None:
     """Pending."""
     claim["status"] = {"phase": "Pending"}
     claim["metadata"].pop("generation", None)
-    _same_sources(claim["spec"])
+    _same_sources(claim["spec"], {})
 
 
 def prepare_update(new: Object, old: Object) -> None:
     """The status has its own endpoint."""
     strategy.keep("status")(new, old)
-    _same_sources(new["spec"])
+    _same_sources(new["spec"], old["spec"])
 
 
 def validate(claim: Object) -> list[FieldError]:

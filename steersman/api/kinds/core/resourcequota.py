@@ -11,7 +11,7 @@ from steersman.api.kinds import strategy
 from steersman.api.kinds.podspec import defaults, resources
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig
-from steersman.api.validation import immutable, invalid, not_supported
+from steersman.api.validation import immutable, invalid, required, struct
 
 SCOPES = (
     "BestEffort",
@@ -22,7 +22,24 @@ SCOPES = (
     "Terminating",
     "VolumeAttributesClass",
 )
-_OPERATORS = ("DoesNotExist", "Exists", "In", "NotIn")
+_OF_PODS = frozenset(
+    ("pods", "cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
+)
+_COUNTED_BY = {
+    "BestEffort": frozenset(("pods",)),
+    "VolumeAttributesClass": frozenset(("persistentvolumeclaims", "requests.storage")),
+}
+_STANDARD = _OF_PODS | {
+    *("ephemeral-storage", "requests.storage", "requests.ephemeral-storage", "limits.ephemeral-storage"),
+    *("resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps"),
+    *("services.nodeports", "services.loadbalancers"),
+}
+_ONLY_EXISTS = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity")
+_MUST_EXIST = "must be 'Exists' when scope is any of " + (
+    "ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
+    "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+_MISFIT = "unsupported scope applied to resource"
 
 
 def default(quota: Object) -> None:
@@ -42,19 +59,64 @@ def validate(quota: Object) -> list[FieldError]:
         here = f"spec.hard[{name}]"
         out += resources.resource_name(here, name) if not name.startswith("count/") else []
         out += resources.amount(here, name, value)
+    return out + _scopes(spec) + _selector(spec)
+
+
+def _scopes(spec: Object) -> list[FieldError]:
     scopes = spec.get("scopes") or []
-    if any(scope not in SCOPES for scope in scopes):
-        out.append(invalid("spec.scopes", scopes, "unsupported scope"))
+    out: list[FieldError] = []
+    for scope in scopes:
+        if scope not in SCOPES:
+            out.append(invalid("spec.scopes", scopes, "unsupported scope"))
+        out += [invalid("spec.scopes", scopes, _MISFIT) for _ in _misfits(spec, scope)]
+    return out + _conflicts(spec, scopes)
+
+
+def _selector(spec: Object) -> list[FieldError]:
+    if "scopeSelector" not in spec:
+        return []
+    out: list[FieldError] = []
+    path = "spec.scopeSelector.matchExpressions"
+    expressions = spec["scopeSelector"].get("matchExpressions") or []
+    for each in expressions:
+        scope, operator, values = each.get("scopeName") or "", each.get("operator") or "", each.get("values") or []
+        if scope not in SCOPES:
+            out.append(invalid(f"{path}.scopeName", scope, "unsupported scope"))
+        for _ in _misfits(spec, scope):
+            shown = [struct(expression, ScopeName="", Operator="", Values=None) for expression in expressions]
+            out.append(invalid(path, {"MatchExpressions": shown}, _MISFIT))
+        if scope in _ONLY_EXISTS and operator != "Exists":
+            out.append(invalid(f"{path}.operator", operator, _MUST_EXIST))
+        if operator in ("In", "NotIn"):
+            text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            out += [] if values else [required(f"{path}.values", text)]
+        elif operator in ("Exists", "DoesNotExist"):
+            text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+            out += [invalid(f"{path}.values", values, text)] if values else []
+        else:
+            out.append(invalid(f"{path}.operator", operator, "not a valid selector operator"))
+    return out + _conflicts(spec, [each.get("scopeName") for each in expressions])
+
+
+def _conflicts(spec: Object, scopes: list[str]) -> list[FieldError]:
     pairs = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
-    if any(one in scopes and other in scopes for one, other in pairs):
-        out.append(invalid("spec.scopes", scopes, "conflicting scopes"))
-    for expression in dig(spec, "scopeSelector", "matchExpressions") or ():
-        here = "spec.scopeSelector.matchExpressions"
-        if expression.get("scopeName") not in SCOPES:
-            out.append(invalid(f"{here}.scopeName", expression.get("scopeName") or "", "unsupported scope"))
-        if expression.get("operator") not in _OPERATORS:
-            out.append(not_supported(f"{here}.operator", expression.get("operator") or "", _OPERATORS))
-    return out
+    return [
+        invalid(
+            "spec.scopes" if scopes is spec.get("scopes") else "spec.scopeSelector.matchExpressions",
+            spec.get("scopes"),
+            "conflicting scopes",
+        )
+        for one, other in pairs
+        if one in scopes and other in scopes
+    ]
+
+
+def _misfits(spec: Object, scope: str) -> list[str]:
+    """The counted resources that have nothing to do with a scope."""
+    if scope not in SCOPES:
+        return []
+    fitting = _COUNTED_BY.get(scope, _OF_PODS)
+    return [name for name in spec.get("hard") or () if name in _STANDARD and name not in fitting]
 
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:

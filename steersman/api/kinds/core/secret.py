@@ -13,6 +13,7 @@ from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.fields import text_at
 from steersman.api.kind import Behavior
+from steersman.api.kinds.core import keypair
 from steersman.api.kinds.core.configmap import MAX_SIZE, decoded_size, unchanged
 from steersman.api.resource import Object
 from steersman.api.schema.decode import malformed
@@ -85,6 +86,15 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     return immutable("type", new.get("type"), old.get("type")) + unchanged(new, old, ("data",))
 
 
+def warnings(secret: Object) -> list[str]:
+    """A certificate and a key that do not belong together."""
+    if secret.get("type") != "kubernetes.io/tls":
+        return []
+    data = secret.get("data") or {}
+    text = keypair.complain(*(base64.b64decode(data.get(key) or "") for key in ("tls.crt", "tls.key")))
+    return [text] if text else []
+
+
 SECRET = Behavior(
     "",
     "Secret",
@@ -94,4 +104,5 @@ SECRET = Behavior(
     prepare_update=prepare_update,
     columns=(NAME, field("Type", "type"), length("Data", "data", type="string"), AGE),
     fields={"type": text_at("type")},
+    warnings=warnings,
 )

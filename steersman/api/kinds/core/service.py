@@ -97,7 +97,7 @@ def validate(service: Object) -> Complaints:
         out += validate_labels(spec["selector"], "spec.selector")
     out += _affinity(spec)
     if kind != "ExternalName":
-        out += _cluster_ips(spec)
+        out += cluster_ips(spec)
     for i, address in enumerate(spec.get("externalIPs") or ()):
         here = f"spec.externalIPs[{i}]"
         out += names.legacy_ip(here, address) or endpoint_ip(here, address)
@@ -199,7 +199,8 @@ def _affinity(spec: Mapping[str, Any]) -> Complaints:
     return [invalid(f"{here}.clientIP.timeoutSeconds", seconds, f"must be greater than 0 and less than {_DAY}")]
 
 
-def _cluster_ips(spec: Mapping[str, Any]) -> Complaints:
+def cluster_ips(spec: Mapping[str, Any]) -> Complaints:
+    """Addresses and families that agree; checked before any is given, too."""
     first, addresses = spec.get("clusterIP") or "", spec.get("clusterIPs") or []
     families = spec.get("ipFamilies") or []
     out: Complaints = []
@@ -356,6 +357,10 @@ def warnings(service: Object) -> list[str]:
         found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
     elif spec.get("externalIPs") and not headless:
         found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    if spec.get("externalName") and spec.get("type") != "ExternalName":
+        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+    if spec.get("trafficDistribution") == "PreferClose":
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
     return found
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from steersman.api import meta, names, quantity
 from steersman.api.errors import FieldError
-from steersman.api.kinds.podspec import env
+from steersman.api.kinds.podspec import disks, env
 from steersman.api.kinds.podspec.paths import descending, no_backsteps, not_reserved
-from steersman.api.validation import duplicate, forbidden, invalid, not_found, not_supported, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_found, not_supported, required, too_long
 
 Complaints = list[FieldError]
 Volumes = Mapping[str, Mapping[str, Any]]
@@ -24,6 +24,9 @@ _PULL = ("Always", "IfNotPresent", "Never")
 _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 _RECURSIVE = ("Disabled", "Enabled", "IfPossible")
 _CLASH = "conflicting duplicate paths"
+LONG_PORTAL = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if " + (
+    "iscsi.initiatorName is specified."
+)
 
 
 def volumes(path: str, spec: Mapping[str, Any], pod_name: str) -> tuple[Volumes, Complaints]:
@@ -55,12 +58,15 @@ def volumes(path: str, spec: Mapping[str, Any], pod_name: str) -> tuple[Volumes,
 def source(path: str, volume: Mapping[str, Any]) -> Complaints:
     """Exactly one source, and that one right."""
     kinds = [key for key in volume if key != "name"]
-    kinds.sort(key=lambda key: (key != "emptyDir", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
+    kinds.sort(key=lambda key: _ORDER.index(key) if key in _ORDER else len(_ORDER))
     if not kinds:
         return [required(path, "must specify a volume type")]
     check = _SOURCES.get(kinds[0])
-    found = check(f"{path}.{kinds[0]}", volume[kinds[0]]) if check else []
-    return found + [forbidden(f"{path}.{key}", "may not specify more than 1 volume type") for key in kinds[1:]]
+    found = check(disks.place(path, kinds[0]), volume[kinds[0]]) if check else []
+    if kinds[0] == "iscsi" and "initiatorName" in volume["iscsi"]:
+        portal = f"{volume.get('name') or ''}:{volume['iscsi'].get('targetPortal') or ''}"
+        found += [] if len(portal) <= 64 else [invalid(f"{path}.name", volume.get("name") or "", LONG_PORTAL)]
+    return found + [forbidden(at, "may not specify more than 1 volume type") for at in disks.crowd(path, kinds[1:])]
 
 
 def _mode(path: str, mode: int | None) -> Complaints:
@@ -176,19 +182,15 @@ def _trust_bundle(path: str, bundle: Mapping[str, Any]) -> Complaints:
     return out + not_reserved(f"{path}.path", bundle.get("path") or "")
 
 
-def _needs(*fields: str) -> Callable[[str, Mapping[str, Any]], Complaints]:
-    return lambda path, found: [required(f"{path}.{field}") for field in fields if not found.get(field)]
-
-
 def nfs(path: str, found: Mapping[str, Any]) -> Complaints:
     """An NFS source."""
-    out = _needs("server", "path")(path, found)
+    out = disks.needs("server", "path")(path, found)
     where = found.get("path") or ""
     return out if where.startswith("/") else [*out, invalid(f"{path}.path", where, "must be an absolute path")]
 
 
 def _git(path: str, found: Mapping[str, Any]) -> Complaints:
-    return _needs("repository")(path, found) + descending(f"{path}.directory", found.get("directory") or "")
+    return disks.needs("repository")(path, found) + descending(f"{path}.directory", found.get("directory") or "")
 
 
 def _csi(path: str, found: Mapping[str, Any]) -> Complaints:
@@ -202,11 +204,8 @@ def driver_name(path: str, name: str) -> Complaints:
     """A CSI driver's name."""
     if not name:
         return [required(path)]
-    if len(name) > 63:
-        from steersman.api.validation import too_long
-
-        return [too_long(path, 63)]
-    return [invalid(path, name, text) for text in names.dns_subdomain(name.lower())]
+    out = [too_long(path, 63)] if len(name) > 63 else []
+    return out + [invalid(path, name, text) for text in names.dns_subdomain(name.lower())]
 
 
 def _ephemeral(path: str, found: Mapping[str, Any]) -> Complaints:
@@ -221,29 +220,34 @@ def _ephemeral(path: str, found: Mapping[str, Any]) -> Complaints:
 
 
 def _image(path: str, found: Mapping[str, Any]) -> Complaints:
-    out = _needs("reference")(path, found)
+    out = disks.needs("reference")(path, found)
     policy = found.get("pullPolicy") or ""
     if not policy:
         return [*out, required(f"{path}.pullPolicy")]
     return out if policy in _PULL else [*out, not_supported(f"{path}.pullPolicy", policy, _PULL)]
 
 
-_SOURCES: dict[str, Callable[[str, Mapping[str, Any]], Complaints]] = {
+_OWN: dict[str, Callable[[str, Mapping[str, Any]], Complaints]] = {
     "emptyDir": _empty_dir,
     "hostPath": host_path,
     "gitRepo": _git,
     "secret": _files("secretName"),
-    "configMap": _files("name"),
     "nfs": nfs,
-    "persistentVolumeClaim": _needs("claimName"),
+    "persistentVolumeClaim": disks.needs("claimName"),
     "downwardAPI": _downward,
+    "configMap": _files("name"),
     "projected": _projected,
     "csi": _csi,
     "ephemeral": _ephemeral,
     "image": _image,
-    "iscsi": _needs("targetPortal", "iqn"),
 }
-_ORDER = tuple(_SOURCES)
+_SOURCES = {**disks.OF_PODS, **_OWN}
+_ORDER = (
+    *("emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi"),
+    *("glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI", "fc"),
+    *("flexVolume", "configMap", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk"),
+    *("storageos", "projected", "scaleIO", "csi", "ephemeral", "image"),
+)
 
 
 def mounts(path: str, container: Mapping[str, Any], known: Volumes) -> Complaints:
