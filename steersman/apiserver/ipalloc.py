@@ -218,21 +218,24 @@ class Allocator:
             raise errors.invalid("", "Service", obj["metadata"].get("name", ""), problems)
         uid = obj["metadata"]["uid"]
         if spec.get("type") != "ExternalName":
-            self._addresses(call, obj, uid)
+            self._addresses(call, obj, before, uid)
         if spec.get("type") in _PORT_TYPES:
             self._node_ports(call, obj, uid)
         return self._claims.promise(uid, claims_of(spec))
 
     # Addresses -----------------------------------------------------------------------------------------------------
 
-    def _addresses(self, call: Call, obj: Object, uid: str) -> None:
-        spec = obj["spec"]
+    def _addresses(self, call: Call, obj: Object, before: Object, uid: str) -> None:
+        """Addresses that the Service has are not given again: that they may not change is validation's to say."""
+        spec, had = obj["spec"], list(before.get("clusterIPs") or ()) if before.get("type") != "ExternalName" else []
         listed: list[str] = list(spec.get("clusterIPs") or ())
         if HEADLESS in listed[:1]:
             spec["clusterIP"] = HEADLESS
             return
         for at, family in enumerate(spec["ipFamilies"][:2]):
             if at < len(listed) and listed[at]:
+                if at < len(had):
+                    continue
                 self._check_address(obj, listed, listed[at], uid)
             else:
                 listed[at:] = [self._free_address(call, obj, family, listed)]

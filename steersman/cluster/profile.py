@@ -24,6 +24,7 @@ DEFAULT_RELEASE = "1.37"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 _MAX_PROFILES = 100
 _FORMAT = 1
+_SERVICE_RANGE = "service-cluster-ip-range"
 _CLAIMS = Path("/run/steersman/profiles")  # one file an index: machine-wide, gone with a reboot
 
 
@@ -93,7 +94,9 @@ class Profile:
 
     @property
     def service_network(self) -> IPv4Network:
-        """All service addresses: 10.96.0.0/16 for the first profile, then counting up."""
+        """All service addresses: as asked for, else 10.96.0.0/16 for the first profile, then counting up."""
+        if given := self.options("apiserver").get(_SERVICE_RANGE):
+            return IPv4Network(given)
         return IPv4Network(f"10.{96 + self.index}.0.0/16" if self.index < 48 else f"172.{self.index - 32}.0.0/16")
 
     @property
@@ -157,7 +160,8 @@ _APISERVER = """
     oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs
     oidc-username-claim oidc-username-prefix requestheader-allowed-names requestheader-client-ca-file
     requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
-    requestheader-username-headers service-account-issuer service-node-port-range token-auth-file
+    requestheader-username-headers service-account-issuer service-cluster-ip-range
+    service-node-port-range token-auth-file
 """
 _SWITCHES = ("leader-elect",)
 COMPONENTS: dict[str, frozenset[str]] = {
@@ -195,9 +199,20 @@ def check_extra_config(text: str) -> str:
             raise ProfileError(f"invalid value for --extra-config: {error}") from None
     elif key in _SWITCHES and value not in ("true", "false"):
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
+    if key == _SERVICE_RANGE:
+        _check_range(where, value)
     if (component, key) == ("kubelet", "cloud-provider") and value not in ("", "external"):
         raise ProfileError(f"invalid value for --extra-config: {where} is external or empty, not {value!r}")
     return text
+
+
+def _check_range(where: str, text: str) -> None:
+    try:
+        size = IPv4Network(text).num_addresses
+    except ValueError as error:
+        raise ProfileError(f"invalid value for --extra-config: {where}: {error}") from None
+    if size < 16:  # the API's Service has the first address, DNS the tenth
+        raise ProfileError(f"invalid value for --extra-config: {where}: {text} has fewer than 16 addresses")
 
 
 def check_store(text: str) -> str:
@@ -302,8 +317,15 @@ def _claimed() -> set[int]:
 
 
 def change(profile: Profile, **changes: object) -> Profile:
-    """The profile with other settings, saved."""
+    """The profile with other settings, saved. Raises ProfileError."""
     changed = replace(profile, **changes)  # type: ignore[arg-type]
+    if changed.service_network.overlaps(changed.pod_network):
+        raise ProfileError(f"{changed.service_network} has addresses of pods, which are {changed.pod_network}")
+    if changed.service_network != profile.service_network and profile.pki.exists():
+        raise ProfileError(
+            f"the cluster's services have addresses of {profile.service_network}, which cannot change any more; "
+            f"nothing was changed. To have others, run 'steer delete -p {profile.name}' first"
+        )
     changed.save()
     return changed
 

@@ -210,3 +210,13 @@ def test_promises() -> None:
     assert (claims.holder("x"), claims.holder("y")) == ("", "a")
     claims.store("a", frozenset())
     assert claims.holder("y") == ""
+
+
+async def test_another_address_is_refused_as_a_change_wherever_it_is(cluster: ApiCluster) -> None:
+    await create(cluster)
+    for wanted in ("10.96.0.7", "192.0.2.1"):
+        body = {"spec": {"clusterIP": wanted, "clusterIPs": [wanted]}}
+        text = await refused(cluster.client.patch(SERVICES, "s", "default", body, type="merge"))
+        assert (
+            text == f'Service "s" is invalid: spec.clusterIPs[0]: Invalid value: ["{wanted}"]: may not change once set'
+        )

@@ -108,3 +108,36 @@ def test_extra_config_is_checked(text: str, complaint: str) -> None:
 )
 def test_extra_config_as_minikube_spells_it(text: str) -> None:
     assert profiles.check_extra_config(text) == text
+
+
+def test_services_may_have_a_range_of_their_own_until_the_first_start(tmp_path: Path) -> None:
+    made = profiles.create("one", tmp_path)
+    asked = ("apiserver.service-cluster-ip-range=10.0.0.0/24",)
+    changed = profiles.change(made, extra_config=asked)
+    assert (str(changed.service_network), changed.dns_address) == ("10.0.0.0/24", "10.0.0.10")
+    changed.pki.mkdir()
+    with pytest.raises(profiles.ProfileError, match=r"10\.0\.0\.0/24, which cannot change any more"):
+        profiles.change(changed, extra_config=())
+    assert profiles.change(changed, extra_config=asked, nodes=2).nodes == 2
+    assert profiles.load("one", tmp_path) == profiles.change(changed, nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("10.0.0.0/29", "fewer than 16 addresses"),
+        ("10.0.0.1/24", "has host bits set"),
+        ("10.0.0.0/24,fd00::/112", "Only one '/' permitted"),
+        ("", "Address cannot be empty"),
+        ("nonsense", "Expected 4 octets"),
+    ],
+)
+def test_ranges_that_are_none(text: str, complaint: str) -> None:
+    with pytest.raises(profiles.ProfileError, match=complaint):
+        profiles.check_extra_config(f"apiserver.service-cluster-ip-range={text}")
+
+
+def test_services_cannot_have_addresses_of_pods(tmp_path: Path) -> None:
+    made = profiles.create("one", tmp_path)
+    with pytest.raises(profiles.ProfileError, match="has addresses of pods"):
+        profiles.change(made, extra_config=("apiserver.service-cluster-ip-range=10.244.1.0/24",))
