@@ -62,6 +62,10 @@ class ApiError(Exception):
         return out
 
 
+class PlainError(ApiError):
+    """Told as plain text, as Go's http.Error does, where others become a Status."""
+
+
 def from_status(code: int, status: dict[str, Any]) -> ApiError:
     """The exception for a Status that a server sent."""
     return ApiError(
@@ -70,6 +74,11 @@ def from_status(code: int, status: dict[str, Any]) -> ApiError:
         str(status.get("message") or f"the server answered {code}"),
         status.get("details") or {},
     )
+
+
+def quoted(text: str) -> str:
+    """A string as Go's %q prints it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _qualified(group: str, plural: str) -> str:

@@ -97,6 +97,16 @@ def select(text: str, kind: Selectable) -> FieldSelector:
     return FieldSelector(terms, kind.fields)
 
 
+def exact_name(text: str) -> str:
+    """The one name that a selector asks for; empty where there is none, or it can be no name in a path."""
+    try:
+        terms = parse(text)
+    except ValueError:
+        return ""
+    found = next((term.value for term in terms if term.field == "metadata.name" and term.equal), "")
+    return "" if not found or found in (".", "..") or "/" in found or "%" in found else found
+
+
 @lru_cache(maxsize=512)
 def parse(text: str) -> tuple[Term, ...]:
     """The comparisons in `text`, sorted as the original does. Raises ValueError."""

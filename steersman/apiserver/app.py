@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from steersman.api import errors
 from steersman.api.discovery import Discovery
-from steersman.api.errors import ApiError
+from steersman.api.errors import ApiError, PlainError
 from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.schema.resources import GROUPS
-from steersman.apiserver import conversion, devicerights, discovering, impersonate, requestor
+from steersman.apiserver import conversion, devicerights, discovering, impersonate, refusals, requestor
 from steersman.apiserver.audit.trail import Auditor
+from steersman.apiserver.authz.opinions import Failed
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.compress import compressed
 from steersman.apiserver.encode import in_medium
@@ -36,6 +37,7 @@ from steersman.apiserver.negotiate import (
     negotiate,
     routed,
 )
+from steersman.apiserver.refusals import NOSNIFF
 from steersman.apiserver.request import Query, RequestInfo, resolve
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.subresources import SUBRESOURCES, VIRTUAL, websocket
@@ -60,7 +62,6 @@ _VERBS: dict[str, Any] = {
     "deletecollection": delete.delete_collection,
 }
 NO_PATH = "404 page not found"
-NOSNIFF = ("x-content-type-options", "nosniff")
 _PRIVATE = ("cache-control", "no-cache, private")
 _ANYTHING = frozenset({"attach", "exec", "portforward", "proxy"})  # subresources that answer what nobody knows before
 _REQUEST_SECONDS = 60.0  # that a request may take, unless it is meant to last
@@ -143,6 +144,7 @@ class ApiServer:
         self.audit: Auditor | None = None
         self.flow: Flow | None = None
         self.leaving: list[Callable[[], Awaitable[None]]] = []  # what is to be done before it ends
+        self.impersonation = impersonate.Impersonation(constrained=impersonate.constrained(registry.release))
         self.request_seconds = _REQUEST_SECONDS
         self.requests: Requests | None = None
         self._deadlines = Deadlines()
@@ -312,12 +314,12 @@ class ApiServer:
         return await answer if isinstance(answer, Awaitable) else answer
 
     def _denied(self, request: Request, user: User, info: RequestInfo, why: str) -> ApiError:
+        failed = isinstance(why, Failed)
         if request.context is not None:
-            request.context.annotate("authorization.k8s.io/decision", "forbid")
-            request.context.annotate("authorization.k8s.io/reason", str(why))
-        error = denied(user, info, why)
-        error.headers = [NOSNIFF]
-        return error
+            if not failed:
+                request.context.annotate("authorization.k8s.io/decision", "forbid")
+            request.context.annotate("authorization.k8s.io/reason", "internal error" if failed else str(why))
+        return refusals.unjudged(request, why) if isinstance(why, Failed) else refusals.forbidden(user, info, why)
 
     async def authorize(self, user: User, info: RequestInfo) -> str | None:
         """What the authorizer says, waited for."""
@@ -327,11 +329,9 @@ class ApiServer:
     async def _impersonated(
         self, request: Request, query: Query, info: RequestInfo, user: User, target: User
     ) -> Answer:
-        for right in impersonate.rights(request, target):
-            if (why := await self.authorize(user, right)) is not None:
-                raise denied(user, right, why)
+        target, constraint = await self.impersonation.become(self.authorize, user, info, target)
         if request.context is not None:
-            request.context.impersonate(target)
+            request.context.impersonate(target, constraint)
         if self.flow is not None:
             answer = self.flow.through(self._authorized, request, query, info, target)
         else:
@@ -485,24 +485,14 @@ def unknown_resource() -> ApiError:
     return errors.generic(404, "NotFound", "the server could not find the requested resource")
 
 
-def denied(user: User, info: RequestInfo, why: str) -> ApiError:
-    """403 in the original's words."""
-    tail = f": {why}" if why else ""
-    if not info.is_resource:
-        text = f'User "{user.name}" cannot {info.verb} path "{info.path}"{tail}'
-        return errors.generic(403, "Forbidden", f"forbidden: {text}")
-    plural = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-    where = f'in API group "{info.group}"'
-    scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-    text = f'User "{user.name}" cannot {info.verb} resource "{plural}" {where} {scope}{tail}'
-    return errors.forbidden(info.group, info.resource, info.name, text)
-
-
 def failure(error: ApiError, request: Request) -> Response:
     """A Status, in the medium that the client reads; where it reads none, as JSON for people."""
     if error.message == NO_PATH and not error.reason:
         text = ("content-type", "text/plain; charset=utf-8")
         return Response(404, [_PRIVATE, text, NOSNIFF], b"404 page not found\n")
+    if isinstance(error, PlainError):
+        plain = [_PRIVATE, ("content-type", "text/plain; charset=utf-8"), NOSNIFF]
+        return Response(error.code, plain, f"{error.message}\n".encode())
     indent = indented(request.query, request.header("user-agent") or "")
     try:
         format = negotiate(request.header("accept") or "", protobuf=True, transforms=False, indent=indent)

@@ -57,10 +57,7 @@ class Converter:
         asked = {"uid": str(uuid.uuid4()), "desiredAPIVersion": wanted, "objects": list(objects)}
         review = {"apiVersion": f"apiextensions.k8s.io/{version}", "kind": "ConversionReview", "request": asked}
         try:
-            status, body = await post(self._services, self._config, _TIMEOUT, review)
-            if status != 200:
-                raise CallFailed("the server could not find the requested resource" if status == 404
-                                 else f"an error on the server (status {status})")  # fmt: skip
+            body = await post(self._services, self._config, _TIMEOUT, review)
             response = _response(body, asked["uid"], review)
         except CallFailed as error:
             raise self._failed(objects[0], f"failed: {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from steersman.api import durations
+from steersman.api import durations, fields
 from steersman.api.errors import bad_request
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -30,7 +30,8 @@ class RequestInfo:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
-    rest: str = ""  # `proxy`: what follows it, still encoded; list and watch: the one name that the field selector asks
+    rest: str = ""  # `proxy`: what follows it, still encoded
+    asked: str = ""  # list, watch and deletecollection: the one name that the field selector asks
     seconds: float = 0.0  # that the client gives it (`timeout`); 0: as long as anything may take
     selectors: tuple[str, str] = ("", "")  # field and label selectors of list, watch and deletecollection (KEP-4601)
 
@@ -38,6 +39,11 @@ class RequestInfo:
     def api_version(self) -> str:
         """`v1`, or `group/version`."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def about(self) -> str:
+        """The one object that it is about, as authorizers see it."""
+        return self.name or self.asked
 
     @property
     def long_running(self) -> bool:
@@ -125,14 +131,9 @@ def _settle_verb(info: RequestInfo, query: Query) -> None:
             info.verb = "watch"
         elif not info.name:
             info.verb = "list"
-        if not info.name:
-            info.rest = _named(query)
     elif info.verb == "delete" and not info.name:
         info.verb = "deletecollection"
     if info.verb in ("list", "watch", "deletecollection"):
         info.selectors = (query.get("fieldSelector"), query.get("labelSelector"))
-
-
-def _named(query: Query) -> str:
-    selector = query.get("fieldSelector")
-    return selector.removeprefix("metadata.name=") if selector.startswith("metadata.name=") else ""
+        if not info.name and "metadata.name" in info.selectors[0]:
+            info.asked = fields.exact_name(info.selectors[0])

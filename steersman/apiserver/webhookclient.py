@@ -17,17 +17,25 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from steersman.api import durations
 from steersman.api.resource import Object
+from steersman.apiserver import webhookwords
+from steersman.apiserver.dialing import dial
 from steersman.lib.clock import Clock
 from steersman.lib.http.client import Address, HttpClient, client_tls
-from steersman.lib.http.messages import TooLong, read_at_most
+from steersman.lib.http.messages import ClientResponse, TooLong, read_at_most
 
 _MOST = 10 << 20  # bytes of an answer
+_AGAIN = (429, 500, 504)
 _TRIES, _FIRST_WAIT, _FACTOR = 5, 0.5, 1.5  # seconds, as in the original's default back-off
 
 
 class WebhookFailed(Exception):
     """The webhook did not answer, or not sensibly."""
+
+
+class _Passing(Exception):
+    """It did not work, and may the next time."""
 
 
 class Webhook:
@@ -36,37 +44,49 @@ class Webhook:
     def __init__(
         self, address: Address, path: str, headers: Mapping[str, str], clock: Clock, timeout: float = 30.0
     ) -> None:
-        self._client = HttpClient(address, connect_timeout=timeout, answer_timeout=timeout, pool=25, idle_seconds=90.0)
-        self._path = path
-        self._headers = [*headers.items(), ("content-type", "application/json"), ("accept", "application/json")]
+        self._client = HttpClient(
+            address, connect_timeout=timeout, answer_timeout=timeout, pool=25, idle_seconds=90.0, dial=dial
+        )
+        seconds = durations.show(round(timeout * 1e9))
+        self._path = f"{path}{'&' if '?' in path else '?'}timeout={seconds}"
+        self._shown = f'Post "{"https" if address.tls else "http"}://{address.host_header}{self._path}"'
+        self._headers = [*headers.items(), ("content-type", "application/json"), ("accept", "application/json, */*")]
         self._clock = clock
         self._timeout = timeout
 
     async def post(self, body: Object, tries: int = _TRIES, first_wait: float = _FIRST_WAIT) -> Object:
-        """The answer's object. Trouble with the connection, 429 and 5xx are tried again, first after `first_wait`
+        """The answer's object. A connection that is reset, 429, 500 and 504 are tried again, first after `first_wait`
         seconds. Raises WebhookFailed."""
-        wait, problem = first_wait, ""
+        wait = first_wait
         for left in reversed(range(tries)):
             try:
-                status, answer = await self._once(msgspec.json.encode(body))
-            except (OSError, TimeoutError) as error:
-                problem = f"cannot reach the webhook: {error}"
-            else:
-                if status < 300:
-                    return _object(answer)
-                problem = f"the webhook answered {status}"
-                if status != 429 and status < 500:
-                    break
-            if left:
-                await self._clock.sleep(wait)
-                wait *= _FACTOR
-        raise WebhookFailed(problem)
+                return _object(await self._once(msgspec.json.encode(body)), body)
+            except _Passing as error:
+                if not left:
+                    raise WebhookFailed(str(error)) from None
+            await self._clock.sleep(wait)
+            wait *= _FACTOR
+        raise WebhookFailed("the webhook was not asked")
 
-    async def _once(self, body: bytes) -> tuple[int, bytes]:
+    async def _once(self, body: bytes) -> bytes:
+        """The body of a success. Raises WebhookFailed, and _Passing where another try may help."""
+        try:
+            answer, data = await self._exchange(body)
+        except TimeoutError:
+            raise WebhookFailed(f"{self._shown}: context deadline exceeded") from None
+        except OSError as error:
+            reset = isinstance(error, ConnectionResetError) and error.errno
+            raise (_Passing if reset else WebhookFailed)(f"{self._shown}: {webhookwords.broken(error)}") from error
+        if webhookwords.success(answer.status):
+            return data
+        again = answer.status in _AGAIN or (answer.status > 500 and answer.header("retry-after"))
+        raise (_Passing if again else WebhookFailed)(webhookwords.refused(answer, data))
+
+    async def _exchange(self, body: bytes) -> tuple[ClientResponse, bytes]:
         async with asyncio.timeout(self._timeout):
             answer = await self._client.request("POST", self._path, self._headers, body, repeatable=True)
             try:
-                return answer.status, await read_at_most(answer, _MOST)
+                return answer, await read_at_most(answer, _MOST)
             except TooLong:
                 raise WebhookFailed(f"the webhook's answer is over {_MOST} bytes") from None
 
@@ -75,7 +95,7 @@ class Webhook:
         await self._client.close()
 
 
-def _object(data: bytes) -> Object:
+def _object(data: bytes, asked: Object) -> Object:
     if not data.strip():
         return {}
     try:
@@ -84,7 +104,13 @@ def _object(data: bytes) -> Object:
         raise WebhookFailed(f"the webhook's answer is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise WebhookFailed("the webhook's answer is no object")
+    if found.get("kind") and found["kind"] != asked["kind"]:
+        raise WebhookFailed(f"converting ({_shown(found)}) to ({_shown(asked)}): unknown conversion")
     return found
+
+
+def _shown(obj: Object) -> str:
+    return f"{str(obj.get('apiVersion')).rpartition('/')[2]}.{obj['kind']}"
 
 
 def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:

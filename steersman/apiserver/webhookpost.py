@@ -16,7 +16,7 @@ from collections import OrderedDict
 from urllib.parse import urlsplit
 
 from steersman.api.resource import Object
-from steersman.apiserver import serviceref
+from steersman.apiserver import serviceref, webhookwords
 from steersman.apiserver.call import Services
 from steersman.apiserver.dialing import dial
 from steersman.lib.http.client import Address, HttpClient, client_tls
@@ -29,7 +29,11 @@ _MOST = 64 << 20  # bytes of an answer
 _CLIENTS = 200  # remembered, as in the original
 _LONGEST = 30.0  # seconds that a webhook may be waited for
 _IDLE, _IDLE_SECONDS = 25, 90.0  # connections that one client keeps, and for how long: client-go's transport
-_HEADERS = [("content-type", "application/json"), ("accept", "application/json")]
+_HEADERS = [
+    ("content-type", "application/json"),
+    ("accept", "application/json, */*"),
+    ("user-agent", "kube-apiserver-admission"),
+]
 
 
 class CallFailed(Exception):
@@ -68,20 +72,23 @@ class Clients:
             await self._made.popitem()[1].close()
 
 
-async def post(services: Services, config: Object, timeout: float, body: Object) -> tuple[int, bytes]:
-    """The answer's status and body. Raises CallFailed."""
+async def post(services: Services, config: Object, timeout: float, body: Object) -> bytes:
+    """The answer's body. Raises CallFailed, also when it is no success."""
     client, path, shown = _client(services, config)
     target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
     try:
         async with asyncio.timeout(timeout):
             answer = await client.request("POST", target, _HEADERS, json.dumps(body).encode(), repeatable=True)
-            return answer.status, await read_at_most(answer, _MOST)
+            data = await read_at_most(answer, _MOST)
     except TooLong as error:
         raise CallFailed(str(error)) from None
     except TimeoutError:
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
-    except (OSError, ssl.SSLError) as error:
-        raise CallFailed(f'Post "{shown}?timeout={timeout}s": {error}') from error
+    except OSError as error:
+        raise CallFailed(f'Post "{shown}?timeout={timeout}s": {webhookwords.broken(error)}') from error
+    if not webhookwords.success(answer.status):
+        raise CallFailed(webhookwords.refused(answer, data))
+    return data
 
 
 def _client(services: Services, config: Object) -> tuple[HttpClient, str, str]:

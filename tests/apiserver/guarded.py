@@ -92,6 +92,8 @@ def _named(request: Request) -> User | None:
 
 
 async def status(client: Client, method: str, path: str, body: Object | None = None) -> tuple[int, str]:
-    """The answer's code, and its message where it is a Status."""
+    """The answer's code, and its message where it is a Status; the whole text where it is one."""
     response, answer = await client.raw(method, path, msgspec.json.encode(body) if body else b"")
+    if (response.header("content-type") or "").startswith("text/plain"):
+        return response.status, answer.decode()
     return response.status, str(msgspec.json.decode(answer).get("message", ""))

@@ -219,7 +219,7 @@ async def test_fields_are_selected_as_the_version_has_them(world: tuple[Any, Web
         ("name", "metadata.name should not be changed (expected a, received other)"),
         ("uid of the review", "failed: invalid response: expected response.uid"),
         ("garbage", "failed: invalid response"),
-        ("500", "failed: an error on the server (status 500)"),
+        ("500", 'failed: an error on the server ("") has prevented the request from succeeding'),
     ],
 )
 async def test_a_webhook_that_misbehaves_is_named(world: tuple[Any, Webhook], twist: str, complaint: str) -> None:

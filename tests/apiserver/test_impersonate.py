@@ -6,6 +6,10 @@ import msgspec
 import pytest
 
 from steersman.api.resource import Object
+from steersman.apiserver.call import User
+from steersman.apiserver.impersonate import Impersonation
+from steersman.apiserver.impersonate import constrained as is_constrained
+from steersman.apiserver.request import RequestInfo
 from steersman.client.client import Client
 from tests.apiserver.authz.test_escalation import grant, rule
 from tests.apiserver.guarded import Guarded
@@ -78,6 +82,12 @@ async def test_a_service_account_is_a_right_of_its_own(guarded: Guarded) -> None
     await grant(guarded, rule("impersonate", "", "users"), user="boss")
     boss = guarded.client("boss")
     code, answer = await whoami(boss, ("impersonate-user", "system:serviceaccount:a:b"))
+    text = (
+        'cannot impersonate-on:serviceaccount:create resource "selfsubjectreviews" in API group "authentication.k8s.io"'
+    )
+    assert (code, text in answer["message"]) == (403, True)
+    await whoami(boss, ("impersonate-user", "jane"))  # in the older way, which is what boss is asked about from now on
+    code, answer = await whoami(boss, ("impersonate-user", "system:serviceaccount:a:b"))
     text = 'cannot impersonate resource "serviceaccounts" in API group "" in the namespace "a"'
     assert (code, text in answer["message"]) == (403, True)
 
@@ -86,3 +96,113 @@ async def test_a_service_account_is_a_right_of_its_own(guarded: Guarded) -> None
 async def test_headers_without_a_user_make_no_sense(guarded: Guarded, header: tuple[str, str]) -> None:
     code, answer = await whoami(guarded.client("admin"), header)
     assert (code, answer["message"].endswith("without impersonating a user name")) == (400, True)
+
+
+# Constrained impersonation (KEP-5284) -------------------------------------------------------------------------------
+
+ON = rule("impersonate-on:user-info:create", "authentication.k8s.io", "selfsubjectreviews")
+JANE = rule("impersonate:user-info", "authentication.k8s.io", "users", "jane")
+DEV = rule("impersonate:user-info", "authentication.k8s.io", "groups", "dev")
+BECOME_JANE = ("impersonate-user", "jane")
+
+
+def constrained(headers: list[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(value for name, value in headers if name == "impersonate-group")
+
+
+@pytest.mark.parametrize(
+    ("rights", "headers", "lacks"),
+    [
+        ([ON, JANE], [BECOME_JANE], ""),
+        ([JANE], [BECOME_JANE], "impersonate-on:user-info:create"),
+        ([ON], [BECOME_JANE], 'impersonate:user-info resource "users" in API group "authentication.k8s.io" at'),
+        ([ON, JANE], [BECOME_JANE, ("impersonate-group", "dev")], 'impersonate:user-info resource "groups"'),
+        ([ON, JANE, DEV], [BECOME_JANE, ("impersonate-group", "dev")], ""),
+        ([ON, JANE], [BECOME_JANE, ("impersonate-uid", "7")], 'impersonate:user-info resource "uids"'),
+        (
+            [ON, JANE, rule("impersonate:user-info", "authentication.k8s.io", "groups")],
+            [BECOME_JANE, ("impersonate-group", "system:masters")],
+            "impersonating the system:masters group is not allowed",
+        ),
+        ([ON, JANE], [BECOME_JANE, ("impersonate-group", "")], "impersonating the empty string group is not allowed"),
+        (
+            [ON, JANE],
+            [BECOME_JANE, ("impersonate-extra-a", "b")],
+            'extra.key: Invalid value: "a": must be a domain-pre',
+        ),
+        ([ON, JANE], [BECOME_JANE, ("impersonate-extra-a.b%2fc", "")], "the empty string value in extra"),
+    ],
+)
+async def test_another_user_by_constrained_rights(
+    guarded: Guarded, rights: list[Object], headers: list[tuple[str, str]], lacks: str
+) -> None:
+    await grant(guarded, *rights, user="boss")
+    code, answer = await whoami(guarded.client("boss"), *headers)
+    if lacks:
+        assert (code, lacks in answer["message"]) == (403, True), answer
+    else:
+        assert (code, answer["groups"]) == (201, [*constrained(headers), "system:authenticated"])
+
+
+async def test_the_right_to_all_groups_stands_for_many(guarded: Guarded) -> None:
+    await grant(guarded, ON, JANE, rule("impersonate:user-info", "authentication.k8s.io", "groups", "*"), user="boss")
+    boss = guarded.client("boss")
+    groups = [("impersonate-group", f"g{number}") for number in range(4)]
+    assert (await whoami(boss, BECOME_JANE, *groups))[0] == 201
+    assert (await whoami(boss, BECOME_JANE, *groups[:3]))[0] == 403  # few are asked for one by one
+
+
+@pytest.mark.parametrize(
+    ("way", "resource", "name", "become", "groups"),
+    [
+        ("arbitrary-node", "nodes", "n1", "system:node:n1", ["system:nodes"]),
+        (
+            "serviceaccount", "serviceaccounts", "b", "system:serviceaccount:a:b",
+            ["system:serviceaccounts", "system:serviceaccounts:a"],
+        ),
+    ],
+)  # fmt: skip
+async def test_nodes_and_accounts_are_rights_of_their_own(
+    guarded: Guarded, way: str, resource: str, name: str, become: str, groups: list[str]
+) -> None:
+    on = rule(f"impersonate-on:{way}:create", "authentication.k8s.io", "selfsubjectreviews")
+    await grant(guarded, on, rule(f"impersonate:{way}", "authentication.k8s.io", resource, name), user="boss")
+    boss = guarded.client("boss")
+    code, user = await whoami(boss, ("impersonate-user", become))
+    assert (code, user["username"], user["groups"]) == (201, become, [*groups, "system:authenticated"])
+    assert (await whoami(boss, ("impersonate-user", f"{become}x")))[0] == 403
+    assert (await whoami(boss, ("impersonate-user", become), ("impersonate-uid", "1")))[0] == 403  # of no such way
+
+
+async def test_the_node_that_an_account_runs_on() -> None:
+    asked: list[tuple[str, str, str, object]] = []
+
+    async def authorize(user: User, info: RequestInfo) -> str | None:
+        asked.append((info.verb, info.resource, info.name, dict(user.extra)))
+        return None
+
+    account = User("system:serviceaccount:a:b", (), "", {"authentication.kubernetes.io/node-name": ("n1",)})
+    get = RequestInfo("", "get", True, "", "v1", "pods", name="p")
+    ways = Impersonation(constrained=True)
+    found, constraint = await ways.become(authorize, account, get, User("system:node:n1"))
+    keys = {"authentication.kubernetes.io/associated-node-keys": ("authentication.kubernetes.io/node-name",)}
+    assert asked == [
+        ("impersonate-on:associated-node:get", "pods", "p", keys),
+        ("impersonate:associated-node", "nodes", "*", keys),
+    ]
+    assert (found.groups, constraint) == (("system:nodes", "system:authenticated"), "impersonate:associated-node")
+    _, constraint = await ways.become(authorize, account, get, User("system:node:n2"))
+    assert constraint == "impersonate:arbitrary-node"
+
+
+async def test_older_releases_know_the_older_way_only() -> None:
+    verbs: list[str] = []
+
+    async def authorize(user: User, info: RequestInfo) -> str | None:
+        verbs.append(info.verb)
+        return None
+
+    ways = Impersonation(constrained=is_constrained("1.35"))
+    found, constraint = await ways.become(authorize, User("boss"), RequestInfo("/x", "get"), User("system:node:n1"))
+    assert (verbs, constraint, found.groups) == (["impersonate"], "", ("system:authenticated",))
+    assert is_constrained("1.36")

@@ -85,6 +85,11 @@ def _check(given: Opaque, verb: str) -> Opaque:
     return Opaque(DECISION, why, why)
 
 
+def _problem(given: Opaque) -> str:
+    """Why the authorizer could not be asked, where it says so."""
+    return str(getattr(given.value, "problem", ""))
+
+
 def _cost(sizes: Any) -> int:
     return _CHECK_COST
 
@@ -103,7 +108,7 @@ TABLE: list[Overload] = [
     *define(_with(RESOURCE, field="labels"), f"{RESOURCE}.labelSelector(string) {RESOURCE}"),
     *define(_check, f"{PATH}.check(string) {DECISION}", f"{RESOURCE}.check(string) {DECISION}", price=_cost),
     *define(lambda given: given.value is None, f"{DECISION}.allowed() bool"),
-    *define(lambda given: given.value or "", f"{DECISION}.reason() string"),
-    *define(lambda given: False, f"{DECISION}.errored() bool"),
-    *define(lambda given: "", f"{DECISION}.error() string"),
+    *define(lambda given: str(given.value or ""), f"{DECISION}.reason() string"),
+    *define(lambda given: bool(_problem(given)), f"{DECISION}.errored() bool"),
+    *define(lambda given: _problem(given), f"{DECISION}.error() string"),
 ]

@@ -1,7 +1,7 @@
 """What an admission webhook answered: judged before anything is done with it.
 
 Owns what is wrong with an answer, in the original's words. Called by `webhooks`. Pure. Source: apiserver's
-pkg/admission/plugin/webhook/request and webhook/errors; client-go's words for what is no success.
+pkg/admission/plugin/webhook/request and webhook/errors.
 """
 
 from __future__ import annotations
@@ -18,17 +18,6 @@ from steersman.api.resource import Object
 from steersman.api.schema.decode import malformed
 
 _KIND = "AdmissionReview"
-_TEXTS = {
-    400: "the server rejected our request for an unknown reason",
-    401: "the server has asked for the client to provide credentials",
-    404: "the server could not find the requested resource",
-    405: "the server does not allow this method on the requested resource",
-    409: "the server reported a conflict",
-    422: "the server rejected our request due to an error in our request",
-    429: "the server has received too many requests and has asked us to try again later",
-    503: "the server is currently unable to handle the request",
-    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
-}
 
 
 class Garbage(Exception):
@@ -81,10 +70,8 @@ class _Review(msgspec.Struct, rename="camel"):
     response: Answer | None = None
 
 
-def judged(status: int, body: bytes, uid: str, version: str, *, mutating: bool) -> Answer:
+def judged(body: bytes, uid: str, version: str, *, mutating: bool) -> Answer:
     """The answer to the review `uid`, which was asked in `version` of admission.k8s.io. Raises Garbage."""
-    if not 200 <= status <= 206:
-        raise Garbage(f"failed to call webhook: {_failure(status, body)}")
     try:
         review = msgspec.json.decode(body, type=_Review)
     except msgspec.ValidationError as error:
@@ -116,24 +103,6 @@ def _wrong(review: _Review, answer: Answer, uid: str, *, mutating: bool) -> str:
     if not answer.patch and answer.patch_type is not None:
         return "webhook returned response.patchType but not response.patch"
     return 'webhook returned invalid response.patchType of ""' if answer.patch_type == "" else ""
-
-
-def _failure(code: int, body: bytes) -> str:
-    """What client-go makes of a status that is no success."""
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError):
-        told = None
-    if isinstance(told, dict) and told.get("kind") == "Status" and told.get("message"):
-        return str(told["message"])
-    if code in _TEXTS:
-        return _TEXTS[code]
-    said = body[:2048].decode(errors="replace").strip() or "unknown"
-    if code >= 500:
-        return f"an error on the server ({json.dumps(said)}) has prevented the request from succeeding"
-    if code in (403, 406, 415):
-        return said
-    return f"the server responded with the status code {code} but did not return more information"
 
 
 def refusal(name: str, status: Status | None) -> ApiError:

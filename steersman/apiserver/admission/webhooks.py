@@ -220,10 +220,10 @@ async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None, v
     review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{spoken}", "request": request}
     timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
     try:
-        status, body = await post(call.services, hook.spec["clientConfig"], timeout, review)
+        body = await post(call.services, hook.spec["clientConfig"], timeout, review)
     except CallFailed as error:
         raise Garbage(f"failed to call webhook: {error}") from error
-    answer = answers.judged(status, body, request["uid"], spoken, mutating=not hook.validates)
+    answer = answers.judged(body, request["uid"], spoken, mutating=not hook.validates)
     for key, value in (answer.audit_annotations or {}).items():
         call.annotate(f"{hook.name}/{key}", value)
     call.warnings += answer.warnings or []

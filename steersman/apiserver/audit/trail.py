@@ -63,6 +63,7 @@ class Trail:
         self._chosen: Chosen | None = None
         self._user: User | None = None
         self._impersonated: User | None = None
+        self._constraint = ""
         self._info = RequestInfo(request.path, request.method.lower())
         self._number = number
         self.annotations: dict[str, str] = {}
@@ -73,9 +74,9 @@ class Trail:
         self._chosen = self._policy.choose(user, info)
         self._record("RequestReceived", {})
 
-    def impersonate(self, user: User) -> None:
-        """They may act as somebody else."""
-        self._impersonated = user
+    def impersonate(self, user: User, constraint: str) -> None:
+        """They may act as somebody else; `constraint` is the verb that allowed it, empty in the older way."""
+        self._impersonated, self._constraint = user, constraint
 
     def annotate(self, key: str, value: str, level: str = "Metadata") -> None:
         """Add a fact, which events of a lower level do not have; the first of a key stays."""
@@ -124,6 +125,8 @@ class Trail:
         }
         if self._impersonated is not None:
             event["impersonatedUser"] = _user(self._impersonated)
+        if self._constraint:
+            event["authenticationMetadata"] = {"impersonationConstraint": self._constraint}
         event["sourceIPs"] = _sources(request)
         if agent := request.header("user-agent"):
             event["userAgent"] = agent if len(agent) <= _LONGEST_AGENT else agent[:_LONGEST_AGENT] + "...TRUNCATED"

@@ -47,14 +47,15 @@ class TokenWebhook:
             "kind": "TokenReview",
             "metadata": {},
             "spec": {"token": token, "audiences": list(audiences)},
+            "status": {"user": {}},
         }
         try:
             status = (await self._webhook.post(review)).get("status")
         except WebhookFailed as error:
             raise BadToken(str(error)) from None
-        if not isinstance(status, dict) or status.get("authenticated") is not True:
-            problem = status.get("error") if isinstance(status, dict) else "the webhook's answer has no status"
-            if problem:
+        status = status if isinstance(status, dict) else {}
+        if status.get("authenticated") is not True:
+            if problem := status.get("error"):
                 raise BadToken(str(problem))
             return None
         told = status.get("audiences") or self._own  # a webhook that knows no audiences means the API server's

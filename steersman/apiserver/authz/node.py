@@ -109,7 +109,7 @@ class NodeRights:
     # Judges, one for each kind of which a node sees only a part ------------------------------------------------------
 
     def _referred(self, node: str, info: RequestInfo, kind: str) -> str | None:
-        name = _name(info)
+        name = info.about
         if not name:
             return "No Object name found"
         if self._refer(node, info.namespace, (kind, name)):
@@ -180,7 +180,7 @@ class NodeRights:
             return None if info.subresource == "status" and info.verb in ("update", "patch") else ""
         if info.verb in ("create", "update", "patch"):
             return None
-        name = _name(info)
+        name = info.about
         if info.verb not in _READ:
             return ""
         if name == node:
@@ -215,10 +215,6 @@ _JUDGES = {
 def _may_matter(event: Event) -> bool:
     """Whether a pod that is bound can refer to something else than before: only through a new ephemeral container."""
     return event.value is None or b'"ephemeralContainers"' in event.value
-
-
-def _name(info: RequestInfo) -> str:
-    return info.name or (info.rest if info.verb in ("list", "watch") else "")
 
 
 def _unrelated(node: str) -> str:

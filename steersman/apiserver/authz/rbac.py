@@ -75,9 +75,8 @@ class Rbac:
         return None if self._with_roles and self._allows(user, info) else why
 
     def _allows(self, user: User, info: RequestInfo) -> bool:
-        named = info.rest if info.verb in ("list", "watch") else ""
         key = (user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace,
-               info.name or named if info.is_resource else info.path)  # fmt: skip
+               info.about if info.is_resource else info.path)  # fmt: skip
         allowed = self._decisions.get(key)
         if allowed is None:
             allowed = any(covers(rule, info) for grant in self._of(user, info) for rule in grant.rules)
@@ -186,7 +185,7 @@ def covers(rule: Object, info: RequestInfo) -> bool:
     if not _resource_matches(rule.get("resources") or (), info.resource, info.subresource):
         return False
     names = rule.get("resourceNames")
-    return not names or info.name in names or (info.verb in ("watch", "list") and info.rest in names)
+    return not names or info.about in names
 
 
 def _resource_matches(resources: Sequence[str], resource: str, subresource: str) -> bool:

@@ -10,16 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from steersman.api.resource import Object
+from steersman.apiserver.authz.opinions import Deny, together
 from steersman.apiserver.authz.rbac import SUPERUSERS, Rbac
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
-
-
-class Deny(str):
-    """The reason of a refusal that nobody after it can lift; a plain `str` only has no opinion."""
-
-    __slots__ = ()
-
 
 Decide = Callable[[User, RequestInfo], "str | Awaitable[str | None] | None"]
 
@@ -52,7 +46,7 @@ class Union:
             if why is None or isinstance(why, Deny):
                 return why
             reasons.append(why)
-        return "\n".join(filter(None, reasons))
+        return together(reasons)
 
     async def _later(
         self, first: Awaitable[str | None], at: int, reasons: list[str], user: User, info: RequestInfo
@@ -65,7 +59,7 @@ class Union:
             if member is not None:
                 found = member(user, info)
                 why = found if found is None or isinstance(found, str) else await found
-        return "\n".join(filter(None, reasons))
+        return together(reasons)
 
     @property
     def rbac(self) -> Rbac | None:
@@ -79,8 +73,9 @@ class Union:
         return "webhook authorizer does not support user rule resolution" if silent else ""
 
     def reason(self, user: User, info: RequestInfo) -> str:
-        """Which role allows it, where one does."""
-        return self.rbac.reason(user, info) if self.rbac is not None else ""
+        """Why it is allowed: a webhook's words, or which role does."""
+        tellers: list[Any] = [member for member in self.members if hasattr(member, "reason")]
+        return next(filter(None, (each.reason(user, info) for each in tellers)), "")
 
     def rules(self, user: User, namespace: str) -> tuple[list[Object], list[Object]]:
         """Everything that the members say a user may do."""

@@ -13,7 +13,7 @@ from steersman.api import labels
 from steersman.api.cel import CelError
 from steersman.api.resource import Object
 from steersman.apiserver.authz.conditions import Conditions
-from steersman.apiserver.authz.union import Deny
+from steersman.apiserver.authz.opinions import Deny, Failed, FailedDeny
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.webhookclient import Webhook, WebhookFailed
@@ -55,10 +55,11 @@ class WebhookAuthorizer:
         self._deny_on_error = deny_on_error
         self._conditions = conditions
         self._known: dict[bytes, tuple[float, str | None]] = {}
+        self._said: dict[bytes, str] = {}  # with what words it last allowed something
 
     def __call__(self, user: User, info: RequestInfo) -> str | Awaitable[str | None] | None:
         """None when allowed; a Deny is final."""
-        key = repr((user, info.is_resource, _attributes(info))).encode()
+        key = _key(user, info)
         known = self._known.get(key)
         if known is not None and known[0] > self._clock.monotonic():
             return known[1]
@@ -71,9 +72,13 @@ class WebhookAuthorizer:
                 return self._failed(str(error))
         return self._ask(key, spec)
 
+    def reason(self, user: User, info: RequestInfo) -> str:
+        """With what words it allowed what it last allowed."""
+        return self._said.get(_key(user, info), "")
+
     def _failed(self, why: str) -> str:
         log.warning("authorization webhook: %s", why)
-        return Deny(why) if self._deny_on_error else ""
+        return FailedDeny("", why) if self._deny_on_error else Failed("", why)
 
     async def _ask(self, key: bytes, spec: Object) -> str | None:
         if self._version == "v1beta1":
@@ -83,21 +88,30 @@ class WebhookAuthorizer:
             "kind": "SubjectAccessReview",
             "metadata": {},
             "spec": spec,
+            "status": {"allowed": False},
         }
         try:
             status = (await self._webhook.post(review)).get("status")
-            if not isinstance(status, dict):
-                raise WebhookFailed("the webhook's answer has no status")
         except WebhookFailed as error:
             return self._failed(str(error))
+        status = status if isinstance(status, dict) else {}
         allowed, reason = status.get("allowed") is True, str(status.get("reason") or "")
         why = Deny(reason) if status.get("denied") is True else (None if allowed else reason)
         if allowed and why is not None:
-            why = Deny("webhook subject access review returned both allow and deny response")
+            why = FailedDeny(reason, "webhook subject access review returned both allow and deny response")
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
+            self._said.clear()
+        if why is None and reason:
+            self._said[key] = reason
+        else:
+            self._said.pop(key, None)
         self._known[key] = self._clock.monotonic() + self._times[why is None], why
         return why
+
+
+def _key(user: User, info: RequestInfo) -> bytes:
+    return repr((user, info.is_resource, _attributes(info))).encode()
 
 
 def _spec(user: User, info: RequestInfo) -> Object:
@@ -120,7 +134,7 @@ def _attributes(info: RequestInfo) -> Object:
         "version": info.version,
         "resource": info.resource,
         "subresource": info.subresource,
-        "name": info.name,
+        "name": info.about,
     }
     fields, chosen = info.selectors
     out = {key: value for key, value in found.items() if value}

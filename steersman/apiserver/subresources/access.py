@@ -9,7 +9,8 @@ from typing import Any
 
 from steersman.api import errors
 from steersman.api.resource import Object
-from steersman.apiserver.authz.union import Deny
+from steersman.apiserver import managed
+from steersman.apiserver.authz.opinions import Deny, Failed
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.verbs.write import body_of, options
@@ -56,11 +57,15 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     status: Object = {"allowed": why is None}
     if isinstance(why, Deny):
         status["denied"] = True
+    if isinstance(why, Failed):
+        status["evaluationError"] = why.problem
     if why is None and explain is not None:
         why = explain(who, _asked(resource, path))
     if why:
         status["reason"] = str(why)
-    body["metadata"], body["status"] = {"creationTimestamp": None}, status
+    body["metadata"] = {key: value for key, value in (body.get("metadata") or {}).items() if value is not None}
+    managed.track(call, body, None)
+    body["status"] = status
     return call.document(201, body)
 
 
@@ -123,7 +128,7 @@ async def self_subject_rules_review(server: Any, call: Call) -> Response:
         raise errors.bad_request("no namespace on request")
     rules = getattr(server.authorizer, "rules", None)
     resources, paths = rules(call.user, namespace) if rules is not None else ([], [])
-    body["metadata"] = {"creationTimestamp": None}
+    body["metadata"], body["spec"] = {}, {}
     problem = getattr(server.authorizer, "incomplete", "") if rules is not None else "no rules can be told"
     status: Object = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": bool(problem)}
     body["status"] = status | ({"evaluationError": problem} if problem else {})

@@ -75,7 +75,11 @@ class _Line(asyncio.Protocol):
         """Gone: whoever waits is told."""
         self.lost = True
         self.out.lost()
-        error = ConnectionResetError(str(exc) if exc else "the server closed the connection")
+        error = (
+            exc
+            if isinstance(exc, ConnectionResetError)
+            else ConnectionResetError(str(exc) if exc else "the server closed the connection")
+        )
         if self._head is not None and not self._head.done():
             self._head.set_exception(error)
         if self.body is not None:

@@ -212,7 +212,7 @@ async def test_images_are_judged_and_the_answer_kept(tmp_path: Path) -> None:
     [
         ({"allowed": False, "reason": "old"}, 200, True, "image policy webhook backend denied one or more images: old"),
         ({"allowed": False}, 200, True, "one or more images rejected by webhook backend"),
-        ({}, 404, False, "the webhook answered 404"),
+        ({}, 404, False, "the server could not find the requested resource"),
         ({}, 404, True, ""),
     ],
 )

@@ -122,8 +122,27 @@ async def test_a_webhook_is_asked_once_and_with_the_selectors(tmp_path: Path) ->
         (_told(allowed=False), "AlwaysAllow,Webhook", 200, ""),
         (_told(allowed="yes"), "Webhook", 403, ""),
         (lambda request: {"status": 3}, "Webhook", 403, ""),
-        (lambda request: Response(301, [("location", "/elsewhere")]), "Webhook", 403, ""),
-        (lambda request: Response(200, [], b"\xff\xfe"), "Webhook,RBAC", 403, ""),
+        (
+            _told(allowed=True, denied=True),
+            "Webhook,RBAC",
+            500,
+            f'"{PODS}": webhook subject access review returned both',
+        ),
+        (
+            lambda request: Response(301, [("location", "/elsewhere")]),
+            "Webhook",
+            500,
+            "the status code 301 but did not",
+        ),
+        (lambda request: Response(200, [], b"\xff\xfe"), "Webhook,RBAC", 500, f'Internal Server Error: "{PODS}": '),
+        (
+            lambda request: Response(401, [], b""),
+            "Webhook,RBAC",
+            500,
+            "has asked for the client to provide credentials",
+        ),
+        (lambda request: {"kind": "Pod", "apiVersion": "v1"}, "Webhook", 500, "converting (v1.Pod) to (v1.Subject"),
+        (lambda request: Response(401, [], b""), "Webhook,AlwaysAllow", 200, ""),
     ],
 )
 async def test_what_a_webhook_says(tmp_path: Path, answer: Any, modes: str, code: int, said: str) -> None:
@@ -139,6 +158,21 @@ async def test_a_review_shows_a_webhooks_refusal(tmp_path: Path) -> None:
         body = {"spec": {"user": "jane", "nonResourceAttributes": {"path": "/x", "verb": "get"}}}
         _, answer = await guarded.client("admin").raw("POST", path, msgspec.json.encode(body))
         assert msgspec.json.decode(answer)["status"] == {"allowed": False, "denied": True, "reason": "never"}
+
+
+async def test_reviews_show_why_a_webhook_allows_and_that_it_could_not_be_asked(tmp_path: Path) -> None:
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    body = msgspec.json.encode({"spec": {"user": "jane", "nonResourceAttributes": {"path": "/x", "verb": "get"}}})
+    answers = iter([{"status": {"allowed": True, "reason": "why not"}}, Response(403, [], b"go <away>")])
+    async with Remote(tmp_path, lambda request: next(answers)) as remote:
+        flags = _flags(remote, "Webhook") | {"authorization-webhook-cache-authorized-ttl": "0s"}
+        async with Guarded(tmp_path / "pki", flags) as guarded:
+            found = [msgspec.json.decode((await guarded.client("admin").raw("POST", path, body))[1]) for _ in range(2)]
+    assert [each["status"] for each in found] == [
+        {"allowed": True, "reason": "why not"},
+        {"allowed": False, "evaluationError": "go <away>"},
+    ]
+    assert [each["manager"] for each in found[0]["metadata"]["managedFields"]] == ["tests"]
 
 
 async def test_without_rbac_roles_do_not_count(tmp_path: Path) -> None:
