@@ -24,6 +24,7 @@ from steersman.client.metrics import Metrics
 from steersman.cluster import controllerfiles, controllerflags, process, scheduling
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
+from steersman.controllers import USUAL
 from steersman.controllers.run import chosen, run_controllers
 from steersman.lib import procstat
 from steersman.lib.clock import Clock, SystemClock
@@ -55,7 +56,7 @@ def _settings(profile: Profile) -> tuple[list[str], dict[str, str]]:
     config |= given | controllerfiles.read(given)
     config["volumes"] = str(profile.volumes) if profile.nodes else ""
     config["reserved-ports"] = f"{profile.api_port} 10250 10256"
-    return config.get("controllers", "*").split(","), config
+    return config.get("controllers", ",".join(USUAL)).split(","), config
 
 
 async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event) -> None:

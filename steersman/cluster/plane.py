@@ -23,6 +23,7 @@ from steersman.client.transport import InProcess
 from steersman.cluster import apiserver, certs, kubeconfig
 from steersman.cluster.apiserver import Options
 from steersman.cluster.profile import DEFAULT_RELEASE, Profile
+from steersman.controllers import USUAL
 from steersman.controllers.run import run_controllers
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.messages import Peer
@@ -58,7 +59,7 @@ class ControlPlane:
         *,
         clock: Clock | None = None,
         release: str = DEFAULT_RELEASE,
-        controllers: Sequence[str] = ("*",),
+        controllers: Sequence[str] = USUAL,
         scheduler: bool = False,
         listen: Endpoint | None = Endpoint(),
         options: Options | None = None,

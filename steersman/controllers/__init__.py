@@ -60,8 +60,24 @@ ALL: Mapping[str, str] = {
     "node-route-controller": "noderoute",
     "resourceclaim-controller": "resourceclaim",
     "device-taint-eviction-controller": "devicetainteviction",
+    "selinux-warning-controller": "selinuxwarning",
 }
 """Each controller's name, and where its `Controller` is: a module here, `:` and the value's name (CONTROLLER)."""
+
+OFF = frozenset({"bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"})
+"""Those that `*` does not mean: they run when they are named."""
+USUAL = ("*", "bootstrap-signer-controller", "token-cleaner-controller")
+"""What runs unless somebody says otherwise: as a cluster of kubeadm's has it."""
+GATED = frozenset(
+    {
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "podcertificaterequest-cleaner-controller",
+        "podgroup-protection-controller",
+        "resourcepoolstatusrequest-controller",
+        "storageversion-garbage-collector-controller",
+    }
+)
+"""Those whose features are off in the original: it knows their names, and nothing runs."""
 
 _SHORT = """
     clusterrole-aggregation cronjob daemonset deployment disruption endpointslice ephemeral-volume job namespace
@@ -104,13 +120,14 @@ def load(name: str) -> Controller:
 
 
 def select(wanted: Iterable[str]) -> list[str]:
-    """The names that a `--controllers` list means: `*` all, `name` that one, `-name` not that one.
+    """The names that a `--controllers` list means: `*` all but OFF, `name` that one, `-name` not that one.
 
     Raises ValueError for a name that no controller has, with kube-controller-manager's words.
     """
     given = [term.strip() for term in wanted if term.strip()]
     terms = [f"-{ALIASES.get(term[1:], term[1:])}" if term[0] == "-" else ALIASES.get(term, term) for term in given]
     for term in terms:
-        if term != "*" and term.removeprefix("-") not in ALL:
+        if term != "*" and term.removeprefix("-") not in ALL.keys() | GATED:
             raise ValueError(f'"{term}" is not in the list of known controllers')
-    return [name for name in ALL if name in terms or ("*" in terms and f"-{name}" not in terms)]
+    every = "*" in terms
+    return [name for name in ALL if name in terms or (every and name not in OFF and f"-{name}" not in terms)]

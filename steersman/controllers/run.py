@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from steersman.client.controller import Context, Controller, run
-from steersman.controllers import load, select
+from steersman.controllers import USUAL, load, select
 from steersman.lib.tasks import Tasks
 
 _WORKERS = {
@@ -53,7 +53,7 @@ def _staffed(controller: Controller, config: Mapping[str, str]) -> Controller:
     return controller if number is None else dataclasses.replace(controller, workers=int(number))
 
 
-async def run_controllers(context: Context, names: Iterable[str] = ("*",)) -> None:
+async def run_controllers(context: Context, names: Iterable[str] = USUAL) -> None:
     """Run the controllers that are `chosen` until cancelled. Raises ValueError."""
     wanted = chosen(names, context.config)
     interval = float(context.config.get("controller-start-interval", "0"))

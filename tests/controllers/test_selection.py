@@ -7,9 +7,11 @@ import pytest
 
 from steersman.api.resource import NAMESPACES
 from steersman.client.controller import Context, Controller, For, Key, Result, run
-from steersman.controllers import ALIASES, ALL, load, select
+from steersman.controllers import ALIASES, ALL, GATED, OFF, USUAL, load, select
 
 from .conftest import World
+
+USUALLY = [name for name in ALL if name not in OFF]
 
 
 def test_every_controller_has_the_name_it_is_listed_under() -> None:
@@ -22,14 +24,18 @@ def test_every_controller_has_the_name_it_is_listed_under() -> None:
 @pytest.mark.parametrize(
     ("terms", "expected"),
     [
-        (["*"], list(ALL)),
-        (["*", "-node-lifecycle-controller"], [name for name in ALL if name != "node-lifecycle-controller"]),
+        (["*"], USUALLY),
+        (USUAL, [name for name in ALL if name != "selinux-warning-controller"]),
+        (["*", "selinux-warning-controller"], [*USUALLY, "selinux-warning-controller"]),
+        (["*", "-podgroup-protection-controller"], USUALLY),
+        (["podgroup-protection-controller"], []),
+        (["*", "-node-lifecycle-controller"], [name for name in USUALLY if name != "node-lifecycle-controller"]),
         (["deployment", " podgc "], ["deployment-controller", "pod-garbage-collector-controller"]),
-        (["*", "-nodelifecycle"], [name for name in ALL if name != "node-lifecycle-controller"]),
+        (["*", "-nodelifecycle"], [name for name in USUALLY if name != "node-lifecycle-controller"]),
         (["deployment-controller", " job-controller "], ["deployment-controller", "job-controller"]),
         ([], []),
         (["-job-controller"], []),
-        (["*", "-job-controller", "job-controller"], list(ALL)),
+        (["*", "-job-controller", "job-controller"], USUALLY),
     ],
 )
 def test_selection(terms: list[str], expected: list[str]) -> None:
@@ -39,6 +45,8 @@ def test_selection(terms: list[str], expected: list[str]) -> None:
 def test_older_names_are_of_controllers_that_exist() -> None:
     assert set(ALIASES.values()) <= ALL.keys()
     assert not ALIASES.keys() & ALL.keys()
+    assert not GATED & ALL.keys()
+    assert ALL.keys() > OFF
 
 
 @pytest.mark.parametrize("name", ["nonsense", "-nonsense", "deploy", "**"])
