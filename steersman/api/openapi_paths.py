@@ -27,7 +27,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "follow": ("boolean", "Go on as the log grows."),
     "force": ("boolean", "Take over fields that others manage; only for apply."),
     "gracePeriodSeconds": ("integer", "Seconds until the object goes; 0 is at once."),
-    "labelSelector": ("string", "Only objects whose labels match."),
+    "labelSelector": ("string", "Narrows the list of returned objects to those whose labels match."),
     "limit": ("integer", "At most so many objects in a page."),
     "limitBytes": ("integer", "At most so many bytes of the log."),
     "name": ("string", "The object's name."),
@@ -49,7 +49,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "timeoutSeconds": ("integer", "How long a list or watch may take."),
     "timestamps": ("boolean", "A timestamp in front of each line."),
     "tty": ("boolean", "The streams are a terminal."),
-    "watch": ("boolean", "Stream changes instead of a list."),
+    "watch": ("boolean", "Watch for changes to the described resources instead of listing them."),
 }
 """Parameters by name: type and description."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from steersman.api import definitions, errors, jsonpath, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Update, Version, only_status
-from steersman.api.registry import behave
+from steersman.api.registry import behave, version_priority
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.admission import matching
 from steersman.apiserver.bootstrap import internal_call
@@ -238,7 +238,7 @@ def kind_of(definition: Object) -> Kind:
     """The kind that a definition defines."""
     spec = definition["spec"]
     names = spec["names"]
-    versions = [_version(each) for each in spec["versions"]]
+    versions = [_version(each, spec) for each in spec["versions"]]
     storage = next(each for each in spec["versions"] if each.get("storage"))
     schema = ((storage.get("schema") or {}).get("openAPIV3Schema")) or {}
     kind = Kind(
@@ -317,11 +317,20 @@ def _scale_paths(given: Object) -> ScalePaths:
     return ScalePaths(*(tuple(each for each in given.get(key, "").split(".") if each) for key in keys))
 
 
-def _version(version: Object) -> Version:
+def _deprecated(name: str, spec: Object) -> str:
+    """What users of a version are told, with the best of those that the original prefers to it."""
+    kind = spec["names"]["kind"]
+    fresh = [each["name"] for each in spec["versions"] if each.get("served") and not each.get("deprecated")]
+    better = sorted((each for each in fresh if version_priority(each) < version_priority(name)), key=version_priority)
+    use = f"; use {spec['group']}/{better[0]} {kind}" if better else ""
+    return f"{spec['group']}/{name} {kind} is deprecated{use}"
+
+
+def _version(version: Object, spec: Object) -> Version:
     schema = ((version.get("schema") or {}).get("openAPIV3Schema")) or {}
     deprecation = ""
     if version.get("deprecated"):
-        deprecation = version.get("deprecationWarning") or "this version is deprecated"
+        deprecation = version.get("deprecationWarning") or _deprecated(version["name"], spec)
     return Version(
         version["name"],
         schema,

@@ -11,6 +11,7 @@ import pytest
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object, Resource
+from steersman.apiserver.crd import kind_of
 from steersman.cluster.plane import ControlPlane
 
 FLEETS = Resource("sea.example.com", "v1", "fleets", "Fleet")
@@ -171,3 +172,28 @@ async def test_a_status_that_the_schema_refuses(plane: ControlPlane) -> None:
     )
     changed = await plane.client.call("PATCH", path, {"status": {"afloat": 2}}, content_type=merge)
     assert changed["status"] == {"afloat": 2}
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ("v1beta1- v1", "sea.example.com/v1beta1 Fleet is deprecated; use sea.example.com/v1 Fleet"),
+        (
+            "v1beta1- v1alpha1 v1beta2 v2alpha1",
+            "sea.example.com/v1beta1 Fleet is deprecated; use sea.example.com/v1beta2 Fleet",
+        ),
+        ("v1- v1beta1", "sea.example.com/v1 Fleet is deprecated"),
+        ("v1- v2-", "sea.example.com/v1 Fleet is deprecated; never mind"),
+    ],
+)
+def test_what_is_said_of_a_deprecated_version(versions: str, told: str) -> None:
+    listed: list[Object] = [
+        {"name": name.rstrip("-"), "served": True, "storage": not at, "deprecated": name.endswith("-")}
+        for at, name in enumerate(versions.split())
+    ]
+    if "never mind" in told:
+        listed[0]["deprecationWarning"] = told
+    names = {"kind": "Fleet", "plural": "fleets"}
+    kind = kind_of({"spec": {"group": "sea.example.com", "scope": "Namespaced", "names": names, "versions": listed}})
+    first = kind.version(listed[0]["name"])
+    assert first is not None and first.deprecation == told
