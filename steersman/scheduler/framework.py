@@ -36,6 +36,12 @@ Score = Callable[[Columns, PodInfo, Mask], Scores | None]
 """0 to 100 per row, of which only feasible ones matter; None when the plugin has no opinion."""
 
 
+FilterRow = Callable[[Columns, PodInfo, int], bool]
+"""Whether one node suits: what `filter` says of that row, in plain numbers."""
+ScoreRow = Callable[[Columns, PodInfo, int], float | None]
+"""What `score` says of one row. An array of one costs ten times as much."""
+
+
 Kind = Literal[
     "node added", "node resources", "node labels", "node taints", "node removed",
     "pod came", "pod freed", "pod changed",
@@ -117,7 +123,7 @@ class Plugin:
     """One rule. `weight` multiplies its score. `admit` is asked before all filters, `narrow` in place of `filter`.
 
     `hold`: why the pod is not to be tried yet, of which nobody is told. `hints`: which events may help those that it
-    refused; None: all of them.
+    refused; None: all of them. `filter_row`, `score_row`: the same for one node, of those that have it.
     """
 
     name: str
@@ -130,6 +136,8 @@ class Plugin:
     hold: Admit | None = None
     narrow: Narrow | None = None
     rescue: Callable[[Columns, PodInfo], Rescue] | None = None
+    filter_row: FilterRow | None = None
+    score_row: ScoreRow | None = None
 
     def refuses(self, columns: Columns, pod: PodInfo, left: Mask) -> Sequence[Rejection]:
         """Nodes that it refuses, at least of those that are left. Raises PluginError."""

@@ -7,7 +7,8 @@ that a heartbeat wakes nobody. Source: kube-scheduler's eventhandlers.go and fra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from steersman.api.resource import (
     NAMESPACES,

@@ -6,10 +6,11 @@ Owns `PodInfo` and the reading of a pod's scheduling fields. Called when a pod i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from steersman.api import labels, pods
 from steersman.api.quantity import milli, whole
@@ -82,9 +83,11 @@ class Spread:
 NO_AFFINITY = PodAffinity()
 
 
-@dataclass(frozen=True, slots=True)
-class PodInfo:
-    """`requests` and `nonzero` are in column units (millicores, bytes); requests include `pods`: 1."""
+class PodInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """`requests` and `nonzero` are in column units (millicores, bytes); requests include `pods`: 1.
+
+    A Struct, which is made several times as fast as a frozen dataclass: one or two of them for every pod.
+    """
 
     uid: str
     namespace: str

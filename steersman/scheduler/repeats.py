@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from random import Random
 
 import msgspec
@@ -24,6 +25,7 @@ from steersman.scheduler.profiles import Profile
 
 _KINDS = 32  # of pods that are remembered
 _MOST_ROWS = 64  # of changed nodes: with more, everything is worked out anew
+_FEW_ROWS = 8  # so many are cheaper in plain numbers than as arrays
 _MOVING = ("NodeResourcesFit", "NodeResourcesBalancedAllocation")  # whose say changes with the pods of a node
 _STILL = ("NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity")  # whose refusals change with nodes alone
 _STILL_SCORES = ("ImageLocality",)
@@ -81,24 +83,28 @@ class Repeats:
         """The best node for a pod; None where it fits nowhere, and `decide` should say why."""
         columns = self._columns
         kind = self._kind(pod, profile)
-        feasible = kind.total >= 0
+        total = kind.total
+        feasible = total >= 0
+        refused = False
         for plugin in profile.filters:
             if plugin.admit is not None and plugin.admit(columns, pod) is not None:
                 return None
             if plugin.name not in _STILL and plugin.name not in _MOVING:
                 for rejection in plugin.refuses(columns, pod, feasible):
                     feasible &= ~rejection.nodes
+                    refused = True
         if not feasible.any():
             return None
-        total = np.where(feasible, kind.total, -1.0)
+        if refused:
+            total = np.where(feasible, total, -1.0)
         parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]
         for plugin in profile.scores:
             if plugin.score is None or plugin.name in _MOVING or plugin.name in _STILL_SCORES:
                 continue
             scores = plugin.score(columns, pod, feasible)
             if scores is not None:
-                total += plugin.weight * np.floor(scores)
-                total[~feasible] = -1
+                more = np.where(feasible, plugin.weight * np.floor(scores), 0.0)
+                total = total + more
                 parts.append((plugin.name, plugin.weight, scores))
         best = np.flatnonzero(total == total.max())
         return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts)
@@ -110,6 +116,9 @@ class Repeats:
         changed = None if kind is None or kind.nodes != columns.changes else columns.touched_since(kind.upto)
         if kind is None or changed is None or len(changed) > _MOST_ROWS:
             kind = self._work_out(pod, profile)
+        elif len(changed) <= _FEW_ROWS and _by_row(profile):
+            for row in changed:
+                _renew(columns, pod, profile, kind, row)
         elif changed:
             rows = np.fromiter(changed, np.int64, len(changed))
             kind.total[rows], moved = _total(Rows(columns, rows), pod, profile, kind.suits[rows], kind.still[rows])
@@ -159,6 +168,29 @@ def _total(
             parts.append((plugin.name, plugin.weight, scores))
     total[~fits] = -1
     return total, parts
+
+
+def _by_row(profile: Profile) -> bool:
+    """Whether all that changes with pods can be asked of one node alone."""
+    return all(plugin.filter is None or plugin.filter_row is not None for plugin in _moving(profile.filters)) and all(
+        plugin.score_row is not None for plugin in _moving(profile.scores)
+    )
+
+
+def _renew(columns: Columns, pod: PodInfo, profile: Profile, kind: _Kind, row: int) -> None:
+    """One row of a kind once more, as `_total` would."""
+    fits = bool(kind.suits[row])
+    for plugin in _moving(profile.filters):
+        fits = fits and (plugin.filter_row is None or plugin.filter_row(columns, pod, row))
+    total, scores = kind.still.item(row), {}
+    for plugin in _moving(profile.scores):
+        if plugin.score_row is not None and (score := plugin.score_row(columns, pod, row)) is not None:
+            total += plugin.weight * floor(score)
+            scores[plugin.name] = score
+    kind.total[row] = total if fits else -1
+    for name, _, column in kind.parts:
+        if name in scores:
+            column[row] = scores[name]
 
 
 def _key(pod: PodInfo) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+import msgspec.structs
 import numpy as np
 
 from steersman.api.errors import ApiError
@@ -153,7 +154,7 @@ class Scheduler:
         profile = None if pod is None else self._profiles.get(pod["spec"].get("schedulerName") or DEFAULT_NAME)
         if pod is None or profile is None:
             return None
-        info = replace(podinfo.read(pod), node_name="")  # where it is does not say where it could be
+        info = msgspec.structs.replace(podinfo.read(pod), node_name="")  # where it is does not say where it could be
         try:
             return self._explained(pod, info, profile)
         except PluginError as error:
@@ -283,7 +284,8 @@ class Scheduler:
 
     def _decide(self, pod: PodInfo, profile: Profile) -> Decision:
         """Decide with the pods counted that room is being made for, unless this one is more important than they."""
-        pod = replace(pod, nominated=self._nominations.node_of(pod) or pod.nominated)
+        if (nominated := self._nominations.node_of(pod)) and nominated != pod.nominated:
+            pod = msgspec.structs.replace(pod, nominated=nominated)
         with self._nominations.aside(pod):
             choice = None if pod.nominated else self._repeats.decide(pod, profile, self._random)
             if choice is None:

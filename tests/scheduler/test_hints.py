@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from random import Random
 from typing import Any
 
+import msgspec.structs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -262,9 +262,9 @@ def test_what_is_left_of_a_pod_says_the_same(facts: dict[str, Any]) -> None:
     share = podinfo.Shared()
     left = podinfo.lean(whole, share)
     plain = podinfo.read(left)
-    assert plain == dataclasses.replace(podinfo.read(whole), pod=left)
+    assert plain == msgspec.structs.replace(podinfo.read(whole), pod=left)
     shared = share.info(plain)
-    for each in dataclasses.fields(PodInfo):
+    for each in msgspec.structs.fields(PodInfo):
         assert (getattr(shared, each.name) or None) == (getattr(plain, each.name) or None)
     assert share.info(podinfo.read(podinfo.lean(copy.deepcopy(whole), share))).requests is shared.requests
     assert "env" not in left["spec"]["containers"][0] and "annotations" not in left["metadata"]

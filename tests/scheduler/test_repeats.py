@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import run_filters, run_scores
+from steersman.scheduler.plugins import balanced_allocation, node_resources
 from steersman.scheduler.profiles import DEFAULT
 from steersman.scheduler.repeats import Repeats
 from tests.scheduler.test_hints import SPECS, node, nodes, pod
@@ -82,14 +83,20 @@ def test_only_what_changed_is_asked_again() -> None:
         columns.set_node(node(f"n{number}", facts))
     alike: dict[str, Any] = {"spec": {}, "labels": {}, "cpu": "50m", "port": 0}
     seen: list[int] = []
-    real = DEFAULT.filters[[plugin.name for plugin in DEFAULT.filters].index("NodeResourcesFit")].filter
-    assert real is not None
+    real = DEFAULT.filters[[plugin.name for plugin in DEFAULT.filters].index("NodeResourcesFit")]
+    all_rows, one_row = real.filter, real.filter_row
+    assert all_rows is not None and one_row is not None
 
     def counted(columns: Any, pod: Any) -> Any:
         seen.append(len(columns.live))
-        return real(columns, pod)
+        return all_rows(columns, pod)
 
-    filters = [replace(p, filter=counted) if p.name == "NodeResourcesFit" else p for p in DEFAULT.filters]
+    def one(columns: Any, pod: Any, row: int) -> bool:
+        seen.append(1)
+        return one_row(columns, pod, row)
+
+    watched = replace(real, filter=counted, filter_row=one)
+    filters = [watched if p.name == "NodeResourcesFit" else p for p in DEFAULT.filters]
     profile = replace(DEFAULT, filters=tuple(filters))
     for number in range(20):
         info = pod(f"p{number}", alike)
@@ -97,4 +104,29 @@ def test_only_what_changed_is_asked_again() -> None:
         assert choice is not None
         columns.add_pod(info, choice.node)
     assert seen[0] >= 300
-    assert set(seen[1:]) == {1}
+    assert seen[1:] == [1] * 19
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(nodes, min_size=1, max_size=5), st.lists(kinds, min_size=1, max_size=8), st.integers(0, 2**30))
+def test_one_row_is_told_what_all_are(made: list[dict[str, Any]], pods: list[dict[str, Any]], seed: int) -> None:
+    columns, random = Columns(), Random(seed)
+    for at, facts in enumerate(made):
+        columns.set_node(node(f"n{at}", facts))
+    for number, facts in enumerate(pods):
+        columns.add_pod(pod(f"p{number}", facts), f"n{random.randrange(len(made))}")
+    info = pod("new", pods[0])
+    for name, kind in (("LeastAllocated", 1), ("MostAllocated", 3)):
+        strategy = {"type": name, "resources": [{"name": "cpu", "weight": kind}, {"name": "memory", "weight": 1}]}
+        for plugin in (
+            node_resources.make({"scoringStrategy": strategy}),
+            balanced_allocation.make({"resources": [{"name": "cpu"}, {"name": "memory"}]}),
+        ):
+            scores = plugin.score(columns, info, columns.live) if plugin.score is not None else None
+            assert plugin.score_row is not None
+            for row in columns.rows.values():
+                told = plugin.score_row(columns, info, row)
+                assert told is None if scores is None else told == scores[row]
+                if plugin.filter is not None and plugin.filter_row is not None:
+                    refused = any(each.nodes[row] for each in plugin.filter(columns, info))
+                    assert plugin.filter_row(columns, info, row) is not refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from steersman.scheduler.columns import Columns, Ints, Mask
 from steersman.scheduler.configuration import extended
 from steersman.scheduler.configuration.args import MOST_SCORE
-from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores
+from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Score, ScoreRow, Scores
 from steersman.scheduler.podinfo import PodInfo, amount_of
 
 _DEFAULT = (("cpu", 1), ("memory", 1))
@@ -29,7 +30,8 @@ def make(args: Mapping[str, Any]) -> Plugin:
     )
     strategy = args["scoringStrategy"]
     weights = tuple((each["name"], each["weight"]) for each in strategy["resources"])
-    score: Callable[[Columns, PodInfo, Mask], Scores | None]
+    score: Score
+    score_row: ScoreRow | None = None
     if strategy["type"] == "RequestedToCapacityRatio":
         curve = _curve(strategy["requestedToCapacityRatio"]["shape"])
 
@@ -37,15 +39,22 @@ def make(args: Mapping[str, Any]) -> Plugin:
             return by_ratio(columns, pod, weights, curve)
 
     else:
-        share = _free if strategy["type"] == "LeastAllocated" else _used
+        free = strategy["type"] == "LeastAllocated"
 
         def score(columns: Columns, pod: PodInfo, feasible: Mask) -> Scores | None:
-            return weighted(columns, pod, weights, share)
+            return weighted(columns, pod, weights, _free if free else _used)
+
+        def score_row(columns: Columns, pod: PodInfo, row: int) -> float | None:
+            return weighted_row(columns, pod, row, weights, free=free)
 
     def fits(columns: Columns, pod: PodInfo) -> Sequence[Rejection]:
         return filter(columns, pod, lambda name: ignored(name, resources, groups))
 
-    return Plugin("NodeResourcesFit", filter=fits if resources or groups else filter, score=score, hints=_HINTS)
+    if resources or groups:
+        return Plugin("NodeResourcesFit", filter=fits, score=score, hints=_HINTS)
+    return Plugin(
+        "NodeResourcesFit", filter=filter, score=score, hints=_HINTS, filter_row=filter_row, score_row=score_row
+    )
 
 
 def _roomier(columns: Columns, pod: PodInfo, event: Event) -> bool:
@@ -142,6 +151,17 @@ def filter(columns: Columns, pod: PodInfo, skip: Callable[[str], bool] | None = 
     return found
 
 
+def filter_row(columns: Columns, pod: PodInfo, row: int) -> bool:
+    """Whether one node has enough of everything."""
+    for resource, wanted in pod.requests.items():
+        if wanted:
+            there = columns.resource(columns.allocatable, resource).item(row)
+            left = there - columns.resource(columns.requested, resource).item(row)
+            if wanted > left and (there > 0 or resource not in columns.devices.by_resource):
+                return False
+    return True
+
+
 def _requested(columns: Columns, pod: PodInfo, resource: str) -> Ints:
     """What each node would have given away; cpu and memory of containers that ask for none count with a default."""
     if resource in ("cpu", "memory"):
@@ -173,6 +193,24 @@ def weighted(
         total += weight * share(_requested(columns, pod, resource), capacity) * there
         heaviness += weight * there
     return np.floor(total / np.maximum(heaviness, 1))
+
+
+def weighted_row(
+    columns: Columns, pod: PodInfo, row: int, weights: Sequence[tuple[str, int]] = _DEFAULT, *, free: bool = True
+) -> float:
+    """What `weighted` says of one node, by LeastAllocated (`free`) or MostAllocated."""
+    total = heaviness = 0.0
+    for resource, weight in _counted(pod, weights):
+        capacity = columns.resource(columns.allocatable, resource).item(row)
+        if capacity <= 0:
+            continue
+        if resource in ("cpu", "memory"):
+            used = columns.resource(columns.nonzero, resource).item(row) + pod.nonzero[resource]
+        else:
+            used = columns.resource(columns.requested, resource).item(row) + pod.requests.get(resource, 0)
+        total += weight * floor((max(capacity - used, 0) if free else min(used, capacity)) * 100.0 / capacity)
+        heaviness += weight
+    return floor(total / max(heaviness, 1))
 
 
 def by_ratio(
