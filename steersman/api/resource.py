@@ -6,12 +6,16 @@ kind's behaviour is in `api/kinds`. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""
+
+
+_PLAIN = re.compile(r"[\w.~-]*", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +35,18 @@ class Resource:
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The URL path (percent-encoded) of the collection, the object or its subresource."""
-        parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]
+        path = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
+            path += f"/namespaces/{_quoted(namespace)}"
+        path += f"/{self.plural}"
         if name:
-            parts.append(name)
-        if subresource:
-            parts.append(subresource)
-        return "/".join(
-            quote(part, safe="") if i != len(parts) - 1 or not subresource else part for i, part in enumerate(parts)
-        )
+            path += f"/{_quoted(name)}"
+        return f"{path}/{subresource}" if subresource else path
+
+
+def _quoted(part: str) -> str:
+    """Percent-encoded, where anything needs to be: names of objects seldom do."""
+    return part if _PLAIN(part) else quote(part, safe="")
 
 
 PODS = Resource("", "v1", "pods", "Pod")

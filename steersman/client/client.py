@@ -6,7 +6,8 @@ keeps no state but its transport; retrying is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -30,9 +31,30 @@ _PATCH_TYPES: Mapping[PatchType, str] = {
 }
 _JSON = ("content-type", "application/json")
 _ACCEPT = ("accept", "application/json")
+Decode = Callable[[bytes | memoryview], Object]
+"""Reads one object from its JSON; it may leave out what its caller does not need."""
+
 _METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_EVENT = re.compile(rb'\{"type":"(ADDED|MODIFIED|DELETED)","object":(?=\{)')  # as every API server writes it
+
+
+class _Meta(msgspec.Struct):
+    """What a list says of itself."""
+
+    resourceVersion: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Items(msgspec.Struct):
+    """A list whose items somebody else decodes."""
+
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    items: list[msgspec.Raw] | None = None
+
+
+_decode_items = msgspec.json.Decoder(_Items).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +105,10 @@ class Client:
         self, method: str, path: str, body: bytes = b"", headers: Headers = (), *, accept: str = ""
     ) -> tuple[ClientResponse, bytes]:
         """One request and its whole body, whatever the status. `accept` replaces the usual Accept."""
-        usual = [header for header in self._headers if not (accept and header[0] == "accept")]
-        extra = [("accept", accept)] if accept else []
-        response = await self.transport.request(method, path, [*usual, *extra, *headers], body)
+        usual = self._headers
+        if accept:
+            usual = [*(header for header in usual if header[0] != "accept"), ("accept", accept)]
+        response = await self.transport.request(method, path, [*usual, *headers], body)
         return response, await response.read()
 
     async def call(
@@ -94,11 +117,16 @@ class Client:
         """One request with JSON both ways. Raises ApiError for every status of 400 and above."""
         data = b"" if body is None else _encode(body)
         headers = [("content-type", content_type)] if content_type else ([_JSON] if data else [])
-        response, answer = await self.raw(method, path, data, headers, accept=accept)
-        if response.status >= 400:
-            raise error_of(response.status, answer)
+        answer = await self._answer(method, path, data, headers, accept=accept)
         decoded: Object = _decode(answer) if answer else {}
         return decoded
+
+    async def _answer(self, method: str, path: str, body: bytes, headers: Headers, *, accept: str = "") -> bytes:
+        """The body of a success. Raises ApiError for every status of 400 and above."""
+        response, answer = await self.raw(method, path, body, headers, accept=accept)
+        if response.status >= 400:
+            raise error_of(response.status, answer)
+        return answer
 
     async def get(self, resource: Resource, name: str, namespace: str = "", *, subresource: str = "") -> Object:
         """One object, or one of its subresources."""
@@ -115,8 +143,9 @@ class Client:
         continue_: str = "",
         resource_version: str = "",
         metadata_only: bool = False,
+        decode: Decode | None = None,
     ) -> ListPage:
-        """A collection, or `limit` objects of it."""
+        """A collection, or `limit` objects of it, each read by `decode` where there is one."""
         query = {
             "labelSelector": labels,
             "fieldSelector": fields,
@@ -125,12 +154,19 @@ class Client:
             "resourceVersion": resource_version,
         }
         accept = _METADATA.format("PartialObjectMetadataList") if metadata_only else ""
-        found = await self.call("GET", target(resource.path(namespace), query), accept=accept)
-        meta, items = found.get("metadata") or {}, found.get("items") or []
+        answer = await self._answer("GET", target(resource.path(namespace), query), b"", (), accept=accept)
+        if decode is not None:
+            page = _decode_items(answer)
+            items = [decode(memoryview(raw)) for raw in page.items or ()]
+            version, continue_ = page.metadata.resourceVersion, page.metadata.continue_
+        else:
+            found = _decode(answer)
+            meta, items = found.get("metadata") or {}, found.get("items") or []
+            version, continue_ = str(meta.get("resourceVersion", "")), str(meta.get("continue") or "")
         for item in items:
             item.setdefault("apiVersion", resource.api_version)
             item.setdefault("kind", resource.kind)
-        return ListPage(items, str(meta.get("resourceVersion", "")), str(meta.get("continue") or ""))
+        return ListPage(items, version, continue_)
 
     async def create(
         self, resource: Resource, obj: Object, namespace: str = "", *, name: str = "", subresource: str = ""
@@ -194,8 +230,9 @@ class Client:
         timeout_seconds: int = 0,
         bookmarks: bool = True,
         metadata_only: bool = False,
+        decode: Decode | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Events after `resource_version`; ends when the server ends it. Close it with `aclose`."""
+        """Events after `resource_version`, their objects read by `decode`. Close it with `aclose`."""
         query = {
             "watch": True,
             "resourceVersion": resource_version,
@@ -211,6 +248,9 @@ class Client:
             if response.status >= 400:
                 raise error_of(response.status, await response.read())
             async for line in _lines(response):
+                if decode is not None and (plain := _EVENT.match(line)) is not None:
+                    yield WatchEvent(plain[1].decode(), decode(memoryview(line)[plain.end() : -1]))
+                    continue
                 event = _decode(line)
                 if event["type"] == "ERROR":
                     raise errors.from_status(int(event["object"].get("code", 500)), event["object"])

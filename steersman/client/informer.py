@@ -11,12 +11,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import Any, TypedDict
 
 import msgspec
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
-from steersman.client.client import Client
+from steersman.client.client import Client, Decode
 from steersman.lib.clock import Clock
 from steersman.lib.tasks import Tasks
 
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Object | None, Object | None], None]
 """Told of (old, new): old None for a new object, new None for one that is gone."""
 Index = Callable[[Object], Iterable[str]]
-Transform = Callable[[Object], Object]
-"""What is kept of an object, where that is less than all; it may change the object and return it."""
 Objects = list[Object]
 
 _PAGE = 500
@@ -34,6 +33,36 @@ _BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 30.0  # seconds
 _LOCAL = 86_400  # seconds that a watch lasts
 _STEADY = 5.0  # seconds: a watch that lasted this long was a success
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Meta(TypedDict, total=False):
+    """An object's metadata without managedFields, for decoders."""
+
+    name: Any
+    namespace: Any
+    uid: Any
+    labels: Any
+    resourceVersion: Any
+    creationTimestamp: Any
+    deletionTimestamp: Any
+    generation: Any
+    generateName: Any
+    annotations: Any
+    ownerReferences: Any
+    finalizers: Any
+    deletionGracePeriodSeconds: Any
+
+
+class _Described(TypedDict):
+    metadata: Meta
+
+
+_described = msgspec.json.Decoder(_Described).decode
+
+
+def _decode_metadata(body: bytes | memoryview) -> Object:
+    found: Any = _described(body)
+    return found
 
 
 class Informer:
@@ -49,17 +78,20 @@ class Informer:
         fields: str = "",
         labels: str = "",
         metadata_only: bool = False,
-        transform: Transform | None = None,
+        decode: Decode | None = None,
         random: Random | None = None,
         detect_mutation: bool = False,
     ) -> None:
-        """`metadata_only`: objects have nothing but metadata; `detect_mutation`: remember them for `verify`."""
+        """`metadata_only`: objects have nothing but metadata; `detect_mutation`: remember them for `verify`.
+
+        `decode` reads of an object what is to be kept, where that is less than all.
+        """
         self.resource = resource
         self._client = client
         self._clock = clock
         self._namespace, self._fields, self._labels = namespace, fields, labels
         self._metadata_only = metadata_only
-        self._transform = transform
+        self._decode = _decode_metadata if metadata_only else decode
         self._sealed: dict[tuple[str, str], bytes] | None = {} if detect_mutation else None
         self._objects: dict[tuple[str, str], Object] = {}
         self._spaces: dict[str, dict[str, Object]] = {}
@@ -160,6 +192,7 @@ class Informer:
                 limit=_PAGE,
                 continue_=continue_,
                 metadata_only=self._metadata_only,
+                decode=self._decode,
             )
             found |= {_key(obj): self._lean(obj) for obj in page.items}
             continue_ = page.continue_
@@ -189,6 +222,7 @@ class Informer:
             timeout_seconds=seconds,
             bookmarks=not local,
             metadata_only=self._metadata_only,
+            decode=self._decode,
         )
         async for event in events:
             self._version = _version(event.object) or self._version
@@ -199,6 +233,8 @@ class Informer:
 
     def _lean(self, obj: Object) -> Object:
         """The object as it is kept."""
+        if self._decode is not None and not self._metadata_only:
+            return obj
         obj["metadata"].pop("managedFields", None)
         if self._metadata_only:
             return {
@@ -206,7 +242,7 @@ class Informer:
                 "kind": self.resource.kind,
                 "metadata": obj["metadata"],
             }
-        return obj if self._transform is None else self._transform(obj)
+        return obj
 
     def verify(self) -> None:
         """Raises RuntimeError when an object was changed by a reader; needs `detect_mutation`."""
@@ -276,7 +312,7 @@ class Informers:
         self._random = random or Random()
         self._detect_mutation = detect_mutation
         self._informers: dict[
-            tuple[Resource, str, str, str, bool, Transform | None], tuple[Informer, asyncio.Task[None]]
+            tuple[Resource, str, str, str, bool, Decode | None], tuple[Informer, asyncio.Task[None]]
         ] = {}
 
     def informer(
@@ -287,12 +323,12 @@ class Informers:
         fields: str = "",
         labels: str = "",
         metadata_only: bool = False,
-        transform: Transform | None = None,
+        decode: Decode | None = None,
     ) -> Informer:
         """The informer of a collection, started. With `metadata_only`, one that has whole objects serves as well."""
         if metadata_only and (resource, namespace, fields, labels, False, None) in self._informers:
             metadata_only = False
-        key = (resource, namespace, fields, labels, metadata_only, transform)
+        key = (resource, namespace, fields, labels, metadata_only, decode)
         if key not in self._informers:
             made = Informer(
                 self._client,
@@ -302,7 +338,7 @@ class Informers:
                 fields=fields,
                 labels=labels,
                 metadata_only=metadata_only,
-                transform=transform,
+                decode=decode,
                 random=self._random,
                 detect_mutation=self._detect_mutation,
             )

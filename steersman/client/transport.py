@@ -199,8 +199,11 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
         return client_tls(authority=authority, authority_data=data, certificate=pem, key=pem)
 
 
-def connect(credentials: Credentials) -> Transport:
-    """An HTTP client for a server's URL. Raises ValueError for a bad URL, OSError or ssl.SSLError for bad files."""
+def connect(credentials: Credentials, *, fast: bool = False) -> Transport:
+    """An HTTP client for a server's URL, `fast` where its certificates are our own.
+
+    Raises ValueError for a bad URL, OSError or ssl.SSLError for bad files.
+    """
     url = urlsplit(credentials.server)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(f"not a server's URL: {credentials.server!r}")
@@ -210,4 +213,4 @@ def connect(credentials: Credentials) -> Transport:
     port = url.port or (443 if tls else 80)
     headers = [("authorization", f"Bearer {credentials.token}")] if credentials.token else []
     address = Address(url.hostname, port, tls, server_name=credentials.server_name)
-    return HttpClient(address, headers=headers)
+    return HttpClient(address, headers=headers, fast=fast)

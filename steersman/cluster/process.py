@@ -55,7 +55,8 @@ def transport(profile: Profile, identity: str, host: str = "127.0.0.1") -> Trans
             pki / "ca.crt",
             pki / f"{identity}.crt",
             pki / f"{identity}.key",
-        )
+        ),
+        fast=True,
     )
 
 

@@ -25,10 +25,11 @@ from steersman.api.resource import (
 )
 from steersman.client.deviceclaims import CLAIMS, CLASSES, RULES, SLICES
 from steersman.client.informer import Handler, Informers
-from steersman.scheduler import podinfo
+from steersman.scheduler import kept, podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER
 from steersman.scheduler.framework import Event, Kind
+from steersman.scheduler.kept import Shared
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile
@@ -82,8 +83,8 @@ class Observer:
             (NODES, self._node),
             (PODS, self._pod),
         ]
-        share = self._share = podinfo.Shared()
-        self._pods = informers.informer(PODS, transform=None if whole else lambda pod: podinfo.lean(pod, share))
+        share = self._share = Shared()
+        self._pods = informers.informer(PODS, decode=kept.whole if whole else lambda body: kept.lean(body, share))
         self._watched = [
             (self._pods if resource == PODS else informers.informer(resource), handler) for resource, handler in watched
         ]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from steersman.api import labels, pods
 from steersman.api.quantity import milli, whole
@@ -237,87 +236,6 @@ def _claims(spec: Mapping[str, Any], pod: str) -> Sequence[tuple[str, bool]]:
         elif "ephemeral" in volume:
             found.append((f"{pod}-{volume['name']}", True))
     return found
-
-
-T = TypeVar("T")
-_NOTHING: Mapping[str, str] = {}
-_SHARED = 8192  # values that are shared at most
-_SPEC = (
-    "nodeName", "schedulerName", "priority", "overhead", "resources", "topologySpreadConstraints", "affinity",
-    "nodeSelector", "tolerations",
-)  # fmt: skip
-_META = (
-    "name",
-    "namespace",
-    "uid",
-    "labels",
-    "resourceVersion",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "generation",
-)
-_CONTAINER = ("name", "image", "resources", "ports", "restartPolicy")
-
-
-class Shared:
-    """Equal values once: pods of one owner differ in little but their names. What it returns must not be changed."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, Any] = {}
-
-    def __call__(self, value: T) -> T:
-        """The value, or an equal one that was there before."""
-        if len(self._values) >= _SHARED:
-            self._values.clear()
-        found: T = self._values.setdefault(msgspec.json.encode(value), value)
-        return found
-
-    def info(self, info: PodInfo) -> PodInfo:
-        """A pod's facts with what others have too; nothing in them is empty twice."""
-        return replace(
-            info,
-            requests=self(info.requests),
-            nonzero=self(info.nonzero),
-            labels=self(info.labels),
-            tolerations=info.pod["spec"].get("tolerations") or (),
-            node_selector=info.pod["spec"].get("nodeSelector") or _NOTHING,
-            ports=info.ports or (),
-            gates=(),
-            spread=info.spread or (),
-            preferred_terms=info.preferred_terms or (),
-            claims=info.claims or (),
-        )
-
-
-def lean(pod: Object, share: Shared) -> Object:
-    """A pod on a node without what scheduling does not ask of it; one that waits is kept whole."""
-    spec = pod["spec"]
-    if not spec.get("nodeName"):
-        return pod
-    kept = _only(spec, _SPEC)
-    for name in ("containers", "initContainers"):
-        if spec.get(name):
-            kept[name] = share([_only(each, _CONTAINER) for each in spec[name]])
-    for name in ("tolerations", "affinity", "topologySpreadConstraints"):
-        if name in kept:
-            kept[name] = share(kept[name])
-    if claims := [each for each in spec.get("volumes") or () if "persistentVolumeClaim" in each or "ephemeral" in each]:
-        kept["volumes"] = claims
-    status = _only(pod.get("status") or {}, ("phase", "startTime"))
-    meta = _only(pod["metadata"], _META)
-    if "labels" in meta:
-        meta["labels"] = share(meta["labels"])
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": meta,
-        "spec": kept,
-        "status": status,
-    }
-
-
-def _only(given: Mapping[str, Any], names: Sequence[str]) -> Object:
-    return {name: given[name] for name in names if name in given}
 
 
 def is_ended(pod: Object) -> bool:

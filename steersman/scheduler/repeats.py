@@ -9,7 +9,6 @@ pods of equal signature.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from random import Random
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersman.scheduler.columns import Columns, Ints, Mask
-from steersman.scheduler.framework import Plugin, Scores
+from steersman.scheduler.framework import Scores
 from steersman.scheduler.podinfo import PodInfo
 from steersman.scheduler.profiles import Profile
 
@@ -72,56 +71,73 @@ class Choice:
     parts: list[Part]
 
 
+class _Split:
+    """A profile's plugins by what they are to repetition; `own`: filters and scores that are asked for every pod."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.admits = [plugin.admit for plugin in profile.filters if plugin.admit is not None]
+        self.own = [plugin for plugin in profile.filters if plugin.name not in (*_STILL, *_MOVING)]
+        self.own_scores = [plugin for plugin in profile.scores if plugin.name not in (*_MOVING, *_STILL_SCORES)]
+        self.moving = [plugin for plugin in profile.filters if plugin.name in _MOVING]
+        self.moving_scores = [plugin for plugin in profile.scores if plugin.name in _MOVING]
+        self.by_row = all(plugin.filter is None or plugin.filter_row is not None for plugin in self.moving) and all(
+            plugin.score_row is not None for plugin in self.moving_scores
+        )
+
+
 class Repeats:
     """See the module."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._kinds: OrderedDict[bytes, _Kind] = OrderedDict()
+        self._split: _Split | None = None  # of the latest profile
+
+    def _parted(self, profile: Profile) -> _Split:
+        if self._split is None or self._split.profile is not profile:
+            self._split = _Split(profile)
+        return self._split
 
     def decide(self, pod: PodInfo, profile: Profile, random: Random) -> Choice | None:
         """The best node for a pod; None where it fits nowhere, and `decide` should say why."""
-        columns = self._columns
-        kind = self._kind(pod, profile)
+        columns, split = self._columns, self._parted(profile)
+        if any(admit(columns, pod) is not None for admit in split.admits):
+            return None
+        kind = self._kind(pod, split)
         total = kind.total
         feasible = total >= 0
         refused = False
-        for plugin in profile.filters:
-            if plugin.admit is not None and plugin.admit(columns, pod) is not None:
-                return None
-            if plugin.name not in _STILL and plugin.name not in _MOVING:
-                for rejection in plugin.refuses(columns, pod, feasible):
-                    feasible &= ~rejection.nodes
-                    refused = True
+        for plugin in split.own:
+            for rejection in plugin.refuses(columns, pod, feasible):
+                feasible &= ~rejection.nodes
+                refused = True
         if not feasible.any():
             return None
         if refused:
             total = np.where(feasible, total, -1.0)
         parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]
-        for plugin in profile.scores:
-            if plugin.score is None or plugin.name in _MOVING or plugin.name in _STILL_SCORES:
-                continue
-            scores = plugin.score(columns, pod, feasible)
-            if scores is not None:
+        for plugin in split.own_scores:
+            if plugin.score is not None and (scores := plugin.score(columns, pod, feasible)) is not None:
                 more = np.where(feasible, plugin.weight * np.floor(scores), 0.0)
                 total = total + more
                 parts.append((plugin.name, plugin.weight, scores))
         best = np.flatnonzero(total == total.max())
         return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts)
 
-    def _kind(self, pod: PodInfo, profile: Profile) -> _Kind:
+    def _kind(self, pod: PodInfo, split: _Split) -> _Kind:
         """What nodes and resources say of this kind of pod."""
         columns, key = self._columns, _key(pod)
         kind = self._kinds.pop(key, None)
         changed = None if kind is None or kind.nodes != columns.changes else columns.touched_since(kind.upto)
         if kind is None or changed is None or len(changed) > _MOST_ROWS:
-            kind = self._work_out(pod, profile)
-        elif len(changed) <= _FEW_ROWS and _by_row(profile):
+            kind = self._work_out(pod, split)
+        elif len(changed) <= _FEW_ROWS and split.by_row:
             for row in changed:
-                _renew(columns, pod, profile, kind, row)
+                _renew(columns, pod, split, kind, row)
         elif changed:
             rows = np.fromiter(changed, np.int64, len(changed))
-            kind.total[rows], moved = _total(Rows(columns, rows), pod, profile, kind.suits[rows], kind.still[rows])
+            kind.total[rows], moved = _total(Rows(columns, rows), pod, split, kind.suits[rows], kind.still[rows])
             for (_, _, scores), (_, _, now) in zip(kind.parts[len(kind.parts) - len(moved) :], moved, strict=True):
                 scores[rows] = now
         kind.upto = columns.touched_upto
@@ -130,8 +146,8 @@ class Repeats:
             self._kinds.popitem(last=False)
         return kind
 
-    def _work_out(self, pod: PodInfo, profile: Profile) -> _Kind:
-        columns = self._columns
+    def _work_out(self, pod: PodInfo, split: _Split) -> _Kind:
+        columns, profile = self._columns, split.profile
         suits = columns.live.copy()
         still = np.zeros(len(suits), np.float64)
         parts: list[Part] = []
@@ -145,24 +161,20 @@ class Repeats:
                 if scores is not None:
                     still += plugin.weight * np.floor(scores)
                     parts.append((plugin.name, plugin.weight, scores))
-        total, moving = _total(columns, pod, profile, suits, still)
+        total, moving = _total(columns, pod, split, suits, still)
         return _Kind(columns.changes, columns.touched_upto, suits, still, total, parts + moving)
 
 
-def _moving(plugins: Sequence[Plugin]) -> Sequence[Plugin]:
-    return [plugin for plugin in plugins if plugin.name in _MOVING]
-
-
 def _total(
-    columns: Columns | Rows, pod: PodInfo, profile: Profile, suits: Mask, still: Scores
+    columns: Columns | Rows, pod: PodInfo, split: _Split, suits: Mask, still: Scores
 ) -> tuple[Scores, list[Part]]:
     """All scores of some rows, -1 where the pod does not fit, and those that change with pods one by one."""
     fits, total = suits.copy(), still.copy()
     parts: list[Part] = []
-    for plugin in _moving(profile.filters):
+    for plugin in split.moving:
         for rejection in plugin.filter(columns, pod) if plugin.filter is not None else ():  # type: ignore[arg-type]
             fits &= ~rejection.nodes
-    for plugin in _moving(profile.scores):
+    for plugin in split.moving_scores:
         if plugin.score is not None and (scores := plugin.score(columns, pod, fits)) is not None:  # type: ignore[arg-type]
             total += plugin.weight * np.floor(scores)
             parts.append((plugin.name, plugin.weight, scores))
@@ -170,20 +182,13 @@ def _total(
     return total, parts
 
 
-def _by_row(profile: Profile) -> bool:
-    """Whether all that changes with pods can be asked of one node alone."""
-    return all(plugin.filter is None or plugin.filter_row is not None for plugin in _moving(profile.filters)) and all(
-        plugin.score_row is not None for plugin in _moving(profile.scores)
-    )
-
-
-def _renew(columns: Columns, pod: PodInfo, profile: Profile, kind: _Kind, row: int) -> None:
+def _renew(columns: Columns, pod: PodInfo, split: _Split, kind: _Kind, row: int) -> None:
     """One row of a kind once more, as `_total` would."""
     fits = bool(kind.suits[row])
-    for plugin in _moving(profile.filters):
+    for plugin in split.moving:
         fits = fits and (plugin.filter_row is None or plugin.filter_row(columns, pod, row))
     total, scores = kind.still.item(row), {}
-    for plugin in _moving(profile.scores):
+    for plugin in split.moving_scores:
         if plugin.score_row is not None and (score := plugin.score_row(columns, pod, row)) is not None:
             total += plugin.weight * floor(score)
             scores[plugin.name] = score

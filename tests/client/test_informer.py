@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from random import Random
 
+import msgspec
 import pytest
 
 from steersman.api.errors import gone
@@ -244,3 +245,18 @@ async def test_what_a_release_lacks_is_said_once(
     await cluster.clock.sleep(3600)
     assert [each.message[:21] for each in caplog.records if "widgets" in each.message] == ["cannot follow widgets"]
     assert not informer.has_synced
+
+
+async def test_what_is_not_wanted_is_not_decoded(cluster: ApiCluster, informers: Informers) -> None:
+    def read(body: bytes | memoryview) -> Object:
+        found = msgspec.json.decode(body)
+        return {"metadata": found["metadata"], "data": {"value": f"read {found['data']['value']}"}}
+
+    await cluster.client.create(CONFIGMAPS, configmap("before"), "default")
+    informer = informers.informer(CONFIGMAPS, namespace="default", decode=read)
+    story = Story(informer)
+    await informer.synced()
+    await cluster.client.create(CONFIGMAPS, configmap("after"), "default")
+    await cluster.client.delete(CONFIGMAPS, "before", "default")
+    told = await story.reach(3)
+    assert told == [(None, "before=read 1"), (None, "after=read 1"), ("before=read 1", None)]

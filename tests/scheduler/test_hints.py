@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from steersman.api.resource import NODES, PODS, Object
 from steersman.lib.clock import LoopClock
-from steersman.scheduler import podinfo
+from steersman.scheduler import kept, podinfo
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.framework import Event, Kind
+from steersman.scheduler.kept import Shared
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.observer import changes
 from steersman.scheduler.podinfo import PodInfo
@@ -259,13 +260,18 @@ def test_what_is_left_of_a_pod_says_the_same(facts: dict[str, Any]) -> None:
     whole["spec"]["containers"][0] |= {"env": [{"name": "A"}], "image": "i"}
     whole["metadata"]["annotations"] = {"a": "b"}
     whole["status"] = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": []}
-    share = podinfo.Shared()
-    left = podinfo.lean(whole, share)
+    whole["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    share, body = Shared(), msgspec.json.encode(whole)
+    left = kept.lean(body, share)
     plain = podinfo.read(left)
     assert plain == msgspec.structs.replace(podinfo.read(whole), pod=left)
     shared = share.info(plain)
     for each in msgspec.structs.fields(PodInfo):
         assert (getattr(shared, each.name) or None) == (getattr(plain, each.name) or None)
-    assert share.info(podinfo.read(podinfo.lean(copy.deepcopy(whole), share))).requests is shared.requests
+    assert share.info(podinfo.read(kept.lean(memoryview(body), share))).requests is shared.requests
     assert "env" not in left["spec"]["containers"][0] and "annotations" not in left["metadata"]
-    assert podinfo.lean(pod("w", {**facts, "spec": {}}).pod, share)["spec"].get("nodeName") is None
+    del whole["metadata"]["managedFields"]
+    assert kept.whole(body) == whole
+    for text in ('"nodeName":"n1"', "n1"):  # waits, whatever its annotations say
+        whole["spec"]["nodeName"], whole["metadata"]["annotations"] = "", {"a": text, "nodeName": text}
+        assert kept.lean(msgspec.json.encode(whole), share) == whole

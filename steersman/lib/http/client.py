@@ -14,16 +14,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httptools
 
 from steersman.lib.http.memory import keep_read_buffers
 from steersman.lib.http.messages import Duplex, Headers
-from steersman.lib.http.streams import Incoming, Outgoing, RawDuplex, Reading, frame
+from steersman.lib.http.streams import LARGE_READ, Incoming, Outgoing, RawDuplex, Reading, frame, look_again
 
 Dial = Callable[[str, int], Awaitable[socket.socket]]
 """How a connection to (host, port) is made where the event loop would make another. Raises OSError."""
 
+T = TypeVar("T")
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _UNREAD = 1 << 40
 _LONGEST_HEAD = 10 << 20  # bytes of an answer's head: Go's MaxResponseHeaderBytes
@@ -65,11 +67,13 @@ class _Line(asyncio.Protocol):
         self._bodyless = False
         self._upgrading = False
         self._upgraded = False
+        self._tls = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
         self.transport = transport  # type: ignore[assignment]
         self.out = Outgoing(self.transport, _UNREAD)
+        self._tls = transport.get_extra_info("sslcontext") is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone: whoever waits is told."""
@@ -108,6 +112,8 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the server."""
         self.got_bytes = True
+        if self._tls and len(data) >= LARGE_READ and not (self.transport.is_closing() or self._holds_back()):
+            look_again(self.transport)
         if self._upgraded and self.body is not None:
             self.body.feed(bytes(data))
             return
@@ -126,6 +132,10 @@ class _Line(asyncio.Protocol):
                 self.body.feed(rest)
         except httptools.HttpParserError as error:
             self._fail(f"malformed HTTP response: {error}")
+
+    def _holds_back(self) -> bool:
+        """Whether nobody wants more bytes now."""
+        return self.body is not None and self.body.held_back
 
     def _fail(self, text: str) -> None:
         self.transport.abort()
@@ -187,6 +197,20 @@ class _Line(asyncio.Protocol):
         return answer
 
 
+async def _create_connection(
+    loop: asyncio.AbstractEventLoop, tls: ssl.SSLContext | None, *, fast: bool, **to: Any
+) -> tuple[Any, _Line]:
+    """aiofastnet's connection where that is wanted and it loads: a small request costs 23 us with it, 26 without."""
+    if tls is not None and fast:
+        try:
+            import aiofastnet
+        except ImportError:
+            pass
+        else:
+            return await aiofastnet.create_connection(loop, _Line, ssl=tls, **to)
+    return await loop.create_connection(_Line, ssl=tls, **to)
+
+
 class HttpResponse:
     """An answer whose body may still be arriving; implements `messages.ClientResponse`."""
 
@@ -203,6 +227,9 @@ class HttpResponse:
 
     async def read(self) -> bytes:
         """The whole body. Raises ConnectionError when it breaks off."""
+        if self._body is not None and self._line is not None and (whole := self._body.whole()) is not None:
+            self._give_back()
+            return whole
         return b"".join([chunk async for chunk in self.chunks()])
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -246,11 +273,14 @@ class HttpClient:
         idle_seconds: float | None = None,
         headers: Headers = (),
         dial: Dial | None = None,
+        fast: bool = False,
     ) -> None:
+        """`fast`: TLS by a library that costs less, and tells of bad certificates in words of its own."""
         self.address = address
         self._idle_seconds = idle_seconds
         self._ending: asyncio.TimerHandle | None = None
         self._dial = dial
+        self._fast = fast
         self._connect_timeout = connect_timeout
         self._answer_timeout = answer_timeout
         self._pool_size = pool
@@ -269,13 +299,10 @@ class HttpClient:
                 _, line = await loop.create_unix_connection(_Line, str(where.unix), ssl=where.tls, server_hostname=name)
             else:
                 try:
+                    to: dict[str, Any] = {"host": where.host, "port": where.port}
                     if self._dial is not None:
-                        made = await self._dial(where.host, where.port)
-                        _, line = await loop.create_connection(_Line, sock=made, ssl=where.tls, server_hostname=name)
-                    else:
-                        _, line = await loop.create_connection(
-                            _Line, where.host, where.port, ssl=where.tls, server_hostname=name
-                        )
+                        to = {"sock": await self._dial(where.host, where.port)}
+                    _, line = await _create_connection(loop, where.tls, fast=self._fast, server_hostname=name, **to)
                 except ssl.SSLError as error:
                     raise ConnectionError(f"TLS handshake with {where.host}:{where.port} failed: {error}") from error
         self._lines.add(line)
@@ -359,20 +386,28 @@ class HttpClient:
             else:
                 answer = line.ask(head, bodyless=False, upgrade=False)
                 await _send_body(line, body, chunked=b"\r\ntransfer-encoding: chunked\r\n" in head)
-            async with asyncio.timeout(self._answer_timeout):
-                status, headers = await answer
+            status, headers = await self._in_time(answer)
         except BaseException:
             self.drop(line)
             raise
         return HttpResponse(status, headers, line, self)
+
+    async def _in_time(self, answer: asyncio.Future[T]) -> T:
+        """What the future will hold. Raises TimeoutError. A tenth of the cost of `asyncio.timeout`, once a request."""
+        if self._answer_timeout is None:
+            return await answer
+        late = asyncio.get_running_loop().call_later(self._answer_timeout, _expire, answer)
+        try:
+            return await answer
+        finally:
+            late.cancel()
 
     async def upgrade(self, method: str, target: str, headers: Headers = ()) -> tuple[HttpResponse, Duplex | None]:
         """Ask for a protocol switch on a connection of its own; the duplex is None unless the answer is 101."""
         line = await self._connect()
         try:
             answer = line.ask(self._head(method, target, headers, b""), bodyless=False, upgrade=True)
-            async with asyncio.timeout(self._answer_timeout):
-                status, received = await answer
+            status, received = await self._in_time(answer)
         except BaseException:
             self.drop(line)
             raise
@@ -400,6 +435,11 @@ class HttpClient:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
+
+
+def _expire(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 async def _send_body(line: _Line, body: AsyncIterator[bytes], *, chunked: bool) -> None:

@@ -17,7 +17,16 @@ from steersman.lib.http.head import BadRequest, head
 from steersman.lib.http.limits import Refusal
 from steersman.lib.http.messages import Answer, Peer, Request, Response, Stream, Upgrade
 from steersman.lib.http.reader import RequestReader
-from steersman.lib.http.streams import ChunkWriter, Incoming, Outgoing, RawDuplex, Reading, SlowReader
+from steersman.lib.http.streams import (
+    LARGE_READ,
+    ChunkWriter,
+    Incoming,
+    Outgoing,
+    RawDuplex,
+    Reading,
+    SlowReader,
+    look_again,
+)
 
 if TYPE_CHECKING:
     from steersman.lib.http.server import Server
@@ -26,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _BODYLESS = frozenset({204, 304})
 _LINGER = 0.5  # seconds
-_LARGE_READ = 65536
 _JOIN = 65536  # bytes: a smaller body is sent in one piece with its head
 _CLOSE = "connection: close\r\n"
 _TEXT = ("content-type", "text/plain; charset=utf-8")
@@ -104,11 +112,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
-        if self._tls and len(data) >= _LARGE_READ and not self._transport.is_closing():
-            # aiofastnet may stop after 256 KiB and leave a rest inside OpenSSL, which no socket event announces;
-            # resuming makes it look once more
-            self._transport.pause_reading()
-            self._transport.resume_reading()
+        if self._tls and len(data) >= LARGE_READ and not self._transport.is_closing():
+            look_again(self._transport)
         if self._incoming is not None:
             self._incoming.feed(bytes(data))
             return

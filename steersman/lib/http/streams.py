@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 from steersman.lib.http.joining import Joining
 
+LARGE_READ = 65536  # bytes at once, from which `look_again` is due with TLS
 _READ_AHEAD = 256 * 1024  # bytes a peer may send before the handler has read them
 
 
@@ -22,6 +23,15 @@ class SlowReader(ConnectionError):
 def frame(data: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def look_again(transport: asyncio.ReadTransport) -> None:
+    """aiofastnet may stop after 256 KiB and leave a rest inside OpenSSL, which no socket event announces.
+
+    Resuming makes it look once more.
+    """
+    transport.pause_reading()
+    transport.resume_reading()
 
 
 class Outgoing:
@@ -177,6 +187,11 @@ class Incoming:
         self._error: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def held_back(self) -> bool:
+        """Whether no more is to be read from the peer now."""
+        return self._reading.paused
+
     def feed(self, data: bytes) -> None:
         """Bytes arrived."""
         self._chunks.append(data)
@@ -194,6 +209,16 @@ class Incoming:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def whole(self) -> bytes | None:
+        """All that is left to read, where it has come to its end already."""
+        if not self._ended or self._error is not None:
+            return None
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        self._reading.resume()
+        return data
 
     async def read(self) -> bytes:
         """Some bytes; empty at the end. Raises ConnectionError when it broke off."""

@@ -98,9 +98,9 @@ async def port(server: Server) -> int:
     return await server.listen("127.0.0.1", 0)
 
 
-@pytest.fixture(params=["tcp", "tls", "unix"])
+@pytest.fixture(params=["tcp", "tls", "fast tls", "unix"])
 async def client(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> AsyncIterator[HttpClient]:
-    if request.param == "tls":
+    if "tls" in request.param:
         everybody = certs.identities([], ["127.0.0.1"], "cluster.local")
         certs.ensure(tmp_path, everybody, time.time())  # noqa: TID251
         async with Server(
@@ -113,7 +113,9 @@ async def client(request: pytest.FixtureRequest, server: Server, tmp_path: Path)
             tls = client_tls(
                 authority=tmp_path / "ca.crt", certificate=tmp_path / "admin.crt", key=tmp_path / "admin.key"
             )
-            made = HttpClient(Address("127.0.0.1", await secure.listen("127.0.0.1", 0), tls))
+            made = HttpClient(
+                Address("127.0.0.1", await secure.listen("127.0.0.1", 0), tls), fast=request.param == "fast tls"
+            )
             yield made
             await made.close()
         return
