@@ -54,6 +54,8 @@ class Identity:
 
     def anonymous(self, path: str) -> bool:
         """Whether a request for this path may come from nobody."""
+        if "AlwaysAllow" in _list(self._flags.get("authorization-mode", "")):
+            return False  # as the original: who may do everything has to say who he is
         return self._anonymous.enabled and (not self._anonymous.paths or path in self._anonymous.paths)
 
     def _outside(self) -> tuple[list[Issuer], Anonymous]:

@@ -145,9 +145,16 @@ def test_a_front_proxy_is_believed_and_nobody_else(tmp_path: Path) -> None:
     assert who(proxy, **{"requestheader-allowed-names": "other"}) is None
 
 
-@pytest.mark.parametrize(("value", "code"), [("true", 403), ("false", 401)])
-async def test_requests_from_nobody(tmp_path: Path, value: str, code: int) -> None:
-    async with Guarded(tmp_path, {"anonymous-auth": value}) as guarded:
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        ({"anonymous-auth": "true"}, 403),
+        ({"anonymous-auth": "false"}, 401),
+        ({"anonymous-auth": "true", "authorization-mode": "RBAC,AlwaysAllow"}, 401),
+    ],
+)
+async def test_requests_from_nobody(tmp_path: Path, flags: dict[str, str], code: int) -> None:
+    async with Guarded(tmp_path, flags) as guarded:
         response, _ = await guarded.client(user="").raw("GET", "/api/v1/pods")
         assert response.status == code
 
