@@ -372,6 +372,8 @@ class ApiServer:
         if kind.namespaced and not info.namespace and info.name:
             raise unknown_resource()
         call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, info, kind))
+        if request.notes:
+            call.warnings += request.notes
         if (found := kind.version(info.version)) is not None and found.deprecation:
             call.warnings.append(found.deprecation)
         if virtual is not None:

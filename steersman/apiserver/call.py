@@ -94,6 +94,11 @@ class Call:
         if self.request.context is not None:
             self.request.context.annotate(key, value, level)
 
+    def asked_for(self, obj: Object) -> None:
+        """Tell the audit event, where there is one, what the body was understood as."""
+        if self.request.context is not None:
+            self.request.context.asked_for(obj)
+
     def encoder(self) -> Encoder:
         """How answers are written."""
         return Encoder(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from steersman.api import protobuf
+from steersman.api import names, protobuf
 from steersman.api.resource import Object
 from steersman.apiserver.audit.policy import Chosen, Policy
 from steersman.apiserver.call import User
@@ -22,7 +22,6 @@ from steersman.lib.http.messages import Answer, Duplex, Handler, Request, Respon
 
 Sink = Callable[[Object], None]
 _LONGEST_AGENT, _LONGEST_ID = 1024, 64
-_FAILED = "Authentication failed, attempted: "
 
 
 class Auditor:
@@ -64,6 +63,8 @@ class Trail:
         self._user: User | None = None
         self._impersonated: User | None = None
         self._constraint = ""
+        self._meta: Object = {}  # of the object in the body
+        self._asked: Any = None
         self._info = RequestInfo(request.path, request.method.lower())
         self._number = number
         self.annotations: dict[str, str] = {}
@@ -78,6 +79,23 @@ class Trail:
         """They may act as somebody else; `constraint` is the verb that allowed it, empty in the older way."""
         self._impersonated, self._constraint = user, constraint
 
+    def asked_for(self, obj: Object) -> None:
+        """What the body was understood as. It is shown as it is now, whatever becomes of it."""
+        meta = obj.get("metadata")
+        self._meta = dict(meta) if isinstance(meta, dict) else {}
+        if self.wants_bodies():
+            self._asked = msgspec.json.decode(msgspec.json.encode(self._shown(obj)))
+
+    def patched(self) -> None:
+        """The body is a patch, which is shown as it came."""
+        body = self._request.body
+        if self.wants_bodies() and (found := _object(body, self._request.headers)) is not None:
+            self._asked = found
+
+    def wants_bodies(self) -> bool:
+        """Whether the event shows what is asked for."""
+        return self._wants("Request")
+
     def annotate(self, key: str, value: str, level: str = "Metadata") -> None:
         """Add a fact, which events of a lower level do not have; the first of a key stays."""
         if level == "Metadata" or self._wants(level):
@@ -88,18 +106,24 @@ class Trail:
         if self._chosen is None:  # nobody: refused before anything was looked at
             self._info = resolve(self._request.method, self._request.path, Query(self._request.query))
             self._chosen = self._policy.choose(None, self._info)
-            kind = (self._request.header("authorization") or "").partition(" ")[0].lower() or "x509"
-            status = {"metadata": {}, "status": "Failure", "message": _FAILED + kind, "code": answer_code(answer)}
-            self._record("ResponseStarted", {"responseStatus": status})
+            self._record("ResponseStarted", self._answer(answer) if isinstance(answer, Response) else {})
             return
         if not isinstance(answer, Response):
             self._record("ResponseStarted", {"responseStatus": {"metadata": {}, "code": answer_code(answer)}})
             return
-        told = _object(answer.body, answer.headers) if answer.status >= 400 or self._wants("RequestResponse") else None
-        more: Object = {"responseStatus": _status(answer.status, told)}
-        if told is not None and self._wants("RequestResponse") and self._info.is_resource:
-            more["responseObject"] = self._shown(told)
+        more = self._answer(answer)
+        if self._info.long_running:
+            self._record("ResponseStarted", more)
         self._record("ResponseComplete", more)
+
+    def _answer(self, answer: Response) -> Object:
+        """What an event says of a whole answer."""
+        whole = self._wants("RequestResponse")
+        told = _object(answer.body, answer.headers) if answer.status >= 400 or whole else None
+        more: Object = {"responseStatus": _status(answer.status, told)}
+        if whole and isinstance(told, dict) and "kind" in told:
+            more["responseObject"] = self._shown(told)
+        return more
 
     def ended(self, code: int) -> None:
         """A long answer is over."""
@@ -130,14 +154,11 @@ class Trail:
         event["sourceIPs"] = _sources(request)
         if agent := request.header("user-agent"):
             event["userAgent"] = agent if len(agent) <= _LONGEST_AGENT else agent[:_LONGEST_AGENT] + "...TRUNCATED"
-        body = None
-        if stage != "RequestReceived" and request.body and (chosen.at_least("Request") or info.verb == "create"):
-            body = _object(request.body, request.headers)
         if info.is_resource:
-            event["objectRef"] = _reference(info, body)
+            event["objectRef"] = _reference(info, self._meta)
         event |= {key: value for key, value in more.items() if key == "responseStatus"}
-        if body is not None and chosen.at_least("Request") and info.is_resource:
-            event["requestObject"] = self._shown(body)
+        if self._asked is not None:
+            event["requestObject"] = self._asked
         event |= more
         event["requestReceivedTimestamp"] = rfc3339_micro(self._received)
         event["stageTimestamp"] = rfc3339_micro(self._clock.now())
@@ -176,17 +197,20 @@ def _user(user: User | None) -> Object:
 
 
 def _sources(request: Request) -> list[str]:
-    told = (request.header("x-forwarded-for") or "").split(",")
-    return [text for text in dict.fromkeys([*(text.strip() for text in told), request.peer.address]) if text]
+    """Source: apimachinery's util/net.SourceIPs."""
+    told = [text.strip() for text in (request.header("x-forwarded-for") or "").split(",")]
+    found = [text for text in told if names.parse_ip(text) is not None]
+    real, peer = (request.header("x-real-ip") or "").strip(), request.peer.address
+    if real and real not in found and names.parse_ip(real) is not None:
+        found.append(real)
+    return found if not peer or (found and found[-1] == peer) else [*found, peer]
 
 
-def _reference(info: RequestInfo, body: Any) -> Object:
-    meta = body.get("metadata") if isinstance(body, dict) else None
-    meta = meta if isinstance(meta, dict) else {}
+def _reference(info: RequestInfo, meta: Object) -> Object:
     out = {
         "resource": info.resource,
-        "namespace": info.namespace,
-        "name": info.name or meta.get("name"),
+        "namespace": info.namespace or meta.get("namespace"),
+        "name": info.about or meta.get("name"),
         "uid": meta.get("uid"),
         "apiGroup": info.group,
         "apiVersion": info.version,

@@ -6,13 +6,21 @@ Source: apiserver's pkg/authentication/token/union and request/bearertoken.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steersman.api.errors import unauthorized
 from steersman.api.registry import Registry
 from steersman.apiserver.authn import bootstraptoken
-from steersman.apiserver.authn.serviceaccount import AccountTokens, BadToken, Tokens, Used, bearer
+from steersman.apiserver.authn.serviceaccount import (
+    NO_REMARKS,
+    AccountTokens,
+    BadToken,
+    Remarks,
+    Tokens,
+    Used,
+    bearer,
+)
 from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
 from steersman.lib.clock import Clock
@@ -25,6 +33,7 @@ class Verified:
 
     user: User
     audiences: Sequence[str]
+    remarks: Remarks = NO_REMARKS
 
 
 Source = Callable[[str, Sequence[str]], Verified | Awaitable[Verified | None] | None]
@@ -49,15 +58,16 @@ class Bearer:
         for at, source in enumerate(self.sources):
             try:
                 found = source(token, self.audiences)
-            except BadToken:
+            except BadToken as error:
+                _annotated(request, error.annotations)
                 continue
             if isinstance(found, Verified):
-                return found.user
+                return _remarked(request, found)
             if found is not None:
-                return self._later(token, found, at + 1)
+                return self._later(request, token, found, at + 1)
         raise unauthorized()
 
-    async def _later(self, token: str, first: Awaitable[Verified | None], at: int) -> User:
+    async def _later(self, request: Request, token: str, first: Awaitable[Verified | None], at: int) -> User:
         try:
             found = await first
         except BadToken:
@@ -66,7 +76,7 @@ class Bearer:
             found, _ = await self._ask(token, self.audiences, at)
         if found is None:
             raise unauthorized()
-        return found.user
+        return _remarked(request, found)
 
     async def _ask(self, token: str, audiences: Sequence[str], at: int = 0) -> tuple[Verified | None, list[str]]:
         problems = []
@@ -89,6 +99,21 @@ class Bearer:
             return found
         texts = list(dict.fromkeys(["invalid bearer token", *problems]))
         return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
+def _remarked(request: Request, found: Verified) -> User:
+    """The user, with what is to be told of the token told."""
+    if found.remarks is not NO_REMARKS:
+        _annotated(request, found.remarks.annotations)
+        if found.remarks.warnings:
+            request.notes = [*(request.notes or ()), *found.remarks.warnings]
+    return found.user
+
+
+def _annotated(request: Request, annotations: Mapping[str, str]) -> None:
+    if request.context is not None:
+        for key, value in annotations.items():
+            request.context.annotate(key, value)
 
 
 def agnostic(user: User | None, wanted: Sequence[str], own: Sequence[str]) -> Verified | None:

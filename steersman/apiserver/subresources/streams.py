@@ -46,7 +46,10 @@ def _pod_kubelet(call: Call) -> tuple[Object, Transport]:
         raise errors.bad_request(f"pod {call.info.name} does not have a host assigned")
     kind = call.services.registry.find("", "nodes")
     assert kind is not None
-    return pod, dialer(call).kubelet(call.storage.get(kind, "", node).obj())
+    found = call.storage.find(kind, "", node)
+    if found is None:
+        raise errors.not_found("", "pods", node)  # the original's words: it is a pod's log that is looked for
+    return pod, dialer(call).kubelet(found.obj())
 
 
 def _container(call: Call, pod: Object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.api import errors
 from steersman.api.resource import Object
+from steersman.apiserver.authn.jwt import unverified
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.write import body_of, options
 from steersman.lib.clock import rfc3339
@@ -42,12 +43,14 @@ async def token(server: Any, call: Call) -> Response:
     bound = _bound(call, spec.get("boundObjectRef"), account)
     now = call.services.clock.now()
     signed = issuer.sign(account, audiences, int(seconds), now, bound, _node_uid(call, bound))
-    spec |= {"audiences": audiences, "expirationSeconds": seconds}
+    spec |= {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec.get("boundObjectRef")}
     body["metadata"] = {
         "name": call.info.name,
         "namespace": call.info.namespace,
+        "uid": account["metadata"]["uid"],
         "creationTimestamp": rfc3339(now),
     }
+    call.annotate("authentication.kubernetes.io/issued-credential-id", f"JTI={unverified(signed)[1]['jti']}")
     body["status"] = {"token": signed, "expirationTimestamp": rfc3339(now + seconds)}
     return call.document(201, body)
 

@@ -33,6 +33,7 @@ def _options(call: Call) -> Object:
         media = call.request.header("content-type") or ""
         wanted = GroupVersionKind("", "v1", "DeleteOptions")
         given = _read_options(call, wanted, media)
+        call.asked_for({"kind": "DeleteOptions", **given, "apiVersion": "meta.k8s.io/__internal"})
     query = call.query
     if (grace := query.number("gracePeriodSeconds")) is not None:
         given["gracePeriodSeconds"] = grace

@@ -56,6 +56,8 @@ async def patch(call: Call) -> Response:
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
         )
     options(call, patch=kind)
+    if call.request.context is not None:
+        call.request.context.patched()
     if kind == "apply":
         return await _apply(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import msgspec
+
 from steersman.api import errors, meta, structural
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Kind, Update, accept_update, leave_as_is
@@ -53,6 +55,14 @@ def body_of(call: Call, *, kind: str = "", group: str | None = None, version: st
     call.warnings += found.warnings
     if call.kind.custom and not kind:
         check_unknown(call, found.obj, validation)
+    if call.request.context is not None and call.request.context.wants_bodies():
+        shown = msgspec.json.decode(msgspec.json.encode(found.obj))
+        if not kind:
+            shown.setdefault("metadata", {})
+            call.kind.default(shown)
+        call.asked_for(shown)
+    else:
+        call.asked_for(found.obj)
     return found.obj
 
 

@@ -36,6 +36,7 @@ class Request:
     stream: AsyncIterator[bytes] | None = None  # the body, for handlers that asked to stream it; then `body` is empty
     context: Any = None  # what the handler keeps with the request
     route: Any = None  # what the handler counts the request by
+    notes: list[str] | None = None  # what the handler has to tell with the answer, whatever it is
 
     def header(self, name: str) -> str | None:
         """The first value of the header `name` (lower case), or None."""
