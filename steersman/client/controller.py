@@ -147,7 +147,7 @@ class Controller:
 
     `feed` is for what no watch can tell: it may add keys until it is cancelled. `asked_for` says whether the settings
     want the controller at all, and raises ValueError for settings that cannot be. `retry`: seconds until what failed is
-    tried again for the first time, and at most.
+    tried again for the first time, and at most. `queue`: what metrics call the queue, where it is not the name.
     """
 
     name: str
@@ -159,12 +159,15 @@ class Controller:
     asked_for: Callable[[Mapping[str, str]], bool] = lambda _: True
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
     retry: tuple[float, float] = (RETRY_FIRST, RETRY_MOST)
+    queue: str = ""
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
     context = context.own(controller.component or controller.name)
-    queue: WorkQueue[Key] = WorkQueue(context.clock, context.metrics.queue(controller.name), controller.retry)
+    queue: WorkQueue[Key] = WorkQueue(
+        context.clock, context.metrics.queue(controller.queue or controller.name), controller.retry
+    )
     for resource, indexes in controller.indexes.items():
         for name, keys in indexes.items():
             context.informer(resource).add_index(name, keys)

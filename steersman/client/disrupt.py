@@ -15,7 +15,8 @@ async def disrupt(context: Context, pod: Object, reason: str, text: str) -> None
     """Mark the pod with DisruptionTarget, and delete it; one that is gone is well. Raises ApiError."""
     status, meta = pod.get("status") or {}, pod["metadata"]
     conditions = [dict(each) for each in status.get("conditions") or ()]
-    set_condition(conditions, "DisruptionTarget", "True", reason, text, context.clock.now())
+    seen = meta.get("generation") or 0
+    set_condition(conditions, "DisruptionTarget", "True", reason, text, context.clock.now(), generation=seen)
     try:
         if conditions != status.get("conditions"):
             changed = {**pod, "status": {**status, "conditions": conditions}}

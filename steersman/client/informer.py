@@ -124,6 +124,10 @@ class Informer:
         """Objects filed under a key. Raises KeyError for an index that was never added."""
         return list(self._indexes[name][1].get(key, {}).values())
 
+    def count(self, name: str, key: str) -> int:
+        """How many objects are filed under a key. Raises KeyError for an index that was never added."""
+        return len(self._indexes[name][1].get(key, ()))
+
     def add_handler(self, handler: Handler) -> None:
         """Tell `handler` of every change from now on, and first of everything that is there."""
         self._handlers.append(handler)

@@ -183,9 +183,20 @@ def condition(conditions: Iterable[Object], type: str) -> Object | None:
 
 
 def set_condition(
-    conditions: Conditions, type: str, status: str, reason: str, message: str, now: float, *, updated: bool = False
+    conditions: Conditions,
+    type: str,
+    status: str,
+    reason: str,
+    message: str,
+    now: float,
+    *,
+    updated: bool = False,
+    generation: int = 0,
 ) -> None:
-    """Put a condition in place; the same status and reason again change nothing. `updated` adds lastUpdateTime."""
+    """Put a condition in place; the same status and reason again change nothing. `updated` adds lastUpdateTime.
+
+    `generation` is the one that was seen, for conditions that tell; 0 for others.
+    """
     stamp = rfc3339(now)
     old = condition(conditions, type)
     if old is not None and old["status"] == status and old.get("reason", "") == reason:
@@ -195,6 +206,8 @@ def set_condition(
         new["lastUpdateTime"] = stamp
     new["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and old["status"] == status else stamp
     new |= {key: value for key, value in (("reason", reason), ("message", message)) if value}
+    if generation:
+        new["observedGeneration"] = generation
     drop_condition(conditions, type)
     conditions.append(new)
 

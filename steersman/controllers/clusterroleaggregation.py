@@ -1,7 +1,7 @@
 """Aggregated ClusterRoles: their rules are those of the roles that their selectors choose.
 
-Owns the rules of ClusterRoles with an aggregationRule. Source: kubernetes'
-pkg/controller/clusterroleaggregation.
+Owns the rules of ClusterRoles with an aggregationRule, which it applies under its own name, so that `managedFields`
+tell whose they are. Source: kubernetes' pkg/controller/clusterroleaggregation.
 """
 
 from __future__ import annotations
@@ -11,39 +11,58 @@ from collections.abc import Iterable, Sequence
 from steersman.api import labels
 from steersman.api.resource import CLUSTERROLES, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
+from steersman.client.selecting import BY_LABEL, file_by_label, selected
+
+_US = "clusterrole-aggregation-controller"
+_CHOOSERS = "selected label"
 
 
-def rules_of(role: Object, every: Sequence[Object]) -> list[Object]:
-    """The rules of all chosen roles, by name, each once."""
+def rules_of(role: Object, chosen: Sequence[Sequence[Object]]) -> list[Object]:
+    """The rules of all chosen roles, for each selector by name, each rule once."""
     out: list[Object] = []
-    for chosen in role["aggregationRule"].get("clusterRoleSelectors") or ():
-        selector = labels.from_object(chosen)
-        for other in sorted(every, key=lambda each: str(each["metadata"]["name"])):
-            if other["metadata"]["name"] == role["metadata"]["name"]:
-                continue
-            if selector.matches(other["metadata"].get("labels")):
+    for found in chosen:
+        for other in sorted(found, key=lambda each: str(each["metadata"]["name"])):
+            if other["metadata"]["name"] != role["metadata"]["name"]:
                 out += [rule for rule in other.get("rules") or () if rule not in out]
     return out
 
 
 async def reconcile(context: Context, key: Key) -> Result:
-    """Write one role's rules."""
+    """Write one role's rules. Raises ApiError."""
     informer = context.informer(CLUSTERROLES)
     role = informer.get(*key)
     if role is None or not role.get("aggregationRule"):
         return DONE
-    rules = rules_of(role, informer.list())
+    choices = role["aggregationRule"].get("clusterRoleSelectors") or ()
+    rules = rules_of(role, [selected(informer, "", labels.from_object(each)) for each in choices])
     if rules != (role.get("rules") or []):
-        await context.client.update(CLUSTERROLES, {**role, "rules": rules})
+        applied: Object = {"apiVersion": CLUSTERROLES.api_version, "kind": CLUSTERROLES.kind}
+        applied |= {"metadata": {"name": key.name}, "rules": rules}
+        await context.client.patch(CLUSTERROLES, key.name, "", applied, type="apply", field_manager=_US, force=True)
     return DONE
 
 
-def _aggregated(context: Context, _: Object) -> Iterable[Key]:
-    for role in context.informer(CLUSTERROLES).list():
-        if role.get("aggregationRule"):
-            yield key_of(role)
+def _file_chooser(role: Object) -> Iterable[str]:
+    """One label that each selector insists on, or none: who changes looks only under its own labels."""
+    for each in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ():
+        try:
+            selector = labels.from_object(each)
+        except ValueError:
+            continue
+        if selector.requirements is not None:
+            yield next(selector.equal, "")
+
+
+def _choosers(context: Context, role: Object) -> Iterable[Key]:
+    """The aggregated roles that may choose this one."""
+    marks = role["metadata"].get("labels") or {}
+    for mark in ("", *(f"{name}={value}" for name, value in marks.items())):
+        yield from map(key_of, context.informer(CLUSTERROLES).by_index(_CHOOSERS, mark))
 
 
 CONTROLLER = Controller(
-    "clusterrole-aggregation-controller", reconcile, (For(CLUSTERROLES), Watch(CLUSTERROLES, _aggregated)), workers=1
+    _US,
+    reconcile,
+    (For(CLUSTERROLES), Watch(CLUSTERROLES, _choosers)),
+    indexes={CLUSTERROLES: {BY_LABEL: file_by_label, _CHOOSERS: _file_chooser}},
 )

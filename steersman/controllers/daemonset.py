@@ -254,6 +254,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     owner = context.informer(DAEMONSETS).get(*key)
     if owner is None:
         context.expectations.forget([key])
+        _known(context).places.pop(key, None)
         return DONE
     selector = labels.from_object(owner["spec"]["selector"])
     if selector.everything:
@@ -267,7 +268,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     digest = hash_of(history.current)
     found = await children.claim(selector)
     placed = by_node(found)
-    nodes = [suits(owner, node) for node in context.informer(NODES).list()]
+    nodes = _nodes(context, owner, placed)
     now = context.clock.now()
     wait = 0.0
     if children.settled():
@@ -327,17 +328,52 @@ async def _act(children: Children, steps: Plan, digest: str) -> None:
     await children.create_all(wanted)
 
 
-def _every(context: Context, node: Object) -> Iterable[Key]:
-    """A node's labels, taints or existence may matter to every DaemonSet; its status does not."""
-    memory: dict[str, object] = context.memory.setdefault("nodes", {})
-    name = node["metadata"]["name"]
+@dataclass(slots=True)
+class _Known:
+    """The nodes as far as they matter: a node's facts, and for each DaemonSet's generation where its pods may be.
+
+    Both are kept up when a node changes, so that a pod's change costs no look at any node.
+    """
+
+    facts: dict[str, object] = field(default_factory=dict)
+    places: dict[Key, tuple[object, dict[str, Where]]] = field(default_factory=dict)
+
+
+def _known(context: Context) -> _Known:
+    found: _Known = context.memory.setdefault(_Known, _Known())
+    return found
+
+
+def _nodes(context: Context, owner: Object, placed: Mapping[str, list[Object]]) -> list[Where]:
+    """The nodes where the DaemonSet's pods shall be or may stay, and those where some are that may not."""
+    known, meta, nodes = _known(context), owner["metadata"], context.informer(NODES)
+    key, mark = key_of(owner), (meta["uid"], meta.get("generation"))
+    if known.places.get(key, (None,))[0] != mark:
+        found = [suits(owner, node) for node in nodes.list()]
+        known.places[key] = mark, {where.name: where for where in found if where.run or where.stay}
+    places = known.places[key][1]
+    strays = [name for name in placed if name not in places and nodes.get("", name) is not None]
+    return [*places.values(), *(Where(name, False, False) for name in strays)]
+
+
+def _touched(context: Context, node: Object) -> Iterable[Key]:
+    """The DaemonSets to which a node is another place than before: its status is no matter."""
+    known, name = _known(context), node["metadata"]["name"]
     there = context.informer(NODES).get("", name)
     facts = (there["metadata"].get("labels"), there["spec"].get("taints"), there["metadata"]["uid"]) if there else None
-    if memory.get(name, ...) != facts:
-        memory[name] = facts
-        if facts is None:
-            del memory[name]
-        yield from (key_of(each) for each in context.informer(DAEMONSETS).list())
+    if known.facts.get(name) == facts:
+        return
+    known.facts[name] = facts
+    if facts is None:
+        del known.facts[name]
+    for key, (_, places) in known.places.items():
+        owner = context.informer(DAEMONSETS).get(*key)
+        where = suits(owner, there) if owner is not None and there is not None else None
+        old = places.pop(name, None)
+        if where is not None and (where.run or where.stay):
+            places[name] = where
+        if old != places.get(name) or there is None:
+            yield key
 
 
 def _adopters(context: Context, pod: Object) -> Iterable[Key]:
@@ -353,7 +389,7 @@ CONTROLLER = Controller(
         For(DAEMONSETS),
         Owns(PODS, DAEMONSETS),
         Watch(PODS, _adopters),
-        Watch(NODES, _every),
+        Watch(NODES, _touched),
         Owns(CONTROLLERREVISIONS, DAEMONSETS),
     ),
     workers=2,

@@ -195,7 +195,9 @@ async def _take_back(context: Context, key: Key) -> Result:
     if left > 0:
         return Result(left)
     stamp = rfc3339(context.clock.now())
-    gone = {"type": "DisruptionTarget", "status": "False", "lastTransitionTime": stamp}
+    gone: Object = {"type": "DisruptionTarget", "status": "False", "lastTransitionTime": stamp}
+    if generation := pod["metadata"].get("generation"):
+        gone["observedGeneration"] = generation
     conditions = [gone if each["type"] == "DisruptionTarget" else each for each in pod["status"]["conditions"]]
     changed = {**pod, "status": {**pod["status"], "conditions": conditions}}
     await context.client.update(PODS, changed, subresource="status")

@@ -17,6 +17,7 @@ from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Ob
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 
 PROVISIONER = "steersman/hostpath"
+_WAITING = "class of a waiting claim"
 _STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 _ASKED, _MADE = "volume.kubernetes.io/storage-provisioner", "pv.kubernetes.io/provisioned-by"
 
@@ -102,10 +103,14 @@ def _make(directory: Path) -> None:
 
 
 def _of_class(context: Context, storage_class: Object) -> Iterable[Key]:
-    name = storage_class["metadata"]["name"]
-    for claim in context.informer(PERSISTENTVOLUMECLAIMS).list():
-        if claim["spec"].get("storageClassName") == name and not claim["spec"].get("volumeName"):
-            yield key_of(claim)
+    yield from map(
+        key_of, context.informer(PERSISTENTVOLUMECLAIMS).by_index(_WAITING, storage_class["metadata"]["name"])
+    )
+
+
+def _file_waiting(claim: Object) -> Iterable[str]:
+    if not claim["spec"].get("volumeName"):
+        yield claim["spec"].get("storageClassName") or ""
 
 
 CONTROLLER = Controller(
@@ -113,5 +118,6 @@ CONTROLLER = Controller(
     reconcile,
     (For(PERSISTENTVOLUMECLAIMS), For(PERSISTENTVOLUMES), Watch(_STORAGECLASSES, _of_class)),
     workers=1,
+    indexes={PERSISTENTVOLUMECLAIMS: {_WAITING: _file_waiting}},
     component="steersman/hostpath",
 )

@@ -30,7 +30,8 @@ async def reconcile(context: Context, key: Key) -> Result:
     deleting = bool(pod["metadata"].get("deletionTimestamp"))
     if not name:
         if deleting:
-            await _delete(context, pod)
+            await _fail(context, pod, "")
+            await _delete(context, pod, "unscheduled")
         return await _trim(context, pod)
     node = context.informer(NODES).get("", name)
     if node is None:
@@ -40,13 +41,13 @@ async def reconcile(context: Context, key: Key) -> Result:
             return Result(left)
         if await _is_gone(context, name):
             await _fail(context, pod, "PodGC: node no longer exists")
-            await _delete(context, pod)
+            await _delete(context, pod, "orphaned")
         return DONE
     gone.pop(name, None)
     taints = node["spec"].get("taints") or ()
     if deleting and not _is_ready(node) and any(each["key"] == _OUT_OF_SERVICE for each in taints):
-        await _fail(context, pod, f"PodGC: node {name} is out of service")
-        await _delete(context, pod)
+        await _fail(context, pod, "")
+        await _delete(context, pod, "out-of-service")
         return DONE
     return await _trim(context, pod)
 
@@ -56,12 +57,17 @@ async def _trim(context: Context, pod: Object) -> Result:
     limit = int(context.config.get("terminated-pod-gc-threshold", "12500"))
     if limit <= 0 or not _has_ended(pod):
         return DONE
-    ended = context.informer(PODS).by_index(_ENDED, "")
-    surplus = len(ended) - limit
+    informer = context.informer(PODS)
+    surplus = informer.count(_ENDED, "") - limit
     if surplus > 0:
-        for each in sorted(ended, key=lambda each: (created_at(each), each["metadata"]["name"]))[:surplus]:
-            await _delete(context, each)
+        for each in sorted(informer.by_index(_ENDED, ""), key=_rank)[:surplus]:
+            await _delete(context, each, "terminated")
     return DONE
+
+
+def _rank(pod: Object) -> tuple[bool, float, str]:
+    """Evicted pods go first, then the oldest."""
+    return (pod.get("status") or {}).get("reason") != "Evicted", created_at(pod), pod["metadata"]["name"]
 
 
 def _has_ended(pod: Object) -> bool:
@@ -84,13 +90,19 @@ async def _is_gone(context: Context, name: str) -> bool:
 
 
 async def _fail(context: Context, pod: Object, why: str) -> None:
-    """A pod that nobody runs has failed; its controller must know before it is gone."""
+    """A pod that nobody runs has failed; its controller must know before it is gone, and maybe why."""
     if pods.is_terminal(pod):
         return
-    status = pod.get("status") or {}
-    conditions = [dict(each) for each in status.get("conditions") or ()]
-    set_condition(conditions, "DisruptionTarget", "True", "DeletionByPodGC", why, context.clock.now())
-    changed = {**pod, "status": {**status, "phase": "Failed", "conditions": conditions}}
+    status: Object = {**(pod.get("status") or {}), "phase": "Failed"}
+    seen = pod["metadata"].get("generation") or 0
+    if seen:
+        status["observedGeneration"] = seen
+    if why:
+        conditions = [dict(each) for each in status.get("conditions") or ()]
+        now = context.clock.now()
+        set_condition(conditions, "DisruptionTarget", "True", "DeletionByPodGC", why, now, generation=seen)
+        status["conditions"] = conditions
+    changed = {**pod, "status": status}
     try:
         await context.client.update(PODS, changed, subresource="status")
     except ApiError as error:
@@ -98,12 +110,17 @@ async def _fail(context: Context, pod: Object, why: str) -> None:
             raise
 
 
-async def _delete(context: Context, pod: Object) -> None:
-    meta = pod["metadata"]
+async def _delete(context: Context, pod: Object, reason: str) -> None:
+    meta, metrics = pod["metadata"], context.metrics
+    labels = ("namespace", "reason")
+    deleted = metrics.counter("pod_gc_collector_force_delete_pods_total", "Pods deleted by force.", labels)
+    deleted.labels(meta["namespace"], reason).inc()
     try:
         await context.client.delete(PODS, meta["name"], meta["namespace"], grace_seconds=0, uid=meta["uid"])
     except ApiError as error:
         if error.code not in (404, 409):
+            name = "pod_gc_collector_force_delete_pod_errors_total"
+            metrics.counter(name, "Pods that could not be.", labels).labels(meta["namespace"], reason).inc()
             raise
 
 

@@ -37,6 +37,45 @@ _WORKERS = {
     "validatingadmissionpolicy-status-controller": "concurrent-validating-admission-policy-status-syncs",
 }
 """The setting that says how many objects a controller works on at once."""
+_QUEUES = {
+    "bootstrap-signer-controller": "bootstrap_signer_queue",
+    "certificatesigningrequest-approving-controller": "certificate",
+    "certificatesigningrequest-cleaner-controller": "certificate_cleaner",
+    "certificatesigningrequest-signing-controller": "certificate_signer",
+    "cloud-node-controller": "Nodes",
+    "clusterrole-aggregation-controller": "ClusterRoleAggregator",
+    "endpoints-controller": "endpoint",
+    "endpointslice-controller": "endpoint_slice",
+    "endpointslice-mirroring-controller": "endpoint_slice_mirroring",
+    "ephemeral-volume-controller": "ephemeral_volume",
+    "garbage-collector-controller": "garbage_collector_attempt_to_delete",
+    "horizontal-pod-autoscaler-controller": "horizontalpodautoscaler",
+    "node-lifecycle-controller": "node_lifecycle_controller",
+    "node-route-controller": "Routes",
+    "persistentvolume-attach-detach-controller": "pvcs",
+    "persistentvolume-binder-controller": "claims",
+    "persistentvolume-expander-controller": "volume_expand",
+    "persistentvolume-protection-controller": "pvprotection",
+    "persistentvolumeclaim-protection-controller": "pvcprotection",
+    "pod-garbage-collector-controller": "orphaned_pods_nodes",
+    "resourceclaim-controller": "resource_claim",
+    "resourcequota-controller": "resourcequota_primary",
+    "root-ca-certificate-publisher-controller": "root_ca_cert_publisher",
+    "selinux-warning-controller": "selinux_warning",
+    "service-cidr-controller": "ipaddresses",
+    "service-lb-controller": "service",
+    "serviceaccount-token-controller": "serviceaccount_tokens_secret",
+    "storage-version-migrator-controller": "storage-version-migrator-controller",
+    "taint-eviction-controller": "noexec_taint_pod",
+    "token-cleaner-controller": "token_cleaner",
+    "ttl-after-finished-controller": "ttl_jobs_to_delete",
+    "ttl-controller": "ttlcontroller",
+    "volumeattributesclass-protection-controller": "vacprotection",
+}
+"""What metrics call a controller's queue, as in the original, where that is not the short form of its name.
+
+Here each controller has one queue; where the original has several, it is the first of them.
+"""
 _JITTER = 1.0  # the wait between the starts of two controllers is longer by up to this share of it
 
 
@@ -49,17 +88,21 @@ def chosen(names: Iterable[str], config: Mapping[str, str]) -> list[Controller]:
 
 
 def _staffed(controller: Controller, config: Mapping[str, str]) -> Controller:
-    number = config.get(_WORKERS.get(controller.name, ""))
-    return controller if number is None else dataclasses.replace(controller, workers=int(number))
+    number = int(config.get(_WORKERS.get(controller.name, ""), controller.workers))
+    queue = _QUEUES.get(controller.name, controller.name.removesuffix("-controller"))
+    return dataclasses.replace(controller, workers=number, queue=queue)
 
 
 async def run_controllers(context: Context, names: Iterable[str] = USUAL) -> None:
     """Run the controllers that are `chosen` until cancelled. Raises ValueError."""
     wanted = chosen(names, context.config)
     interval = float(context.config.get("controller-start-interval", "0"))
+    text = "Controllers that run."
+    running = context.metrics.gauge("running_managed_controllers", text, ("name", "manager"))
     async with Tasks() as tasks:
         for controller in wanted:
             tasks.spawn(run(controller, context), controller.name)
+            running.labels(controller.name, "kube-controller-manager").set(1)
             if interval > 0:
                 await context.clock.sleep(interval * (1 + context.random.random() * _JITTER))
         await asyncio.get_running_loop().create_future()

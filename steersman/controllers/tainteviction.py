@@ -6,12 +6,15 @@ Owns the deletion of such pods. Source: kubernetes' pkg/controller/tainteviction
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from steersman.api.resource import NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.disrupt import disrupt
 from steersman.client.nodefit import BY_NODE, file_by_node, tolerates
 from steersman.lib.clock import parse_rfc3339
+
+_LATE = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240)  # seconds
 
 
 def stay(tolerations: Sequence[Object], taints: Sequence[Object]) -> float | None:
@@ -27,19 +30,55 @@ def stay(tolerations: Sequence[Object], taints: Sequence[Object]) -> float | Non
     return min(limits, default=None)
 
 
+@dataclass(slots=True)
+class _Due:
+    """Pods whose time runs, and by node."""
+
+    nodes: dict[Key, str] = field(default_factory=dict)
+    at: dict[str, set[Key]] = field(default_factory=dict)
+
+    def put(self, key: Key, node: str) -> None:
+        """The pod's time on the node runs."""
+        self.drop(key)
+        self.nodes[key] = node
+        self.at.setdefault(node, set()).add(key)
+
+    def drop(self, key: Key) -> bool:
+        """It does not any more; whether it did."""
+        node = self.nodes.pop(key, None)
+        if node is None:
+            return False
+        self.at[node].discard(key)
+        if not self.at[node]:
+            del self.at[node]
+        return True
+
+
+def _due(context: Context) -> _Due:
+    found: _Due = context.memory.setdefault(_Due, _Due())
+    return found
+
+
+def _count(context: Context, late: float) -> None:
+    name = "taint_eviction_controller_pod_deletion"
+    context.metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels().inc()
+    text = "Seconds from the moment a pod was to go to its deletion."
+    context.metrics.histogram(f"{name}_duration_seconds", text, bounds=_LATE).labels().observe(max(late, 0.0))
+
+
 async def reconcile(context: Context, key: Key) -> Result:
     """Evict one pod if its time is up."""
-    due: dict[Key, str] = context.memory.setdefault("due", {})
+    due = _due(context)
     pod = context.informer(PODS).get(*key)
     name = (pod or {"spec": {}})["spec"].get("nodeName") or ""
     node = context.informer(NODES).get("", name) if name else None
     if pod is None or node is None or pod["metadata"].get("deletionTimestamp"):
-        due.pop(key, None)
+        due.drop(key)
         return DONE
     taints = [each for each in node["spec"].get("taints") or () if each["effect"] == "NoExecute"]
     seconds = stay(pod["spec"].get("tolerations") or (), taints) if taints else None
     if seconds is None:
-        if due.pop(key, None):
+        if due.drop(key):
             context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
         return DONE
     now = context.clock.now()
@@ -47,10 +86,11 @@ async def reconcile(context: Context, key: Key) -> Result:
         max((parse_rfc3339(each["timeAdded"]) for each in taints if each.get("timeAdded")), default=now) + seconds - now
     )
     if seconds > 0 and left > 0:
-        due[key] = name
+        due.put(key, name)
         return Result(left)
-    due.pop(key, None)
+    due.drop(key)
     await _evict(context, key, pod)
+    _count(context, -left)
     return DONE
 
 
@@ -66,7 +106,7 @@ def _pods_of(context: Context, node: Object) -> Iterable[Key]:
     if any(each["effect"] == "NoExecute" for each in node["spec"].get("taints") or ()):
         yield from (key_of(pod) for pod in context.informer(PODS).by_index(BY_NODE, name))
     else:
-        yield from [key for key, where in context.memory.get("due", {}).items() if where == name]
+        yield from list(_due(context).at.get(name, ()))
 
 
 CONTROLLER = Controller(

@@ -376,8 +376,8 @@ def role(name: str, labels: dict[str, str] | None = None, **more: Any) -> Object
 def test_rules_of_chosen_roles_are_joined_each_once() -> None:
     chosen = [{"matchLabels": {"to": "admin"}}, {"matchLabels": {"also": "yes"}}]
     owner = role("admin", aggregationRule={"clusterRoleSelectors": chosen})
-    every = [owner, role("b", {"to": "admin", "also": "yes"}), role("a", {"to": "admin"}), role("c")]
-    assert [rule["resources"] for rule in rules_of(owner, every)] == [["a"], ["b"]]
+    first, both = role("a", {"to": "admin"}), role("b", {"to": "admin", "also": "yes"})
+    assert [rule["resources"] for rule in rules_of(owner, [[owner, both, first], [both]])] == [["a"], ["b"]]
 
 
 async def test_aggregated_roles_follow_those_they_choose(world: World) -> None:
@@ -386,7 +386,10 @@ async def test_aggregated_roles_follow_those_they_choose(world: World) -> None:
     await world.client.create(CLUSTERROLES, role("boss", aggregationRule={"clusterRoleSelectors": chosen}))
     await world.client.create(CLUSTERROLES, role("one", {"to": "boss"}))
     await world.settle()
-    assert [rule["resources"] for rule in (await world.get(CLUSTERROLES, "boss"))["rules"]] == [["one"]]
+    boss = await world.get(CLUSTERROLES, "boss")
+    assert [rule["resources"] for rule in boss["rules"]] == [["one"]]
+    owners = {each["manager"]: each["operation"] for each in boss["metadata"]["managedFields"]}
+    assert owners["clusterrole-aggregation-controller"] == "Apply"
     await world.client.delete(CLUSTERROLES, "one")
     await world.settle()
     assert (await world.get(CLUSTERROLES, "boss")).get("rules") in (None, [])
