@@ -160,19 +160,28 @@ def _claim_owner(owner: Object, api_version: str, kind: str) -> Object:
 
 
 def claim_owners(owner: Object, pod: Object, claim: Object, *, condemned: bool) -> list[Object] | None:
-    """The claim's owner references as the retention policy wants them; None when they are so."""
-    deleted, scaled_down = _policy(owner)
+    """The claim's owner references as the retention policy wants them; None when they are so, or not ours to touch.
+
+    A claim of a set or a pod that was here before under the same name is left alone.
+    """
     have = claim["metadata"].get("ownerReferences") or []
-    others = [each for each in have if each["uid"] not in (owner["metadata"]["uid"], pod["metadata"].get("uid"))]
-    ours: list[Object] = []
-    if condemned and scaled_down == "Delete":
-        ours = [_claim_owner(pod, "v1", "Pod")]
-    elif deleted == "Delete":
-        ours = [_claim_owner(owner, STATEFULSETS.api_version, STATEFULSETS.kind)]
-    if ours and any(each.get("controller") for each in others):
+    ours = {("apps", "StatefulSet"): owner["metadata"], ("", "Pod"): pod["metadata"]}
+    known = [(ours.get((each["apiVersion"].rpartition("/")[0], each["kind"]), {}), each) for each in have]
+    mine = [(meta["uid"], each) for meta, each in known if meta.get("name") == each["name"]]
+    if any(each["uid"] != uid for uid, each in mine):
         return None
-    wanted = others + ours
-    return None if {each["uid"] for each in wanted} == {each["uid"] for each in have} else wanted
+    others = [each for meta, each in known if meta.get("name") != each["name"]]
+    if _is_anothers(owner, pod, claim):
+        return others if mine else None
+    deleted, scaled_down = _policy(owner)
+    wanted: list[Object] = []
+    if condemned and scaled_down == "Delete":
+        wanted = [_claim_owner(pod, "v1", "Pod")]
+    elif deleted == "Delete":
+        wanted = [_claim_owner(owner, STATEFULSETS.api_version, STATEFULSETS.kind)]
+    if [(uid, each.get("controller", False)) for uid, each in mine] == [(each["uid"], True) for each in wanted]:
+        return None
+    return others + wanted
 
 
 def _is_anothers(owner: Object, pod: Object, claim: Object) -> bool:

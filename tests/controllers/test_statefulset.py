@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS, Object
-from steersman.controllers.statefulset import new_claim, new_pod, plan
+from steersman.controllers.statefulset import claim_owners, new_claim, new_pod, plan
 
 from .conftest import World
 from .objects import template
@@ -156,6 +156,47 @@ async def test_claims_are_made_kept_and_handed_to_pods_that_go(world: World) -> 
     await world.client.delete(STATEFULSETS, "db", "default", propagation="Background")
     await world.settle(30)
     assert "data-db-0" in await world.names(PERSISTENTVOLUMECLAIMS), "retained"
+
+
+def owned(kind: str, name: str, uid: str, *, controller: bool = True) -> Object:
+    group = {"StatefulSet": "apps/v1", "ConfigMap": "v1", "Pod": "v1"}[kind]
+    made: Object = {"apiVersion": group, "kind": kind, "name": name, "uid": uid, "blockOwnerDeletion": True}
+    return {**made, "controller": True} if controller else made
+
+
+SET, POD_REF, OTHER = owned("StatefulSet", "db", "s"), owned("Pod", "db-0", "p"), owned("ConfigMap", "o", "x")
+
+
+@pytest.mark.parametrize(
+    ("deleted", "scaled", "condemned", "have", "wanted"),
+    [
+        ("Delete", "Retain", False, [], [SET]),
+        ("Delete", "Retain", False, [SET], None),
+        ("Delete", "Retain", False, [owned("StatefulSet", "db", "s", controller=False)], [SET]),
+        ("Delete", "Retain", False, [owned("StatefulSet", "db", "old")], None),
+        ("Delete", "Delete", True, [SET], [POD_REF]),
+        ("Delete", "Delete", False, [POD_REF], [SET]),
+        ("Retain", "Delete", True, [owned("Pod", "db-0", "old")], None),
+        ("Retain", "Delete", False, [POD_REF], []),
+        ("Retain", "Retain", False, [SET, OTHER], [OTHER]),
+        ("Retain", "Retain", False, [OTHER], None),
+        ("Delete", "Retain", False, [OTHER], None),
+        ("Delete", "Retain", False, [SET, OTHER], [OTHER]),
+        ("Delete", "Retain", False, [owned("ConfigMap", "o", "x", controller=False)],
+         [owned("ConfigMap", "o", "x", controller=False), SET]),
+    ],
+)  # fmt: skip
+def test_who_owns_a_claim(
+    deleted: str, scaled: str, condemned: bool, have: list[Object], wanted: list[Object] | None
+) -> None:
+    policy = {"whenDeleted": deleted, "whenScaled": scaled}
+    owner: Object = {"metadata": {"name": "db", "uid": "s"}, "spec": {"persistentVolumeClaimRetentionPolicy": policy}}
+    pod: Object = {"metadata": {"name": "db-0", "uid": "p"}}
+    claim: Object = {"metadata": {"name": "data-db-0", "ownerReferences": have}}
+    assert claim_owners(owner, pod, claim, condemned=condemned) == wanted
+    if wanted is not None:
+        claim["metadata"]["ownerReferences"] = wanted
+        assert claim_owners(owner, pod, claim, condemned=condemned) is None
 
 
 async def test_a_claim_that_somebody_else_controls_is_left_to_them(world: World) -> None:

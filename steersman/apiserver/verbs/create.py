@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from steersman.api import errors
-from steersman.api.errors import ApiError
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.write import body_of, create_object, options
@@ -15,11 +14,7 @@ async def create(call: Call) -> Response:
     options(call)
     if call.kind.namespaced and not call.info.namespace:
         raise errors.bad_request("an empty namespace may not be set during creation")
-    obj = body_of(call)
-    if (obj.get("metadata") or {}).get("resourceVersion") not in (None, "", "0"):
-        raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-    made = await create_object(call, obj)
-    return answer(call, 201, made)
+    return answer(call, 201, await create_object(call, body_of(call)))
 
 
 def answer(call: Call, status: int, made: Item | dict[str, object]) -> Response:

@@ -152,7 +152,6 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
 async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Object:
     kind, services = call.kind, call.services
     meta.fill(obj, uid=_uid(services.random.getrandbits(128)), now=rfc3339(services.clock.now()))
-    obj["metadata"].pop("resourceVersion", None)
     meta.bare(obj["metadata"])
     kind.default(obj)
     track(call, obj, None)
@@ -172,6 +171,8 @@ async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Obje
             if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
                 raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
             return obj
+        if obj["metadata"].pop("resourceVersion", "") not in ("", "0") and call.info.verb == "create":
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         made = await call.storage.create(kind, obj, term=call.term)
         undo.pop_all()
         return made

@@ -228,6 +228,9 @@ async def test_a_namespace_that_is_missing_is_not_made(cluster: ApiCluster) -> N
 async def test_what_has_a_version_cannot_be_created(cluster: ApiCluster) -> None:
     error = await refused(cluster.client.create(CONFIGMAPS, config(resourceVersion="7"), "default"))
     assert (error.code, error.message) == (500, "resourceVersion should not be set on objects to be created")
+    wrong = config(resourceVersion="7") | {"data": {"not/a/key": ""}}
+    error = await refused(cluster.client.create(CONFIGMAPS, wrong, "default"))
+    assert error.code == 422, "what is wrong with the object comes first"
 
 
 async def test_chunks_of_what_is_selected(cluster: ApiCluster) -> None:
