@@ -195,15 +195,22 @@ class ApiServer:
         if route is None:  # refused before anybody looked at what is asked
             query = Query(request.query)
             route = requests.route(resolve(request.method, request.path, Query("")), query, request.query)
-        route.note(answer.status if not isinstance(answer, Upgrade) else 101, self._now() - began, size_of(answer))
+            tried = request.peer.certificate is not None or request.header("authorization") is not None
+            requests.unauthenticated["error" if tried else "failure"] += 1
         if answer.__class__ is Response:
+            route.note(answer.status, self._now() - began, size_of(answer), request)
             if answer.status in (429, 504):
                 route.ended(answer.status)
             return answer
-        return requests.lasting(route, answer)
+        status = 101 if isinstance(answer, Upgrade) else answer.status
+        return requests.lasting(route, answer, lambda: route.note(status, self._now() - began, 0, request))
 
     async def _serve_later(self, request: Request, user: Awaitable[User]) -> Answer:
-        answer = self._serve(request, await user)
+        began = self._now()
+        found = await user
+        if self.requests is not None:
+            self.requests.waits[0].observe(self._now() - began)
+        answer = self._serve(request, found)
         return await answer if isinstance(answer, Awaitable) else answer
 
     async def _guarded(self, waiting: Awaitable[Answer], request: Request, began: float) -> Answer:
@@ -254,6 +261,7 @@ class ApiServer:
         query = Query(request.query)
         info = resolve(request.method, request.path, query)
         if self.requests is not None:
+            self.requests.users[user.name] += 1
             request.route = self.requests.route(info, query, request.query)
         if request.context is not None:
             request.context.identify(user, info)
@@ -308,8 +316,11 @@ class ApiServer:
     async def _authorized_later(
         self, waiting: Awaitable[str | None], request: Request, query: Query, info: RequestInfo, user: User
     ) -> Answer:
+        began = self._now()
         if (why := await waiting) is not None:
             raise self._denied(request, user, info, why)
+        if self.requests is not None:
+            self.requests.waits[1].observe(self._now() - began)
         answer = self._allowed(request, query, info, user)
         return await answer if isinstance(answer, Awaitable) else answer
 
@@ -319,6 +330,8 @@ class ApiServer:
             if not failed:
                 request.context.annotate("authorization.k8s.io/decision", "forbid")
             request.context.annotate("authorization.k8s.io/reason", "internal error" if failed else str(why))
+        if self.requests is not None:
+            self.requests.denied["error" if failed else "no-opinion"] += 1
         return refusals.unjudged(request, why) if isinstance(why, Failed) else refusals.forbidden(user, info, why)
 
     async def authorize(self, user: User, info: RequestInfo) -> str | None:

@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _OPEN = b'"metadata":{'
 _RV = b'"metadata":{"resourceVersion":"'
 _MANY = 5_000  # objects that are not looked up at once
-_KEPT = 8_192  # events per resource that a watch can resume from
+KEPT = 8_192  # events per resource that a watch can resume from
 _AFTER_ALL = "\U0010ffff"
 _ESCAPED = ((b"<", rb"\u003c"), (b">", rb"\u003e"), (b"&", rb"\u0026"), (b"\xe2\x80\xa8", rb"\u2028"),
             (b"\xe2\x80\xa9", rb"\u2029"))  # fmt: skip
@@ -225,6 +225,16 @@ class _Frozen(Sequence[Item]):
         return list(map(self._items.__getitem__, self._keys[at]))
 
 
+class Told:
+    """What watches of one version have sent: events by the binary digits of their size less one, and bytes."""
+
+    __slots__ = ("bytes", "counts")
+
+    def __init__(self) -> None:
+        self.counts = [0] * 64
+        self.bytes = 0
+
+
 Watcher = Callable[[Change], None]
 
 
@@ -244,6 +254,10 @@ class Cache:
         self._watchers: dict[int, Watcher] = {}
         self._ends: dict[int, Callable[[], None]] = {}
         self._next = 0
+        self.heard = self.told = self.broken = 0  # events heard, and told; watches that could not go on
+        self.lists = self.fetched = self.returned = 0  # lists, objects looked at and given out for them
+        self.newest = self.initial = 0  # lists of what is newest; events of how things were when a watch began
+        self.by_version: dict[str, Told] = {}
         self.oldest = revision  # a watch may resume after this revision and any later one
 
     def __len__(self) -> int:
@@ -311,6 +325,7 @@ class Cache:
 
     def apply(self, events: Sequence[Event]) -> None:
         """Take committed writes over, in order, and tell watchers."""
+        self.heard += len(events)
         for event in events:
             old = self._items.get(event.key)
             unread = self._unreadable.pop(event.key, None) if self._unreadable else None
@@ -343,6 +358,7 @@ class Cache:
     def _broken(self, revision: int) -> None:
         """Watches cannot go on over what nobody can read: they end, and whoever resumes is told why."""
         self.oldest = revision
+        self.broken += len(self._ends)
         for end in tuple(self._ends.values()):
             end()
 
@@ -359,8 +375,9 @@ class Cache:
 
     def _tell(self, change: Change) -> None:
         self._changes.append(change)
-        if len(self._changes) > _KEPT:
+        if len(self._changes) > KEPT:
             self.oldest = self._changes.popleft().revision
+        self.told += len(self._watchers)
         for watcher in tuple(self._watchers.values()):
             watcher(change)
         change.frames = {}  # everybody has been told: bytes that nobody is likely to ask for again

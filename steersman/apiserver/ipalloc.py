@@ -8,6 +8,7 @@ lower part of each range is left to those who choose for themselves).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -34,6 +35,10 @@ Undo = Callable[[], None]
 _ANOTHER = "another API server's"
 _WAITS = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
 _PORT_TYPES = ("NodePort", "LoadBalancer")
+
+
+ALLOCATOR = "service allocator"
+"""Where the `Allocator` is in `Services.extras`."""
 
 
 class Claims:
@@ -104,12 +109,25 @@ class Allocator:
         self._more: dict[str, list[Network]] | None = None
         self.ports = ports
         self._claims = Claims()
+        self.given = Counter[tuple[str, str]]()  # addresses by range and scope: asked for (static), or any (dynamic)
+        self.refused = Counter[tuple[str, str]]()
         self.addresses = IpAddresses(server)
 
     @property
     def networks(self) -> Sequence[Network]:
         """Where addresses are from, the default family's first."""
         return list(self._networks.values())
+
+    def used(self) -> list[tuple[Network, int]]:
+        """Every range, and how many of its addresses Services have."""
+        held = [parsed for claims in self._claims.held.values() for one in claims if (parsed := parse_ip(str(one)))]
+        ranges = dict.fromkeys(each for family in ("IPv4", "IPv6") for each in self.ranges(family))
+        return [(network, sum(address in network for address in held)) for network in ranges]
+
+    @property
+    def used_ports(self) -> int:
+        """How many node ports Services have."""
+        return len({one for claims in self._claims.held.values() for one in claims if isinstance(one, int)})
 
     def ranges(self, family: str) -> list[Network]:
         """Where a family's addresses are from: this server's own range, then those of ServiceCIDRs that are ready."""
@@ -138,6 +156,7 @@ class Allocator:
         extras.setdefault("before_create", {}).setdefault(("", "Service"), []).append(self.created)
         extras.setdefault("before_update", {}).setdefault(("", "Service"), []).append(self.updated)
         extras["service_networks"] = self.networks
+        extras[ALLOCATOR] = self
 
     def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
         if (kind.group, kind.plural) == (GROUP, "servicecidrs"):
@@ -245,12 +264,17 @@ class Allocator:
         parsed = parse_ip(wanted)
         if parsed is None or self._claims.holder(wanted) == uid:
             return  # of what is no address, validation says what is wrong with it
-        if not any(parsed in each for each in self.ranges(f"IPv{parsed.version}")):
+        network = next((each for each in self.ranges(f"IPv{parsed.version}") if parsed in each), None)
+        where = str(network), "static"
+        if network is None:
             text = f"failed to allocate IP {wanted}: the provided network does not match the current range"
         elif self._taken(wanted):
             text = f"failed to allocate IP {wanted}: provided IP is already allocated"
         else:
+            self.given[where] += 1
             return
+        if network is not None:
+            self.refused[where] += 1
         shown = "[" + ",".join(f'"{each}"' for each in listed) + "]"
         raise _invalid(obj, "spec.clusterIPs", listed, f"{shown}: {text}")
 
@@ -271,7 +295,9 @@ class Allocator:
                 for step in range(high - low):
                     address = str(make(first + low + (start + step) % (high - low)))
                     if not self._taken(address) and address not in taken:
+                        self.given[str(network), "dynamic"] += 1
                         return address
+            self.refused[str(network), "dynamic"] += 1
         name = obj["metadata"].get("name", "")
         raise errors.internal(f'failed to allocate a serviceIP for Service "{name}": range is full')
 

@@ -84,15 +84,9 @@ class Storage:
         """The kind's cache. Raises KeyError before `open`."""
         return self._caches[kind.storage_location]
 
-    def count(self, kind: Kind) -> int | None:
-        """How many objects there are of a kind; None when it has none of its own."""
-        cache = self._caches.get(kind.storage_location)
-        return None if cache is None else len(cache)
-
-    def size(self, kind: Kind) -> int:
-        """Bytes of a kind's objects."""
-        cache = self._caches.get(kind.storage_location)
-        return 0 if cache is None else cache.size
+    def found(self, kind: Kind) -> Cache | None:
+        """The kind's cache; None where it has none."""
+        return self._caches.get(kind.storage_location)
 
     def close_kind(self, kind: Kind) -> None:
         """Forget a custom kind's cache."""

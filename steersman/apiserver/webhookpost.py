@@ -12,7 +12,7 @@ import base64
 import json
 import posixpath
 import ssl
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from urllib.parse import urlsplit
 
 from steersman.api.resource import Object
@@ -45,6 +45,7 @@ class Clients:
 
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[str, int, str, str], HttpClient] = OrderedDict()
+        self.asked = Counter[tuple[str, str]]()  # by the answer's code and host, for the metrics
 
     def to(self, host: str, port: int, bundle: str, server_name: str = "") -> HttpClient:
         """The client of a place; `bundle` is base64. Raises CallFailed."""
@@ -75,10 +76,12 @@ class Clients:
 async def post(services: Services, config: Object, timeout: float, body: Object) -> bytes:
     """The answer's body. Raises CallFailed, also when it is no success."""
     client, path, shown = _client(services, config)
+    code = "<error>"
     target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
     try:
         async with asyncio.timeout(timeout):
             answer = await client.request("POST", target, _HEADERS, json.dumps(body).encode(), repeatable=True)
+            code = str(answer.status)
             data = await read_at_most(answer, _MOST)
     except TooLong as error:
         raise CallFailed(str(error)) from None
@@ -86,6 +89,8 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": context deadline exceeded') from None
     except OSError as error:
         raise CallFailed(f'Post "{shown}?timeout={timeout}s": {webhookwords.broken(error)}') from error
+    finally:
+        services.extras[CLIENTS].asked[code, urlsplit(shown).netloc] += 1
     if not webhookwords.success(answer.status):
         raise CallFailed(webhookwords.refused(answer, data))
     return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from math import isnan
 from typing import Any, Generic, TypeVar
 
@@ -60,6 +61,22 @@ class Distribution:
         """How many observations there were."""
         return sum(self._counts)
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many observations fell between one bound and the next, those above the last at the end."""
+        return self._counts
+
+    @property
+    def total(self) -> float:
+        """The sum of all observations."""
+        return self._sum
+
+    def load(self, counts: Sequence[int], total: float) -> None:
+        """Replace everything by what somebody else has counted, as `counts` has it. Raises ValueError."""
+        if len(counts) != len(self._counts):
+            raise ValueError(f"{len(self._counts)} counts are wanted, not {len(counts)}")
+        self._counts, self._sum = list(counts), total
+
     def samples(self, name: str, labels: str) -> Iterator[str]:
         """The lines of the text form."""
         total = 0
@@ -81,6 +98,7 @@ class Family(Generic[Child]):
         self.name = name
         self._head = f"# HELP {name} {_escape(text)}\n# TYPE {name} {kind}"
         self._labels = tuple(labels)
+        self._shown = sorted(range(len(self._labels)), key=lambda at: self._labels[at])
         self._make = make
         self._children: dict[tuple[str, ...], Child] = {}
 
@@ -97,11 +115,17 @@ class Family(Generic[Child]):
         """Drop a child whose subject is gone."""
         self._children.pop(values, None)
 
+    def children(self) -> Iterator[tuple[tuple[str, ...], Child]]:
+        """Label values, in the order of the names, and what is counted under them."""
+        yield from list(self._children.items())
+
     def lines(self) -> Iterator[str]:
-        """The text form of every child."""
+        """The text form of every child; nothing where there is none. Labels are in the order of their names."""
+        if not self._children:
+            return
         yield self._head
         for values, child in sorted(self._children.items()):
-            pairs = ",".join(f'{name}="{_quote(value)}"' for name, value in zip(self._labels, values, strict=True))
+            pairs = ",".join(f'{self._labels[at]}="{_quote(values[at])}"' for at in self._shown)
             yield from child.samples(self.name, pairs)
 
 
@@ -168,4 +192,7 @@ def _number(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
+    if abs(value) < 1e6:
+        return str(int(value)) if value == int(value) else repr(float(value))
+    digits, exponent = f"{Decimal(repr(float(value))).normalize():e}".split("e")  # as Go writes %g
+    return f"{digits}e+{int(exponent):02}"

@@ -70,9 +70,9 @@ async def test_a_controllers_queue_and_requests_are_counted(cluster: ApiCluster,
     lines = metrics.registry.text().splitlines()
     assert 'workqueue_adds_total{name="watcher-controller"} 1' in lines
     host = 'host="127.0.0.1:6443"'
-    assert f'rest_client_requests_total{{code="201",method="POST",{host}}} 1' in lines
-    assert f'rest_client_requests_total{{code="409",method="POST",{host}}} 1' in lines
-    assert f'rest_client_request_duration_seconds_count{{verb="POST",{host}}} 2' in lines
+    assert f'rest_client_requests_total{{code="201",{host},method="POST"}} 1' in lines
+    assert f'rest_client_requests_total{{code="409",{host},method="POST"}} 1' in lines
+    assert f'rest_client_request_duration_seconds_count{{{host},verb="POST"}} 2' in lines
 
 
 async def test_who_leads_says_so() -> None:

@@ -59,8 +59,8 @@ async def test_the_server_over_the_real_engine(tmp_path: Path) -> None:
             await _terminal(world)
             await _port_forward(world)
             lines = (await world.get("/metrics/resource"))[1].decode()
-            assert 'container_cpu_usage_seconds_total{container="main",pod="web",namespace="default"}' in lines
-            assert 'container_start_time_seconds{container="main",pod="web",namespace="default"}' in lines
+            assert 'container_cpu_usage_seconds_total{container="main",namespace="default",pod="web"}' in lines
+            assert 'container_start_time_seconds{container="main",namespace="default",pod="web"}' in lines
 
 
 async def _logs(world: World) -> None:

@@ -79,13 +79,13 @@ def test_resource_metrics_are_the_summarys() -> None:
     pod = {"podRef": {"name": "web", "namespace": "default", "uid": "u1"}, "containers": containers, **usage}
     text = resource_metrics({"node": {"nodeName": "node-a", **usage}, "pods": [pod]}, {("u1", "main"): 1767225600.5})
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
-        'container_cpu_usage_seconds_total{container="main",pod="web",namespace="default"} 2.5',
-        'container_memory_working_set_bytes{container="main",pod="web",namespace="default"} 4096',
-        'container_start_time_seconds{container="main",pod="web",namespace="default"} 1767225600.5',
+        'container_cpu_usage_seconds_total{container="main",namespace="default",pod="web"} 2.5',
+        'container_memory_working_set_bytes{container="main",namespace="default",pod="web"} 4096',
+        'container_start_time_seconds{container="main",namespace="default",pod="web"} 1.7672256005e+09',
         "node_cpu_usage_seconds_total 2.5",
         "node_memory_working_set_bytes 4096",
-        'pod_cpu_usage_seconds_total{pod="web",namespace="default"} 2.5',
-        'pod_memory_working_set_bytes{pod="web",namespace="default"} 4096',
+        'pod_cpu_usage_seconds_total{namespace="default",pod="web"} 2.5',
+        'pod_memory_working_set_bytes{namespace="default",pod="web"} 4096',
         "resource_scrape_error 0",
     ]
 

@@ -33,10 +33,11 @@ def test_containers_have_cadvisors_names() -> None:
     usage = Stats(3.0, 2_500_000_000, 4096, 2048, 1024, 1, 0, 5, 512, 1, 10, 20)
     lines = cadvisor.metrics([(container, usage)], 4, 1 << 30).splitlines()
     who = 'container="main",id="/kubepods/podu1/c1",image="nginx",name="c1",namespace="default",pod="web"'
+    on_all = who.replace(",id", ',cpu="total",id')
     network = 'id="/kubepods/podu1",interface="eth0",namespace="default",pod="web"'
     for line in (
         "machine_cpu_cores 4",
-        f'container_cpu_usage_seconds_total{{{who},cpu="total"}} 2.5',
+        f"container_cpu_usage_seconds_total{{{on_all}}} 2.5",
         f"container_memory_working_set_bytes{{{who}}} 2048",
         f"container_start_time_seconds{{{who}}} 2",
         f"container_spec_cpu_quota{{{who}}} 10000",

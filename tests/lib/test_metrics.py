@@ -25,8 +25,8 @@ def test_the_text_format() -> None:
         "depth 2\n"
         "# HELP requests_total Requests, by verb.\n"
         "# TYPE requests_total counter\n"
-        'requests_total{verb="get",code="200"} 3\n'
-        'requests_total{verb="od\\"d\\\\\\n",code="500"} 0.5\n'
+        'requests_total{code="200",verb="get"} 3\n'
+        'requests_total{code="500",verb="od\\"d\\\\\\n"} 0.5\n'
         "# HELP seconds Latency.\n"
         "# TYPE seconds histogram\n"
         'seconds_bucket{verb="get",le="0.1"} 2\n'

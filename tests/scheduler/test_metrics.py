@@ -32,9 +32,9 @@ def test_attempts_and_those_who_wait() -> None:
             lines = registry.text().splitlines()
             profile = 'profile="default-scheduler"'
             for line in (
-                f'scheduler_schedule_attempts_total{{result="scheduled",{profile}}} 1',
-                f'scheduler_schedule_attempts_total{{result="unschedulable",{profile}}} 1',
-                f'scheduler_scheduling_attempt_duration_seconds_count{{result="scheduled",{profile}}} 1',
+                f'scheduler_schedule_attempts_total{{{profile},result="scheduled"}} 1',
+                f'scheduler_schedule_attempts_total{{{profile},result="unschedulable"}} 1',
+                f'scheduler_scheduling_attempt_duration_seconds_count{{{profile},result="scheduled"}} 1',
                 "scheduler_scheduling_algorithm_duration_seconds_count 2",
                 'scheduler_pod_scheduling_attempts_bucket{le="1"} 1',
                 'scheduler_pending_pods{queue="active"} 0',

@@ -282,13 +282,13 @@ async def test_what_is_told_of_a_plugin(plugin: KmsServer) -> None:
     key, here = f'key_id_hash="{hashed("key-1")}"', f'apiserver_id_hash="{hashed("apiserver-here")}"'
     service = 'method_name="/v2.KeyManagementService/'
     for line in (
-        f'{start}key_id_hash_total{{transformation_type="to_storage",{vault},{key},{here}}} 3',
-        f'{start}key_id_hash_total{{transformation_type="from_storage",{vault},{key},{here}}} 3',
-        f"{start}key_id_hash_status_last_timestamp_seconds{{{vault},{key},{here}}} 1767225600",
-        f'{start}invalid_key_id_from_status_total{{{vault},error="empty"}} 1',
+        f'{start}key_id_hash_total{{{here},{key},{vault},transformation_type="to_storage"}} 3',
+        f'{start}key_id_hash_total{{{here},{key},{vault},transformation_type="from_storage"}} 3',
+        f"{start}key_id_hash_status_last_timestamp_seconds{{{here},{key},{vault}}} 1.7672256e+09",
+        f'{start}invalid_key_id_from_status_total{{error="empty",{vault}}} 1',
         f"{start}dek_source_cache_size{{{vault}}} 1",
-        f'{start}kms_operations_latency_seconds_count{{{vault},{service}Status",grpc_status_code="OK"}} 3',
-        f'{start}kms_operations_latency_seconds_count{{{vault},{service}Encrypt",grpc_status_code="Unavailable"}} 1',
+        f'{start}kms_operations_latency_seconds_count{{grpc_status_code="OK",{service}Status",{vault}}} 3',
+        f'{start}kms_operations_latency_seconds_count{{grpc_status_code="Unavailable",{service}Encrypt",{vault}}} 1',
     ):
         assert line in lines, line
     assert "key-1" not in metrics.registry.text()

@@ -193,6 +193,7 @@ async def _measured(call: Call, hook: Hook, obj: Object | None, old: Object | No
     try:
         answer = await _ask(call, hook, obj, old, version)
     except Garbage:
+        call.request.waited += metrics.now() - began
         metrics.webhook(*what, began, _UNAVAILABLE, rejected=not hook.lenient)
         if hook.lenient:
             metrics.webhook_open(*what[:2])
@@ -200,9 +201,11 @@ async def _measured(call: Call, hook: Hook, obj: Object | None, old: Object | No
             metrics.webhook_refused(*what, "calling_webhook_error", _UNAVAILABLE)
         raise
     except ApiError as error:
+        call.request.waited += metrics.now() - began
         metrics.webhook(*what, began, error.code, rejected=True)
         metrics.webhook_refused(*what, "no_error", error.code)
         raise
+    call.request.waited += metrics.now() - began
     metrics.webhook(*what, began, 200, rejected=False)
     return answer
 

@@ -7,6 +7,7 @@ trail who asks, as whom, and what the authorizer says. Source: apiserver's pkg/a
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,16 @@ Sink = Callable[[Object], None]
 _LONGEST_AGENT, _LONGEST_ID = 1024, 64
 
 
+class Tally:
+    """What was audited: events handed to the sinks, and requests by the level that the policy gave them."""
+
+    __slots__ = ("events", "levels")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.levels = Counter[str]()
+
+
 class Auditor:
     """Gives every answer its Audit-Id and, by policy, every request its events."""
 
@@ -32,6 +43,7 @@ class Auditor:
         self._sinks = sinks
         self._clock = clock
         self._random = random
+        self.tally = Tally()
 
     def __call__(self, request: Request, handle: Handler) -> Answer | Awaitable[Answer]:
         """The handler's answer, with what auditing adds."""
@@ -39,7 +51,7 @@ class Auditor:
         if self._policy is None:
             trail = None
         else:
-            trail = request.context = Trail(self._policy, self._sinks, self._clock, request, number)
+            trail = request.context = Trail(self._policy, self._sinks, self._clock, request, number, self.tally)
         answer = handle(request)
         if isinstance(answer, Awaitable):
             return self._later(answer, trail, number)
@@ -56,8 +68,10 @@ class Auditor:
 class Trail:
     """One request's events. Nothing is recorded until `identify`, or the answer of a request that nobody made."""
 
-    def __init__(self, policy: Policy, sinks: Sequence[Sink], clock: Clock, request: Request, number: str) -> None:
-        self._policy, self._sinks, self._clock, self._request = policy, sinks, clock, request
+    def __init__(
+        self, policy: Policy, sinks: Sequence[Sink], clock: Clock, request: Request, number: str, tally: Tally
+    ) -> None:
+        self._policy, self._sinks, self._clock, self._request, self._tally = policy, sinks, clock, request, tally
         self._received = clock.now()
         self._chosen: Chosen | None = None
         self._user: User | None = None
@@ -73,6 +87,7 @@ class Trail:
         """Somebody is known to ask for something."""
         self._user, self._info = user, info
         self._chosen = self._policy.choose(user, info)
+        self._tally.levels[self._chosen.level] += 1
         self._record("RequestReceived", {})
 
     def impersonate(self, user: User, constraint: str) -> None:
@@ -106,6 +121,7 @@ class Trail:
         if self._chosen is None:  # nobody: refused before anything was looked at
             self._info = resolve(self._request.method, self._request.path, Query(self._request.query))
             self._chosen = self._policy.choose(None, self._info)
+            self._tally.levels[self._chosen.level] += 1
             self._record("ResponseStarted", self._answer(answer) if isinstance(answer, Response) else {})
             return
         if not isinstance(answer, Response):
@@ -164,6 +180,7 @@ class Trail:
         event["stageTimestamp"] = rfc3339_micro(self._clock.now())
         if self.annotations:
             event["annotations"] = dict(self.annotations)
+        self._tally.events += 1
         for sink in self._sinks:
             sink(event)
 

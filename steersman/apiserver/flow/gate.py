@@ -186,8 +186,10 @@ class Gate:
         if place is None:
             return serve(request, query, info, user)
         seats = self._seats_of(info, place.level)
+        if seats > 1:
+            place.tally.heavy[seats] += 1
         if not place.level.room(seats):
-            return self._held(place, seats, _later(serve, request, query, info, user), info)
+            return self._held(place, seats, _later(serve, request, query, info, user), info, request)
         try:
             place.tally.begun += 1
             answer = serve(request, query, info, user)
@@ -196,11 +198,15 @@ class Gate:
             raise
         if isinstance(answer, Awaitable):
             place.tally.begun -= 1  # not yet
-            return self._held(place, seats, answer, info)
+            return self._held(place, seats, answer, info, request)
+        if info.verb == "watch":
+            place.tally.watches += 1
         answer.headers = [*answer.headers, *place.headers]
         return answer
 
-    async def _held(self, place: Place, seats: int, waiting: Awaitable[Answer], info: RequestInfo) -> Answer:
+    async def _held(
+        self, place: Place, seats: int, waiting: Awaitable[Answer], info: RequestInfo, request: Request
+    ) -> Answer:
         """Have seats while the answer is made. Many requests may have come since there was room."""
         level, tally, turn = place.level, place.tally, None
         if level.room(seats):
@@ -213,6 +219,8 @@ class Gate:
                 turn = await level.wait(place.hand, seats, patience)
             finally:
                 tally.waiting -= 1
+                request.waited = self._clock.monotonic() - since
+                tally.waits[turn is not None].observe(request.waited)
             if turn is None:
                 if (close := getattr(waiting, "close", None)) is not None:
                     close()
@@ -221,6 +229,7 @@ class Gate:
         tally.begun += 1
         tally.executing += 1
         tally.seats += seats
+        began = self._clock.monotonic()
         try:
             answer = await waiting
         except ApiError as error:
@@ -229,6 +238,7 @@ class Gate:
         finally:
             tally.executing -= 1
             tally.seats -= seats
+            tally.runs.observe(self._clock.monotonic() - began)
             if turn is None:
                 level.rise(seats)
             else:

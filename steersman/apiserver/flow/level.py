@@ -11,14 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from steersman.api.resource import Object
 from steersman.apiserver.flow.shares import Limits, Wish
+from steersman.lib.metrics import Distribution
 
 _GUESS = 0.003  # seconds that a request is taken to need, until it has ended
 _SMOOTHING = 0.977  # of the demand, from one adjustment to the next
+
+
+RUNS = (0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
+WAITS = (*RUNS[:9], 10, 15, 30)
+"""Bounds in seconds, for the metrics."""
 
 
 class Turn:
@@ -47,11 +53,15 @@ class Queue:
 class Tally:
     """A schema's requests at a level, counted for the metrics."""
 
-    __slots__ = ("begun", "executing", "gone", "seats", "waiting")
+    __slots__ = ("begun", "executing", "gone", "heavy", "runs", "seats", "waiting", "waits", "watches")
 
     def __init__(self) -> None:
         self.begun = self.executing = self.seats = self.waiting = 0
+        self.watches = 0  # of those begun
         self.gone: dict[str, int] = {}  # turned away, by reason
+        self.heavy = Counter[int]()  # requests that weigh more than one seat, by how many
+        self.runs = Distribution(RUNS)  # seconds of those that had to be awaited
+        self.waits = Distribution(WAITS), Distribution(WAITS)  # seconds in a queue: in vain, and until their turn
 
 
 class Level:
@@ -207,6 +217,11 @@ class Level:
         self._smooth = max(peak, _SMOOTHING * self._smooth + (1 - _SMOOTHING) * peak)
         least = max(self.limits.least, min(self.limits.nominal, peak))
         return Wish(max(least, self._smooth), least, self.limits.most)
+
+    @property
+    def demand(self) -> tuple[int, float]:
+        """Seats: the most that were wanted since the last adjustment, and smoothed over time."""
+        return self._peak, self._smooth
 
     def figures(self) -> tuple[int, int, int, int]:
         """Seats: nominal, the fewest, the most, now."""

@@ -1,27 +1,30 @@
 """One API server's metrics and health checks, tied together.
 
-Owns the registry, the paths /metrics, /metrics/slis and the health checks, and the gauges that are asked for only when
-somebody reads them. Made by `cluster` for a server that has been built. Source: apiserver's pkg/server/routes and
-pkg/storage/etcd3/metrics.
+Owns the registry, the paths /metrics, /metrics/slis and the health checks; the figures are its neighbours'. Made by
+`cluster` for a server that has been built. Source: apiserver's pkg/server/routes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steersman.apiserver.call import User
-from steersman.apiserver.flow.gate import Gate
 from steersman.apiserver.request import RequestInfo
+from steersman.apiserver.telemetry.access import Access
 from steersman.apiserver.telemetry.admission import TimedAdmission
+from steersman.apiserver.telemetry.caching import Caching
+from steersman.apiserver.telemetry.flowing import Flowing
 from steersman.apiserver.telemetry.health import Check, Health
 from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
-from steersman.apiserver.telemetry.requests import WATCH_EVENTS, Requests
+from steersman.apiserver.telemetry.requests import NEVER, Requests
+from steersman.apiserver.telemetry.surroundings import Surroundings
 from steersman.lib import procstat
 from steersman.lib.http.messages import Request, Response
 from steersman.lib.metrics import Registry
 
-_MEDIA = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
+_MEDIA = [("content-type", "text/plain; version=0.0.4; charset=utf-8; escaping=underscores")]
 _HOOKS = (
     "start-apiserver-admission-initializer",
     "generic-apiserver-start-informers",
@@ -75,90 +78,54 @@ class Telemetry:
         procstat.register(self.registry)
         for each in metrics:
             self.registry.include(each)
-        names = {"major": "major", "minor": "minor", "git_version": "gitVersion", "platform": "platform"}
+        names = {_snake(key): key for key in version if not key.startswith(("emulation", "minCompat"))}
         built = self.registry.gauge("kubernetes_build_info", "The version that is served.", tuple(names))
         built.labels(*(version[key] for key in names.values())).set(1)
+        if "emulationMajor" in version:
+            told = [
+                ".".join((version[f"{of}ajor"], version[f"{of}inor"]))
+                for of in ("m", "emulationM", "minCompatibilityM")
+            ]
+            named = ("binary", "emulation", "min_compat", "component")
+            self.registry.gauge("version_info", "The versions that go together.", named).labels(*told, "kube").set(1)
 
     def attach(self) -> None:
         """Count its requests and answer its paths."""
         server = self._server
         server.requests = Requests(self.registry, self._known)
-        server.services.extras[WATCH_EVENTS] = self.registry.counter(
-            "apiserver_watch_events_total", "Events told to watchers.", ("group", "version", "resource")
-        )
         services = server.services
         services.extras[METRICS] = PluginMetrics(self.registry, services.clock.monotonic)
         services.admission = TimedAdmission(services.admission, self.registry, services.clock.monotonic)
         server.paths[:0] = [self._health, self._metrics]
-        self._objects()
-        self._flow()
+        Caching(self.registry, server)
+        Flowing(self.registry, server)
+        Access(self.registry, server, server.requests)
+        Surroundings(self.registry, server)
 
     def paths(self) -> list[str]:
         """Every path that is answered here."""
         single = [f"/{root}/{name}" for root, checks in self._checks().items() for name in checks]
         return ["/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", *single]
 
-    def _known(self, info: RequestInfo) -> bool:
+    def _known(self, info: RequestInfo) -> str | None:
+        """When a resource is to go; NEVER of most, None of what there is not."""
         if not info.is_resource:
-            return True
+            return NEVER
         kind = self._server.registry.by_resource(info.group, info.version, info.resource)
-        return kind is not None and (
-            not info.subresource or kind.subresource(info.subresource, info.version) is not None
-        )
+        if kind is None or (info.subresource and kind.subresource(info.subresource, info.version) is None):
+            return None
+        found = kind.version(info.version)
+        if found is None or not found.deprecation:
+            return NEVER
+        removed = re.search(r"unavailable in v(\d+\.\d+)\+", found.deprecation)
+        return removed[1] if removed else ""
 
     def _metrics(self, request: Request, user: User) -> Response | None:
         if request.path not in ("/metrics", "/metrics/slis"):
             return None
         registry = self.registry if request.path == "/metrics" else self._slis
-        return Response(200, _MEDIA, registry.text().encode())
-
-    # What is asked for when it is read -------------------------------------------------------------------------------
-
-    def _objects(self) -> None:
-        stored = self.registry.gauge("apiserver_storage_objects", "Objects of a resource.", ("resource",))
-        counted = self.registry.gauge("apiserver_resource_objects", "Objects of a resource.", ("group", "resource"))
-
-        sizes = self.registry.gauge(
-            "apiserver_resource_size_estimate_bytes", "Bytes of a resource's objects.", ("group", "resource")
-        )
-
-        def collect() -> None:
-            for kind in self._server.registry:
-                number = self._server.storage.count(kind)
-                if number is not None:
-                    name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
-                    stored.labels(name).set(number)
-                    counted.labels(kind.group, kind.plural).set(number)
-                    sizes.labels(kind.group, kind.plural).set(self._server.storage.size(kind))
-
-        self.registry.collect(collect)
-
-    def _flow(self) -> None:
-        name, both = "apiserver_flowcontrol_", ("priority_level", "flow_schema")
-        limits = {
-            key: self.registry.gauge(f"{name}{key}_limit_seats", f"Seats: the {key} limit.", both[:1])
-            for key in ("nominal", "lower", "upper", "current")
-        }
-        executing = self.registry.gauge(f"{name}current_executing_requests", "Requests that have seats.", both)
-        waiting = self.registry.gauge(f"{name}current_inqueue_requests", "Requests that wait for seats.", both)
-        seats = self.registry.gauge(f"{name}current_executing_seats", "Seats that are taken.", both)
-        begun = self.registry.counter(f"{name}dispatched_requests_total", "Requests that had their turn.", both)
-        gone = self.registry.counter(f"{name}rejected_requests_total", "Requests turned away.", (*both, "reason"))
-
-        def collect() -> None:
-            gate = self._server.flow
-            for level in gate.levels.values() if isinstance(gate, Gate) else ():
-                for key, value in zip(limits, level.figures(), strict=True):
-                    limits[key].labels(level.name).set(value)
-                for schema, tally in level.tallies.items():
-                    executing.labels(level.name, schema).set(tally.executing)
-                    seats.labels(level.name, schema).set(tally.seats)
-                    waiting.labels(level.name, schema).set(tally.waiting)
-                    begun.labels(level.name, schema).set(tally.begun)
-                    for reason, number in tally.gone.items():
-                        gone.labels(level.name, schema, reason).set(number)
-
-        self.registry.collect(collect)
+        began = ("process-start-time-unix", str(int(procstat.began())))
+        return Response(200, [*_MEDIA, began], registry.text().encode())
 
     # Health ----------------------------------------------------------------------------------------------------------
 
@@ -190,3 +157,7 @@ class Telemetry:
 
 async def _well() -> str:
     return ""
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)

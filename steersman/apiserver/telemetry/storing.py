@@ -49,6 +49,7 @@ class Measured:
         start = "apiserver_storage_list"
         self._lists = of.counter(f"{start}_total", "Lists read from the store.", _WHAT[1:])
         self._fetched = of.counter(f"{start}_fetched_objects_total", "Objects read for them.", _WHAT[1:])
+        self._evaluated = of.counter(f"{start}_evaluated_objects_total", "Objects looked at for them.", _WHAT[1:])
         self._returned = of.counter(f"{start}_returned_objects_total", "Objects given out for them.", _WHAT[1:])
         if isinstance(inner, OnDisk):
             whole = of.gauge("apiserver_storage_size_bytes", "Bytes of the store's files.", ("storage_cluster_id",))
@@ -108,6 +109,7 @@ class Measured:
         where = self._where(prefix)
         self._lists.labels(*where).value += 1
         self._fetched.labels(*where).value += len(page.entries)
+        self._evaluated.labels(*where).value += len(page.entries)
         self._returned.labels(*where).value += len(page.entries)
         return page
 

@@ -166,6 +166,10 @@ async def _present(call: Call, chosen: Selection, limit: int, prefix: str, after
     if chosen.fields.terms and remote(call.kind):
         await call.encoder().prepare(items)
     found, last, more = await _take(keys, items, chosen, limit)
+    cache.lists += 1
+    cache.newest += not call.query.get("resourceVersion")
+    cache.fetched += len(items)
+    cache.returned += len(found)
     remaining = None
     if more and chosen.everything:
         first, end = cache.span(prefix, last)

@@ -14,16 +14,14 @@ from steersman.api import errors
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported
-from steersman.apiserver.cache import Change, Item
+from steersman.apiserver.cache import Change, Item, Told
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
-from steersman.apiserver.telemetry.requests import WATCH_EVENTS
 from steersman.apiserver.verbs.longlist import TURN
 from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
 from steersman.lib.http.messages import Stream, Writer
 from steersman.lib.http.streams import ChunkWriter, frame
-from steersman.lib.metrics import Value
 from steersman.lib.tasks import turn
 
 BOOKMARK_EVERY = 60.0  # seconds
@@ -85,8 +83,7 @@ class _Session:
         self._cache = call.storage.cache(call.kind)
         self._everything = chosen.everything and not chosen.namespace
         self._after = 0  # nothing is told of what comes before, though it may be still to come
-        events = call.services.extras.get(WATCH_EVENTS)
-        self._told = Value() if events is None else events.labels(call.kind.group, call.version, call.kind.plural)
+        self._told = self._cache.by_version.setdefault(call.version, Told())
         self._first = True
         self._held: list[Change] | None = []
         self._over = asyncio.Event()
@@ -174,6 +171,7 @@ class _Session:
         for at, item in enumerate(items, 1):
             if self._chosen.matches(item):
                 self._emit("ADDED", item, None)
+                self._cache.initial += 1
             await self._pace(at)
         if self._announces:
             self._bookmark({_INITIAL_END: "true"}, revision)
@@ -267,8 +265,10 @@ class _Session:
             framed = frame(self._encoder.event(type, item, first=self._first))
         elif (framed := change.frames.get(key := (type, self._share), b"")) == b"":
             framed = change.frames[key] = frame(self._encoder.event(type, item))
-        self._first = False
-        self._told.value += 1
+        self._first, told = False, self._told
+        size = len(framed)
+        told.counts[(size - 1).bit_length()] += 1
+        told.bytes += size
         self._send(framed)
 
     def _bookmark(self, annotations: dict[str, str], revision: int = 0) -> None:

@@ -37,6 +37,7 @@ class Request:
     context: Any = None  # what the handler keeps with the request
     route: Any = None  # what the handler counts the request by
     notes: list[str] | None = None  # what the handler has to tell with the answer, whatever it is
+    waited: float = 0.0  # seconds that the handler spent on it waiting for others
 
     def header(self, name: str) -> str | None:
         """The first value of the header `name` (lower case), or None."""

@@ -27,6 +27,11 @@ async def told(tmp_path: Path) -> AsyncIterator[Guarded]:
         yield made
 
 
+def shown(some: dict[str, str], **others: str) -> str:
+    """Labels as they are written."""
+    return ",".join(f'{name}="{value}"' for name, value in sorted({**some, **others}.items()))
+
+
 async def figures(server: Guarded, name: str) -> dict[str, float]:
     """A metric's lines, by what is between the braces."""
     _, body = await server.client("admin").raw("GET", "/metrics")
@@ -49,7 +54,7 @@ async def test_every_plugin_counts_what_it_saw(told: Guarded) -> None:
     after = await figures(told, name)
 
     def seen(plugin: str, type: str, rejected: str = "false") -> float:
-        labels = f'name="{plugin}",type="{type}",operation="CREATE",rejected="{rejected}"'
+        labels = f'name="{plugin}",operation="CREATE",rejected="{rejected}",type="{type}"'
         return after.get(labels, 0) - before.get(labels, 0)
 
     for plugin in ALL:
@@ -77,20 +82,21 @@ async def test_webhooks_are_timed_and_their_refusals_counted(told: Guarded, tmp_
         hooks.respond = lambda path, request: answers["bad"]
         with pytest.raises(ApiError):
             await create(told, "worse")
-    start, admit = 'name="v.hooks.io",type="validating",operation="CREATE"', 'name="m.hooks.io",type="admit"'
+    judged = {"name": "v.hooks.io", "operation": "CREATE", "type": "validating"}
+    changed = {"name": "m.hooks.io", "operation": "CREATE", "type": "admit"}
     took = await figures(told, "apiserver_admission_webhook_admission_duration_seconds_count")
-    assert (took[f'{start},rejected="false"'], took[f'{start},rejected="true"']) == (2, 1)
-    assert took[f'{admit},operation="CREATE",rejected="false"'] == 4
+    assert (took[shown(judged, rejected="false")], took[shown(judged, rejected="true")]) == (2, 1)
+    assert took[shown(changed, rejected="false")] == 4
     asked = await figures(told, "apiserver_admission_webhook_request_total")
-    assert asked[f'{start},code="600",rejected="true"'] == asked[f'{start},code="503",rejected="false"'] == 1
+    assert asked[shown(judged, code="600", rejected="true")] == asked[shown(judged, code="503", rejected="false")] == 1
     assert await figures(told, "apiserver_admission_webhook_rejection_count") == {
-        f'{start},error_type="no_error",rejection_code="600"': 1,
-        f'{admit},operation="CREATE",error_type="calling_webhook_error",rejection_code="503"': 1,
+        shown(judged, error_type="no_error", rejection_code="600"): 1,
+        shown(changed, error_type="calling_webhook_error", rejection_code="503"): 1,
     }
     opened = await figures(told, "apiserver_admission_webhook_fail_open_count")
     assert opened == {'name="v.hooks.io",type="validating"': 1}
     left = await figures(told, "apiserver_admission_match_condition_exclusions_total")
-    assert left == {'name="v.hooks.io",kind="webhook",type="validating",operation="CREATE"': 1}
+    assert left == {'kind="webhook",name="v.hooks.io",operation="CREATE",type="validating"': 1}
 
 
 async def test_policies_say_what_they_found(told: Guarded) -> None:
@@ -104,9 +110,9 @@ async def test_policies_say_what_they_found(told: Guarded) -> None:
         with pytest.raises(ApiError):
             await create(told, name)
     checks = await figures(told, "apiserver_validating_admission_policy_check_total")
-    both = 'policy="p",policy_binding="b",error_type'
+    both = {"policy": "p", "policy_binding": "b"}
     assert checks == {
-        f'{both}="{error}",enforcement_action="{action}"': count
+        shown(both, error_type=error, enforcement_action=action): count
         for error, count in (("no_error", 1), ("invalid_error", 2))
         for action in ("deny", "audit")
     }

@@ -35,18 +35,18 @@ async def test_requests_are_counted_by_resource() -> None:
     lines = store.metrics.text().splitlines()
     pods = 'group="",resource="pods"'
     for line in (
-        f'etcd_requests_total{{operation="create",{pods}}} 2',
-        f'etcd_requests_total{{operation="delete",{pods}}} 1',
-        'etcd_requests_total{operation="update",group="apps",resource="deployments"} 1',
-        f'etcd_request_errors_total{{operation="get",{pods}}} 1',
-        'etcd_requests_total{operation="get",group="",resource=""} 1',
-        f'etcd_request_duration_seconds_sum{{operation="create",{pods}}} 2',
-        f'etcd_request_duration_seconds_bucket{{operation="create",{pods},le="0.8"}} 0',
+        'etcd_requests_total{group="",operation="create",resource="pods"} 2',
+        'etcd_requests_total{group="",operation="delete",resource="pods"} 1',
+        'etcd_requests_total{group="apps",operation="update",resource="deployments"} 1',
+        'etcd_request_errors_total{group="",operation="get",resource="pods"} 1',
+        'etcd_requests_total{group="",operation="get",resource=""} 1',
+        'etcd_request_duration_seconds_sum{group="",operation="create",resource="pods"} 2',
+        'etcd_request_duration_seconds_bucket{group="",operation="create",resource="pods",le="0.8"} 0',
         f"apiserver_storage_list_total{{{pods}}} 1",
         f"apiserver_storage_list_fetched_objects_total{{{pods}}} 1",
     ):
         assert line in lines
-    assert not any(line.startswith('etcd_request_errors_total{operation="create"') for line in lines)
+    assert not any(line.startswith('etcd_request_errors_total{group="",operation="create"') for line in lines)
 
 
 async def test_files_have_a_size(tmp_path: Path) -> None:

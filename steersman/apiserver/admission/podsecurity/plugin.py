@@ -7,6 +7,7 @@ chain. Source: KEP-2579; pod-security-admission's admission package.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,11 @@ _TEMPLATED = frozenset(
     | {("apps", name) for name in ("replicasets", "deployments", "statefulsets", "daemonsets")}
 )
 _MOST_PODS = 3000
+EVALUATIONS = "pod security evaluations"
+"""Where evaluations are counted in `Services.extras`: by decision, mode, level, version, operation, resource and
+subresource, as the original's metric has them."""
+EXEMPTIONS = "pod security exemptions"
+"""The same of those that were let through unseen: by operation, resource and subresource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +171,49 @@ def _pod(call: Call, config: Configuration, meta: Object, spec: Object, *, enfor
         (call.user.name in config.users, "user"),
     ):
         if exempt:
+            _exempted(call, enforce=enforce)
             call.annotate(_LABEL + "exempt", kind)
             return
     policy, problems = policy_of(_labels(call), config.defaults)
     if policy.idle and not problems:
         if enforce:
             call.annotate(_LABEL + "enforce-policy", "privileged:latest")
+            _count(call, "allow", "enforce", policy.enforce, "pod")
         return
     if (spec.get("runtimeClassName") or "") in config.runtime_classes:
+        _exempted(call, enforce=enforce)
         call.annotate(_LABEL + "exempt", "runtimeClass")
         return
     if enforce:
         call.annotate(_LABEL + "enforce-policy", str(policy.enforce))
+    what = "pod" if enforce else "controller"
     if found := policy.audit.violations(meta, spec):
+        _count(call, "deny", "audit", policy.audit, what)
         call.annotate(_LABEL + "audit-violations", f'would violate PodSecurity "{policy.audit}": {_detail(found)}')
-    if enforce and (found := policy.enforce.violations(meta, spec)):
+    found = policy.enforce.violations(meta, spec) if enforce else []
+    if enforce:
+        _count(call, "deny" if found else "allow", "enforce", policy.enforce, what)
+    if found:
         text = f'violates PodSecurity "{policy.enforce}": {_detail(found)}'
         raise errors.forbidden("", "pods", meta.get("name") or "", text)
     if found := policy.warn.violations(meta, spec):
+        _count(call, "deny", "warn", policy.warn, what)
         call.warnings.append(f'would violate PodSecurity "{policy.warn}": {_detail(found)}')
+
+
+def _count(call: Call, decision: str, mode: str, standard: Standard, what: str) -> None:
+    counted = call.services.extras.setdefault(EVALUATIONS, Counter())
+    version = standard.version if standard.level != "privileged" else "latest"
+    minor = version.removeprefix("v1.")
+    if minor.isdecimal() and int(minor) > checks.NEWEST:
+        version = "future"
+    sub = call.info.subresource
+    counted[decision, mode, standard.level, version, call.operation.lower(), what, sub] += 1
+
+
+def _exempted(call: Call, *, enforce: bool) -> None:
+    counted = call.services.extras.setdefault(EXEMPTIONS, Counter())
+    counted[call.operation.lower(), "pod" if enforce else "controller", call.info.subresource] += 1
 
 
 def _detail(found: Sequence[tuple[str, str]]) -> str:
