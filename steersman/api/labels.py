@@ -14,7 +14,7 @@ from typing import Any
 
 from steersman.api import names
 from steersman.api.errors import FieldError
-from steersman.api.validation import forbidden, invalid, not_supported, required
+from steersman.api.validation import Struct, forbidden, invalid, not_supported, required
 
 Labels = Mapping[str, str]
 
@@ -332,3 +332,20 @@ def in_go(selector: Mapping[str, Any] | None) -> str:
         f"&LabelSelector{{MatchLabels:map[string]string{{{pairs}}},"
         f"MatchExpressions:[]LabelSelectorRequirement{{{wanted}}},}}"
     )
+
+
+def shown(selector: Mapping[str, Any] | None) -> Struct | None:
+    """A selector as an error shows it."""
+    if selector is None:
+        return None
+    out = Struct({"matchLabels": selector["matchLabels"]} if selector.get("matchLabels") else {})
+    if expressions := selector.get("matchExpressions"):
+        out["matchExpressions"] = [
+            Struct({"key": each.get("key") or "", "operator": each.get("operator") or "", **_values(each)})
+            for each in expressions
+        ]
+    return out
+
+
+def _values(expression: Mapping[str, Any]) -> dict[str, Any]:
+    return {"values": expression["values"]} if expression.get("values") else {}

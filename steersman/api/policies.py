@@ -7,17 +7,18 @@ Source: apiserver's pkg/admission/plugin/cel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from steersman.api import cel
+from steersman.api import cel, names
 from steersman.api.cel import authz
 from steersman.api.cel.syntax import CostError
 from steersman.api.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
-from steersman.api.validation import duplicate, invalid, not_supported, required, too_many
+from steersman.api.validation import duplicate, invalid, not_supported, required, struct, too_many
 
 BUDGET = 10_000_000  # of one policy's expressions: apiserver's RuntimeCELCostBudget
 CONDITIONS_BUDGET = BUDGET // 4
@@ -195,11 +196,10 @@ def check_conditions(path: str, given: Sequence[Object], *, params: bool = False
         found.append(too_many(path, len(given), 64))
     for at, each in enumerate(given):
         found += check(f"{path}[{at}].expression", each.get("expression") or "", ("bool",), params=params)
-        name = each.get("name") or ""
-        if not name:
-            found.append(required(f"{path}[{at}].name"))
-        elif name in seen:
-            found.append(duplicate(f"{path}[{at}].name", name))
+        name, here = each.get("name") or "", f"{path}[{at}].name"
+        found += [invalid(here, name, text) for text in names.qualified(name)] if name else [required(here)]
+        if name and name in seen:
+            found.append(duplicate(here, name))
         seen.add(name)
     return found
 
@@ -214,8 +214,7 @@ def check_mutations(policy: Object) -> list[FieldError]:
     spec = policy.get("spec") or {}
     params, known = bool(spec.get("paramKind")), variables_of(spec)
     found = check_conditions("spec.matchConditions", spec.get("matchConditions") or (), params=params)
-    for at, (_, source) in enumerate(known):
-        found += check(f"spec.variables[{at}].expression", source, (), params=params, variables=known[:at])
+    found += _variables(known, params)
     if not spec.get("mutations"):
         found.append(required("spec.mutations", "mutations must contain at least one item"))
     for at, each in enumerate(spec.get("mutations") or ()):
@@ -223,6 +222,29 @@ def check_mutations(policy: Object) -> list[FieldError]:
     return found
 
 
+def _variables(known: Variables, params: bool) -> list[FieldError]:
+    found: list[FieldError] = []
+    for at, (name, source) in enumerate(known):
+        here = f"spec.variables[{at}]"
+        if not name.strip():
+            found.append(required(f"{here}.name", "name is not specified"))
+        elif not _IDENTIFIER.fullmatch(name) or name in _RESERVED:
+            found.append(invalid(f"{here}.name", name, "must be a valid CEL identifier"))
+        if not source.strip():
+            found.append(required(f"{here}.expression", "expression is not specified"))
+        else:
+            found += check(f"{here}.expression", source, (), params=params, variables=known[:at])
+    return found
+
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset(
+    (
+        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"),
+        *("import", "let", "loop", "package", "namespace", "return", "var", "void", "while"),
+    )
+)
+_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _PATCHES = {"ApplyConfiguration": ("applyConfiguration", APPLIED), "JSONPatch": ("jsonPatch", PATCHES)}
 
 
@@ -254,21 +276,60 @@ def check_policy(policy: Object) -> list[FieldError]:
     if not spec.get("validations") and not spec.get("auditAnnotations"):
         text = "validations or auditAnnotations must contain at least one item"
         found += [required("spec.validations", text), required("spec.auditAnnotations", text)]
-    for at, (_, source) in enumerate(known):
-        found += check(f"spec.variables[{at}].expression", source, (), params=params, variables=known[:at])
+    found += _variables(known, params)
     for at, each in enumerate(spec.get("validations") or ()):
-        here = f"spec.validations[{at}]"
-        found += check(f"{here}.expression", each.get("expression") or "", ("bool",), params=params, variables=known)
-        if each.get("messageExpression"):
-            found += check(
-                f"{here}.messageExpression",
-                each["messageExpression"],
-                ("string",),
-                params=params,
-                variables=known,
-                authorizer=False,
-            )
-    for at, each in enumerate(spec.get("auditAnnotations") or ()):
-        here = f"spec.auditAnnotations[{at}].valueExpression"
-        found += check(here, each.get("valueExpression") or "", ("string", "null"), params=params, variables=known)
+        found += _validation(f"spec.validations[{at}]", each, params, known)
+    keys: set[str] = set()
+    name, annotations = policy["metadata"].get("name") or "", spec.get("auditAnnotations") or ()
+    if len(annotations) > _MOST_ANNOTATIONS:
+        text = f"must not have more than {_MOST_ANNOTATIONS} auditAnnotations"
+        shown = [struct(each, Key="", ValueExpression="") for each in annotations]
+        found.append(invalid("spec.auditAnnotations", shown, text))
+    for at, each in enumerate(annotations):
+        here, key = f"spec.auditAnnotations[{at}]", each.get("key") or ""
+        found += _annotation(here, name, key, (each.get("valueExpression") or "").strip(), params, known)
+        found += [duplicate(f"{here}.key", key)] if key in keys else []
+        keys.add(key)
+    return found
+
+
+_MOST_ANNOTATIONS = 20
+_LONGEST_ANNOTATION = 5 * 1024
+
+
+def _annotation(path: str, policy: str, key: str, source: str, params: bool, known: Variables) -> list[FieldError]:
+    if policy:
+        whole = f"{policy}/{key}"
+        found = [invalid(f"{path}.key", whole, text) for text in names.qualified(whole)]
+    else:
+        found = [invalid(f"{path}.key", key, "requires metadata.name be non-empty")]
+    here = f"{path}.valueExpression"
+    if not source:
+        found.append(required(here, "valueExpression is not specified"))
+    elif len(source) > _LONGEST_ANNOTATION:
+        found.append(required(here, f"must not exceed {_LONGEST_ANNOTATION} bytes in length"))
+    else:
+        found += check(here, source, ("string", "null"), params=params, variables=known)
+    return found
+
+
+def _validation(path: str, each: Object, params: bool, known: Variables) -> list[FieldError]:
+    source, message, told = (each.get(key) or "" for key in ("expression", "message", "messageExpression"))
+    found: list[FieldError] = []
+    if not source.strip():
+        found.append(required(f"{path}.expression", "expression is not specified"))
+    else:
+        found += check(f"{path}.expression", source, ("bool",), params=params, variables=known)
+    here = f"{path}.messageExpression"
+    if told and not told.strip():
+        found.append(invalid(here, told, "must be non-empty if specified"))
+    elif told:
+        found += check(here, told, ("string",), params=params, variables=known, authorizer=False)
+    if message and not message.strip():
+        found.append(invalid(f"{path}.message", message, "must be non-empty if specified"))
+    elif "\n" in message.strip():
+        found.append(invalid(f"{path}.message", message, "must not contain line breaks"))
+    reason = each.get("reason")
+    if reason is not None and reason not in _REASONS:
+        found.append(not_supported(f"{path}.reason", reason, _REASONS))
     return found

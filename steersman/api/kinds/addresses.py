@@ -8,6 +8,7 @@ from __future__ import annotations
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
+from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig
 from steersman.api.validation import IMMUTABLE, each_invalid, immutable, invalid, required
@@ -89,6 +90,7 @@ SERVICECIDR = Behavior(
     GROUP,
     "ServiceCIDR",
     validate=_validate_ranges,
+    prepare_create=strategy.begin({}),
     validate_update=_validate_ranges_update,
     columns=(NAME, Column("CIDRs", lambda found, now: ",".join(dig(found, "spec", "cidrs") or ())), AGE),
 )

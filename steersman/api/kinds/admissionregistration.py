@@ -12,7 +12,7 @@ from typing import Any
 from steersman.api import labels, names, policies
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Default, Validate
-from steersman.api.kinds import strategy
+from steersman.api.kinds import strategy, webhookclient
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, length
 from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
@@ -58,10 +58,11 @@ def _validate_webhooks(*, mutating: bool) -> Validate:
         seen: set[str] = set()
         for i, hook in enumerate(configuration.get("webhooks") or ()):
             here, name = f"webhooks[{i}]", hook.get("name") or ""
-            if name in seen:
+            out += _webhook(here, hook, mutating=mutating)
+            out += _reviews(f"{here}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
+            if name and name in seen:
                 out.append(duplicate(f"{here}.name", name))
             seen.add(name)
-            out += _webhook(here, hook, mutating=mutating)
         return out
 
     return validate
@@ -71,73 +72,100 @@ def _webhook(path: str, hook: Mapping[str, Any], *, mutating: bool) -> Complaint
     out = names.fully_qualified(f"{path}.name", hook.get("name") or "")
     for i, rule in enumerate(hook.get("rules") or ()):
         out += _rule(f"{path}.rules[{i}]", rule)
-    choices = [("failurePolicy", _FAILURES), ("matchPolicy", _MATCHES)]
-    if mutating:
-        choices.append(("reinvocationPolicy", _AGAIN))
-    for key, allowed in choices:
+    for key, allowed in (("failurePolicy", _FAILURES), ("matchPolicy", _MATCHES)):
         if key in hook and hook[key] not in allowed:
             out.append(not_supported(f"{path}.{key}", hook[key], allowed))
     effects = hook.get("sideEffects")
     if effects is None:
-        out.append(required(f"{path}.sideEffects", 'must specify one of "None", "NoneOnDryRun"'))
+        out.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
     elif effects not in _EFFECTS:
         out.append(not_supported(f"{path}.sideEffects", effects, _EFFECTS))
     timeout = hook.get("timeoutSeconds")
     if timeout is not None and not 1 <= timeout <= 30:
         text = "the timeout value must be between 1 and 30 seconds"
         out.append(invalid(f"{path}.timeoutSeconds", timeout, text))
-    versions = hook.get("admissionReviewVersions") or []
-    if not versions:
-        text = 'must specify one of "v1", "v1beta1"'
-        out.append(required(f"{path}.admissionReviewVersions", text))
-    elif not set(versions) & set(_REVIEWS):
-        text = "must include at least one of v1, v1beta1"
-        out.append(invalid(f"{path}.admissionReviewVersions", versions, text))
     for key in ("namespaceSelector", "objectSelector"):
         out += labels.validate(hook.get(key), f"{path}.{key}")
-    out += policies.check_conditions(f"{path}.matchConditions", hook.get("matchConditions") or ())
-    return out + _client(f"{path}.clientConfig", hook.get("clientConfig") or {})
+    if mutating and "reinvocationPolicy" in hook and hook["reinvocationPolicy"] not in _AGAIN:
+        out.append(not_supported(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], _AGAIN))
+    out += _client(f"{path}.clientConfig", hook.get("clientConfig") or {})
+    return out + policies.check_conditions(f"{path}.matchConditions", hook.get("matchConditions") or ())
+
+
+def _reviews(path: str, versions: list[str]) -> Complaints:
+    if not versions:
+        return [required(path, "must specify one of v1, v1beta1")]
+    out: Complaints = []
+    for i, version in enumerate(versions):
+        if version in versions[:i]:
+            out.append(invalid(f"{path}[{i}]", version, "duplicate version"))
+        else:
+            out += [invalid(f"{path}[{i}]", version, text) for text in names.dns1035_label(version)]
+    if not set(versions) & set(_REVIEWS):
+        out.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
+    return out
 
 
 def _rule(path: str, rule: Mapping[str, Any]) -> Complaints:
-    out: Complaints = []
-    for key in ("operations", "apiGroups", "apiVersions", "resources"):
-        values = rule.get(key) or []
-        if not values:
-            out.append(required(f"{path}.{key}"))
-        elif len(values) > 1 and "*" in values:
-            text = "if '*' is present, must not specify other " + _WORDS[key]
-            out.append(invalid(f"{path}.{key}", values, text))
-    for i, operation in enumerate(rule.get("operations") or ()):
+    operations = rule.get("operations") or []
+    out = _list(f"{path}.operations", operations, "operations")
+    for i, operation in enumerate(operations):
         if operation not in _OPERATIONS:
             out.append(not_supported(f"{path}.operations[{i}]", operation, _OPERATIONS))
+    out += _list(f"{path}.apiGroups", rule.get("apiGroups") or [], "API groups")
+    versions = rule.get("apiVersions") or []
+    out += _list(f"{path}.apiVersions", versions, "API versions")
+    out += [required(f"{path}.apiVersions[{i}]") for i, version in enumerate(versions) if not version]
+    out += _resources(f"{path}.resources", rule.get("resources") or [])
     scope = rule.get("scope")
     if scope is not None and scope not in _SCOPES:
         out.append(not_supported(f"{path}.scope", scope, _SCOPES))
     return out
 
 
-_WORDS = {
-    "operations": "operations",
-    "apiGroups": "API groups",
-    "apiVersions": "API versions",
-    "resources": "resources",
-}
+def _list(path: str, values: list[str], what: str) -> Complaints:
+    if not values:
+        return [required(path)]
+    many = len(values) > 1 and "*" in values
+    return [invalid(path, values, f"if '*' is present, must not specify other {what}")] if many else []
+
+
+def _resources(path: str, resources: list[str]) -> Complaints:
+    """Resources with their subresources; a wildcard makes some others pointless."""
+    out: Complaints = [] if resources else [required(path)]
+    whole: set[str] = set()
+    everywhere: set[str] = set()
+    bare = False
+    for i, each in enumerate(resources):
+        resource, slash, sub = each.partition("/")
+        if not each:
+            out.append(required(f"{path}[{i}]"))
+        elif not slash:
+            bare = each != "*"
+        else:
+            for there, other in ((resource in whole, f"{resource}/*"), (sub in everywhere, f"*/{sub}")):
+                if there:
+                    text = f"if '{other}' is present, must not specify {each}"
+                    out.append(invalid(f"{path}[{i}]", each, text))
+            whole |= {resource} if sub == "*" else set()
+            everywhere |= {sub} if resource == "*" else set()
+    if len(resources) > 1 and "*/*" in resources:
+        out.append(invalid(path, resources, "if '*/*' is present, must not specify other resources"))
+    if "*" in resources and bare:
+        text = "if '*' is present, must not specify other resources without subresources"
+        out.append(invalid(path, resources, text))
+    return out
 
 
 def _client(path: str, client: Mapping[str, Any]) -> Complaints:
     service, url = client.get("service"), client.get("url")
     if (service is None) == (url is None):
         return [required(path, "exactly one of url or service is required")]
-    if service is not None:
-        out = [required(f"{path}.service.{key}") for key in ("name", "namespace") if not service.get(key)]
-        port = service.get("port", 443)
-        return out + [invalid(f"{path}.service.port", port, text) for text in names.port(port)]
-    if not str(url).startswith("https://"):
-        scheme = str(url).partition(":")[0]
-        text = "'https' is the only allowed URL scheme; desired format: https://host[/path]"
-        return [invalid(f"{path}.url", scheme, text)]
-    return []
+    return (
+        webhookclient.url(f"{path}.url", url or "")
+        if service is None
+        else webhookclient.service(f"{path}.service", service)
+    )
 
 
 def _default_policy(policy: Object) -> None:
@@ -160,7 +188,7 @@ def _default_policy_binding(binding: Object) -> None:
                 rule.setdefault("scope", "*")
 
 
-_MUTABLE = ("*", "CREATE", "UPDATE")
+_MUTABLE = ("*", "CONNECT", "CREATE", "UPDATE")
 
 
 def _match_resources(path: str, found: Mapping[str, Any] | None, *, mutating: bool) -> Complaints:
@@ -169,17 +197,16 @@ def _match_resources(path: str, found: Mapping[str, Any] | None, *, mutating: bo
         return []
     out: Complaints = []
     if found.get("matchPolicy") not in _MATCHES:
-        out.append(not_supported(f"{path}.matchPolicy", found.get("matchPolicy"), _MATCHES))
+        out.append(not_supported(f"{path}.matchPolicy", found.get("matchPolicy") or "", _MATCHES))
     for key in ("namespaceSelector", "objectSelector"):
         out += labels.validate(found.get(key), f"{path}.{key}")
     for key in ("resourceRules", "excludeResourceRules"):
         for i, rule in enumerate(found.get(key) or ()):
             given = rule.get("resourceNames") or []
-            out += [
-                duplicate(f"{path}.{key}[{i}].resourceNames[{at}]", name)
-                for at, name in enumerate(given)
-                if name in given[:at]
-            ]
+            for at, name in enumerate(given):
+                here = f"{path}.{key}[{i}].resourceNames[{at}]"
+                out += [invalid(here, name, text) for text in names.path_segment(name)]
+                out += [duplicate(here, name)] if name in given[:at] else []
             out += _rule(f"{path}.{key}[{i}]", rule)
     if mutating:
         for rule in found.get("resourceRules") or ():
@@ -195,10 +222,7 @@ def _validate_policy(policy: Object, *, mutating: bool) -> Complaints:
     if spec.get("failurePolicy") not in _FAILURES:
         out.append(not_supported("spec.failurePolicy", spec.get("failurePolicy"), _FAILURES))
     if (kind := spec.get("paramKind")) is not None:
-        out += [required(f"spec.paramKind.{key}") for key in ("apiVersion", "kind") if not kind.get(key)]
-        if str(kind.get("apiVersion", "")).count("/") > 1:
-            text = f"unexpected GroupVersion string: {kind['apiVersion']}"
-            out.append(invalid("spec.paramKind.apiVersion", kind["apiVersion"], text))
+        out += _param_kind("spec.paramKind", kind)
     constraints = spec.get("matchConstraints")
     if constraints is None:
         out.append(required("spec.matchConstraints"))
@@ -206,6 +230,29 @@ def _validate_policy(policy: Object, *, mutating: bool) -> Complaints:
         out += _match_resources("spec.matchConstraints", constraints, mutating=mutating)
         if not constraints.get("resourceRules"):
             out.append(required("spec.matchConstraints.resourceRules"))
+    return out
+
+
+def _param_kind(path: str, found: Mapping[str, Any]) -> Complaints:
+    version, kind, here = found.get("apiVersion") or "", found.get("kind") or "", f"{path}.apiVersion"
+    group, _, name = version.rpartition("/")
+    out: Complaints = []
+    if not version:
+        out.append(required(here))
+    elif version.count("/") > 1:
+        out.append(invalid(here, version, f"unexpected GroupVersion string: {version}"))
+    else:
+        if group and (texts := names.dns_subdomain(group)):
+            out.append(invalid(here, group, ",".join(texts)))
+        if not name:
+            out.append(invalid(here, version, "version must be specified"))
+        elif texts := names.dns1035_label(name):
+            out.append(invalid(here, name, ",".join(texts)))
+    if not kind:
+        out.append(required(f"{path}.kind"))
+    elif texts := names.dns1035_label(kind.lower()):
+        text = f"may have mixed case, but should otherwise match: {','.join(texts)}"
+        out.append(invalid(f"{path}.kind", kind, text))
     return out
 
 
@@ -255,11 +302,15 @@ def _param_ref(ref: Mapping[str, Any] | None) -> Complaints:
     if ref is None:
         return []
     path, out = "spec.paramRef", list[FieldError]()
-    if ref.get("name") and "selector" in ref:
-        out += [forbidden(f"{path}.{key}", "name and selector are mutually exclusive") for key in ("name", "selector")]
-    if not ref.get("name") and "selector" not in ref:
-        out.append(required(path, "one of name or selector must be specified"))
+    name, alone = ref.get("name") or "", "name and selector are mutually exclusive"
+    out += [invalid(f"{path}.name", name, text) for text in names.path_segment(name)] if name else []
+    if name and "selector" in ref:
+        out.append(forbidden(f"{path}.name", alone))
     out += labels.validate(ref.get("selector"), f"{path}.selector")
+    if name and "selector" in ref:
+        out.append(forbidden(f"{path}.selector", alone))
+    if not name and "selector" not in ref:
+        out.append(required(path, "one of name or selector must be specified"))
     action = ref.get("parameterNotFoundAction")
     if not action:
         out.append(required(f"{path}.parameterNotFoundAction"))

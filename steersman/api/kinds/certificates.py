@@ -82,7 +82,7 @@ def validate(request: Object) -> Complaints:
     out: Complaints = []
     if not _is_request(spec.get("request") or ""):
         text = "PEM block type must be CERTIFICATE REQUEST"
-        out.append(invalid("spec.request", spec.get("request") or "", text))
+        out.append(invalid("spec.request", spec.get("request"), text))
     if not usages:
         out.append(required("spec.usages"))
     for i, usage in enumerate(usages):

@@ -6,6 +6,7 @@ apiextensions-apiserver's v1/defaults.go and validation, kube-aggregator's.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -208,7 +209,8 @@ def _default_service(service: Object) -> None:
     spec = service.setdefault("spec", {})
     spec.setdefault("groupPriorityMinimum", 0)
     spec.setdefault("versionPriority", 0)
-    if reference := spec.get("service"):
+    reference = spec.get("service")
+    if reference is not None:
         reference.setdefault("port", 443)
     service.setdefault("status", {})
 
@@ -227,7 +229,7 @@ def _validate_service(service: Object) -> Complaints:
     wanted = f"{version}.{group}"
     name = service["metadata"].get("name") or ""
     out: Complaints = []
-    if name != wanted:
+    if name and name != wanted and not names.path_segment(name):
         text = f'must be `spec.version+"."+spec.group`: "{wanted}"'
         out.append(invalid("metadata.name", name, text))
     if group:
@@ -246,7 +248,11 @@ def _validate_service(service: Object) -> Complaints:
     if reference is None:
         if spec.get("caBundle"):
             out.append(
-                invalid("spec.caBundle", f"{len(spec['caBundle'])} bytes", "local APIServices may not have a caBundle")
+                invalid(
+                    "spec.caBundle",
+                    f"{len(base64.b64decode(spec['caBundle']))} bytes",
+                    "local APIServices may not have a caBundle",
+                )
             )
         if spec.get("insecureSkipTLSVerify"):
             text = "local APIServices may not have insecureSkipTLSVerify"

@@ -21,6 +21,9 @@ _QUEUES = {"queues": 64, "handSize": 8, "queueLengthLimit": 50}
 def _default_schema(found: Object) -> None:
     spec = found.setdefault("spec", {})
     spec["matchingPrecedence"] = spec.get("matchingPrecedence") or 1000
+    for rule in spec.get("rules") or ():
+        for each in rule.get("resourceRules") or ():
+            each.setdefault("namespaces", None)
     found.setdefault("status", {})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
-from steersman.api.validation import duplicate, each_invalid, forbidden, invalid, not_supported, required
+from steersman.api.validation import duplicate, each_invalid, forbidden, invalid, not_supported, required, struct
 
 _VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch")
 _MOST_QUEUES = 10_000_000
@@ -32,7 +32,7 @@ def schema(spec: Object, name: str | None) -> list[FieldError]:
         out.append(invalid(path, precedence, "only the schema named 'exempt' may have matchingPrecedence 1"))
     method = spec.get("distinguisherMethod")
     if method is not None and method.get("type") not in ("ByNamespace", "ByUser"):
-        out.append(not_supported("spec.distinguisherMethod.type", method, ("ByNamespace", "ByUser")))
+        out.append(not_supported("spec.distinguisherMethod.type", struct(method, Type=""), ("ByNamespace", "ByUser")))
     level = (spec.get("priorityLevelConfiguration") or {}).get("name")
     if level:
         out += each_invalid("spec.priorityLevelConfiguration.name", level, names.dns_subdomain(level))

@@ -14,7 +14,7 @@ from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field, selector_text
-from steersman.api.validation import forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import forbidden, immutable, invalid, not_supported, required, too_long
 
 Complaints = list[FieldError]
 
@@ -35,7 +35,13 @@ _NOT_IP = "must be a DNS name, not an IP address"
 
 
 def _default_ingress(ingress: Object) -> None:
-    ingress.setdefault("spec", {})
+    spec = ingress.setdefault("spec", {})
+    backends = [spec.get("defaultBackend")]
+    for rule in spec.get("rules") or ():
+        backends += [path.setdefault("backend", {}) for path in (rule.get("http") or {}).get("paths") or ()]
+    for backend in backends:
+        if backend and "resource" in backend:
+            backend["resource"].setdefault("apiGroup", None)
     ingress.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
@@ -45,7 +51,7 @@ def _validate_ingress(ingress: Object) -> Complaints:
     out: Complaints = []
     if not rules and "defaultBackend" not in spec:
         text = "either `defaultBackend` or `rules` must be specified"
-        out.append(invalid("spec", rules, text))
+        out.append(invalid("spec", spec.get("rules"), text))
     if "defaultBackend" in spec:
         out += _backend("spec.defaultBackend", spec["defaultBackend"])
     for i, rule in enumerate(rules):
@@ -111,9 +117,9 @@ def _backend(path: str, backend: Mapping[str, Any]) -> Complaints:
     if resource is not None and service is not None:
         return [invalid(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        return [required(f"{path}.resource.{key}") for key in ("kind", "name") if not resource.get(key)]
+        return _reference(f"{path}.resource", resource)
     if service is None:
-        return [required(path, "must specify a service or resource backend")]
+        return [invalid(path, "", "resource or service backend is required")]
     name, port = service.get("name") or "", service.get("port") or {}
     out: Complaints = []
     if not name:
@@ -130,6 +136,20 @@ def _backend(path: str, backend: Mapping[str, Any]) -> Complaints:
         out += [invalid(here, port["number"], text) for text in names.port(port["number"])]
     else:
         out.append(required(path, "port name or number is required"))
+    return out
+
+
+def _reference(path: str, found: Mapping[str, Any]) -> Complaints:
+    """A typed reference: its group if it says one, its kind and name."""
+    group = found.get("apiGroup")
+    texts = names.dns_subdomain(group) if group is not None else ()
+    out = [invalid(f"{path}.apiGroup", group, text) for text in texts]
+    for key in ("kind", "name"):
+        value = found.get(key) or ""
+        if not value:
+            out.append(required(f"{path}.{key}"))
+        else:
+            out += [invalid(f"{path}.{key}", value, text) for text in names.path_segment(value)]
     return out
 
 
@@ -186,27 +206,27 @@ INGRESS = Behavior(
 
 
 def _default_class(found: Object) -> None:
-    if parameters := (found.get("spec") or {}).get("parameters"):
+    parameters = (found.get("spec") or {}).get("parameters")
+    if parameters is not None:
         parameters.setdefault("scope", "Cluster")
 
 
 def _validate_class(found: Object) -> Complaints:
     spec = found.get("spec") or {}
     controller, parameters = spec.get("controller") or "", spec.get("parameters")
-    out = names.domain_path("spec.controller", controller)
-    if len(controller) > 250:
-        from steersman.api.validation import too_long
-
-        out.append(too_long("spec.controller", 250))
+    out = [too_long("spec.controller", 250)] if len(controller) > 250 else []
+    out += names.domain_path("spec.controller", controller)
     if parameters is None:
         return out
     here = "spec.parameters"
-    out += [required(f"{here}.{key}") for key in ("kind", "name") if not parameters.get(key)]
+    out += _reference(here, parameters)
     scope, namespace = parameters.get("scope"), parameters.get("namespace")
     if scope not in ("Cluster", "Namespace"):
         out.append(not_supported(f"{here}.scope", scope or "", ("Cluster", "Namespace")))
-    if scope == "Namespace" and not namespace:
+    if scope == "Namespace" and namespace is None:
         out.append(required(f"{here}.namespace", "`parameters.scope` is set to 'Namespace'"))
+    elif scope == "Namespace":
+        out += [invalid(f"{here}.namespace", namespace, text) for text in names.dns_label(namespace)]
     if scope == "Cluster" and namespace is not None:
         out.append(forbidden(f"{here}.namespace", "`parameters.scope` is set to 'Cluster'"))
     return out

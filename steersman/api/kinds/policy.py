@@ -5,13 +5,13 @@ Source: ValidatePodDisruptionBudget, pkg/registry/policy/poddisruptionbudget/str
 
 from __future__ import annotations
 
-from steersman.api import labels
+from steersman.api import labels, names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Cell, Column, Update
 from steersman.api.kinds import strategy, workload
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, number
-from steersman.api.validation import invalid, not_negative, not_supported
+from steersman.api.validation import Struct, invalid, not_negative, not_supported, struct
 
 _STATUS = {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}
 _EVICTION = ("AlwaysAllow", "IfHealthyBudget")
@@ -30,7 +30,9 @@ def validate(budget: Object) -> list[FieldError]:
     spec = budget["spec"]
     out: list[FieldError] = []
     if "minAvailable" in spec and "maxUnavailable" in spec:
-        out.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+        shown = struct(spec, MinAvailable=None, Selector=None, MaxUnavailable=None, UnhealthyPodEvictionPolicy=None)
+        shown = Struct({**(shown or {}), "Selector": labels.shown(spec.get("selector"))})
+        out.append(invalid("spec", shown, "minAvailable and maxUnavailable cannot be both set"))
     for key in ("minAvailable", "maxUnavailable"):
         if key in spec:
             out += workload.int_or_percent(f"spec.{key}", spec[key])
@@ -63,6 +65,7 @@ PODDISRUPTIONBUDGET = Behavior(
     validate=validate,
     prepare_create=strategy.begin(_STATUS, generations=True),
     updates={"status": Update(strategy.keep("spec"), validate_status)},
+    name_rule=names.path_segment,
     columns=(
         NAME,
         Column("Min Available", _bound("minAvailable")),

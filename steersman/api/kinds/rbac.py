@@ -70,7 +70,8 @@ def _cluster_role(role: Object) -> Complaints:
     if not selectors:
         out.append(required(here, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
     for i, selector in enumerate(selectors):
-        out += labels.validate(selector, f"{here}[{i}]")
+        if wrong := labels.validate(selector, f"{here}[{i}]"):
+            out += [*wrong, invalid(f"{here}[{i}]", None, "invalid label selector.")]
     return out
 
 

@@ -13,7 +13,7 @@ from steersman.api.kinds.podspec.scheduling import tolerations
 from steersman.api.labels import validate_labels
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, field
-from steersman.api.validation import immutable, invalid, required
+from steersman.api.validation import duplicate, immutable, invalid, required, struct
 
 
 def default(found: Object) -> None:
@@ -31,7 +31,12 @@ def validate(found: Object) -> list[FieldError]:
         out += resources.requirements("overhead", {"limits": overhead.get("podFixed")})
     if where := found.get("scheduling"):
         out += validate_labels(where.get("nodeSelector"), "scheduling.nodeSelector")
-        out += tolerations("scheduling.tolerations", where.get("tolerations") or ())
+        given = where.get("tolerations") or []
+        out += tolerations("scheduling.tolerations", given)
+        for i, each in enumerate(given):
+            if each in given[:i]:
+                shown = struct(each, Key="", Operator="", Value="", Effect="", TolerationSeconds=None)
+                out.append(duplicate(f"scheduling.tolerations[{i}]", shown))
     return out
 
 

@@ -10,7 +10,7 @@ from steersman.api.kind import Behavior
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, field, flag, number
-from steersman.api.validation import forbidden, immutable, not_supported
+from steersman.api.validation import forbidden, immutable, not_supported, required
 
 HIGHEST_USER = 1_000_000_000
 SYSTEM = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
@@ -36,7 +36,9 @@ def validate(found: Object) -> list[FieldError]:
     elif value > HIGHEST_USER:
         out.append(forbidden("value", f"maximum allowed value of a user defined priority is {HIGHEST_USER}"))
     policy = found.get("preemptionPolicy")
-    if policy is not None and policy not in _POLICIES:
+    if policy == "":
+        out.append(required("preemptionPolicy"))
+    elif policy is not None and policy not in _POLICIES:
         out.append(not_supported("preemptionPolicy", policy, _POLICIES))
     return out
 

@@ -6,12 +6,13 @@ ValidatePodTemplateSpecForReplicaSet and its neighbours in pkg/apis/apps/validat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from steersman.api import labels, names
 from steersman.api.errors import FieldError
 from steersman.api.kinds.podspec import validate
+from steersman.api.kinds.podspec import warnings as podwarnings
 from steersman.api.resource import Object
 from steersman.api.validation import forbidden, invalid, not_negative, not_supported, required
 
@@ -30,11 +31,12 @@ def selected_template(spec: Object, kind: str, *, empty: str) -> Complaints:
     else:
         out += labels.validate(selector, f"{path}.selector")
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            out.append(invalid(f"{path}.selector", selector, f"empty selector is invalid for {empty}"))
+            text = f"empty selector is invalid for {empty}"
+            out.append(invalid(f"{path}.selector", labels.shown(selector), text))
     try:
         chosen = labels.from_object(selector)
     except ValueError:
-        return [*out, invalid(f"{path}.selector", selector, "invalid label selector")]
+        return [*out, invalid(f"{path}.selector", labels.shown(selector), "invalid label selector")]
     return out + matched_template(spec, chosen, kind)
 
 
@@ -106,3 +108,23 @@ def at_most_all(path: str, value: int | str) -> Complaints:
     """Not above 100%."""
     too_much = isinstance(value, str) and amount(value) > 100
     return [invalid(path, value, "must not be greater than 100%")] if too_much else []
+
+
+def hostname(metadata: Mapping[str, Any]) -> list[str]:
+    """A warning about a name that pods' names are made of and that is no DNS label."""
+    texts = names.dns_label(metadata.get("name") or "")
+    text = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
+    return [f"{text}a DNS label is recommended: [{' '.join(texts)}]"] if texts else []
+
+
+def warnings(*path: str, named: bool = False) -> Callable[[Object], list[str]]:
+    """The warnings about the template of pods at a path."""
+
+    def told(holder: Object) -> list[str]:
+        found: Any = holder
+        for step in path:
+            found = (found or {}).get(step)
+        out = hostname(holder["metadata"]) if named else []
+        return out + podwarnings.template(".".join(path), found) if found else out
+
+    return told

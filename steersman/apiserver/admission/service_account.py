@@ -87,8 +87,8 @@ def _mounts(spec: Object, account: Object) -> bool:
 
 def _mount_token(call: Call, spec: Object) -> None:
     volumes = spec.get("volumes") or []
-    taken = {volume["name"] for volume in volumes}
-    known = next((v["name"] for v in volumes if v["name"].startswith("kube-api-access-")), None)
+    taken = {volume.get("name") for volume in volumes}
+    known = next((name for v in volumes if (name := v.get("name") or "").startswith("kube-api-access-")), None)
     name = known or "kube-api-access-" + "".join(call.services.random.choices(_SUFFIX, k=5))
     needed = False
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:

@@ -261,9 +261,17 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> O
     if found:
         raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), unique(found))
     if kind.warnings is not None and not call.info.subresource:
-        call.warnings += kind.warnings(obj)
+        call.warnings += _of_update(kind.warnings(obj), kind, obj, old)
     await services.admission.validate(call, obj, old)
     return obj
+
+
+def _of_update(warnings: list[str], kind: Kind, obj: Object, old: Object) -> list[str]:
+    """Only what is new is warned of: no name, no spec that is as it was, and no pod, which people seldom change."""
+    generation = obj["metadata"].get("generation")
+    if kind.kind == "Pod" or (generation is not None and generation == old["metadata"].get("generation")):
+        return []
+    return [text for text in warnings if not text.startswith("metadata.name:")]
 
 
 def unique(found: list[FieldError]) -> list[FieldError]:

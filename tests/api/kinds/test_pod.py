@@ -248,8 +248,10 @@ LABEL = (
             f"{C}/securityContext",
             {"allowPrivilegeEscalation": False, "privileged": True},
             [
-                'spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,'
-                '"privileged":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true'
+                'spec.containers[0].securityContext: Invalid value: {"Capabilities":null,"Privileged":true,'
+                '"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":null,"RunAsGroup":null,"RunAsNonRoot":null,'
+                '"ReadOnlyRootFilesystem":null,"AllowPrivilegeEscalation":false,"ProcMount":null,"SeccompProfile":null,'
+                '"AppArmorProfile":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true'
             ],
         ),
         (

@@ -296,7 +296,7 @@ def test_what_is_fine(name: str, path: str, value: Any) -> None:
             "Ingress",
             "spec",
             {},
-            ["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"],
+            ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"],
         ),
         (
             "Ingress",

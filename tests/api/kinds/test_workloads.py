@@ -150,7 +150,10 @@ def test_the_selector_is_for_good(name: str) -> None:
             "DaemonSet",
             "spec.updateStrategy",
             {"type": "Odd"},
-            ['spec.updateStrategy: Unsupported value: {"type":"Odd"}: supported values: "RollingUpdate", "OnDelete"'],
+            [
+                'spec.updateStrategy: Unsupported value: {"Type":"Odd","RollingUpdate":null}: supported values: '
+                '"RollingUpdate", "OnDelete"'
+            ],
         ),
         (
             "StatefulSet",

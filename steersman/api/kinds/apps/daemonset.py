@@ -6,13 +6,15 @@ ValidateDaemonSet, pkg/registry/apps/daemonset/strategy.go, the apps/v1 conversi
 
 from __future__ import annotations
 
+from steersman.api import labels
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy, workload
 from steersman.api.kinds.podspec import defaults
+from steersman.api.kinds.podspec import validate as podspec
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, label_text, number, of_template, selector_text, wide
-from steersman.api.validation import immutable, invalid, not_negative, not_supported, required
+from steersman.api.validation import Struct, immutable, invalid, not_negative, not_supported, required, struct
 
 GENERATION = "deprecated.daemonset.template.generation"
 
@@ -76,16 +78,33 @@ def _set(daemonset: Object, generation: int) -> None:
 def validate(daemonset: Object) -> list[FieldError]:
     """Selector, template, strategy, numbers."""
     spec = daemonset["spec"]
-    out = workload.selected_template(spec, "DaemonSet", empty="daemonset")
+    out = _selected(spec)
     out += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
     how = spec.get("updateStrategy") or {}
     path = "spec.updateStrategy"
     if how.get("type") not in ("OnDelete", "RollingUpdate"):
-        out.append(not_supported(path, how, ("RollingUpdate", "OnDelete")))
+        shown = struct(how, Type="", RollingUpdate=None)
+        inner = struct(how.get("rollingUpdate"), MaxUnavailable=0, MaxSurge=0)
+        out.append(
+            not_supported(path, Struct({**(shown or {}), "RollingUpdate": inner}), ("RollingUpdate", "OnDelete"))
+        )
     elif how["type"] == "RollingUpdate":
         rolling = how.get("rollingUpdate")
         out += [required(f"{path}.rollingUpdate")] if rolling is None else _rolling(f"{path}.rollingUpdate", rolling)
     return out + not_negative("spec.revisionHistoryLimit", spec.get("revisionHistoryLimit"))
+
+
+def _selected(spec: Object) -> list[FieldError]:
+    """A selector that is not there selects nothing; one that cannot be read is told of once."""
+    selector = spec.get("selector")
+    out = [] if selector is None else labels.validate(selector, "spec.selector")
+    own = (spec["template"].get("metadata") or {}).get("labels")
+    if not out and (selector is None or not labels.from_object(selector).matches(own or {})):
+        text = "`selector` does not match template `labels`"
+        out.append(invalid("spec.template.metadata.labels", own, text))
+    if selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        out.append(invalid("spec.selector", labels.shown(selector), "empty selector is invalid for daemonset"))
+    return out + podspec.template("spec.template", spec["template"]) + workload.always(spec, "DaemonSet")
 
 
 def _rolling(path: str, rolling: Object) -> list[FieldError]:
@@ -120,6 +139,7 @@ DAEMONSET = Behavior(
     "apps",
     "DaemonSet",
     default=default,
+    warnings=workload.warnings("spec", "template"),
     validate=validate,
     validate_update=validate_update,
     prepare_create=prepare_create,

@@ -12,7 +12,16 @@ from steersman.api.kinds import strategy, workload
 from steersman.api.kinds.podspec import defaults
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, field, of_template, wide
-from steersman.api.validation import forbidden, immutable, invalid, not_negative, not_supported, required
+from steersman.api.validation import (
+    Struct,
+    forbidden,
+    immutable,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+    struct,
+)
 
 _COUNTERS = ("updatedReplicas", "readyReplicas", "availableReplicas")
 
@@ -72,7 +81,8 @@ def _strategy(how: Object) -> list[FieldError]:
             text = "this should be defaulted and never be nil"
             here = f"{path}.rollingUpdate"
             return [required(here, text)] if rolling is None else _rolling(here, rolling)
-    return [not_supported(path, how, ("Recreate", "RollingUpdate"))]
+    shown = struct(rolling, MaxUnavailable=0, MaxSurge=0)
+    return [not_supported(path, Struct(Type=how.get("type") or "", RollingUpdate=shown), ("Recreate", "RollingUpdate"))]
 
 
 def _rolling(path: str, rolling: Object) -> list[FieldError]:
@@ -110,6 +120,7 @@ DEPLOYMENT = Behavior(
     "apps",
     "Deployment",
     default=default,
+    warnings=workload.warnings("spec", "template", named=True),
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin({}, generations=True),

@@ -46,6 +46,7 @@ REPLICASET = Behavior(
     "apps",
     "ReplicaSet",
     default=default,
+    warnings=workload.warnings("spec", "template", named=True),
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin({"replicas": 0}, generations=True),

@@ -5,15 +5,16 @@ Source: SetDefaults_StatefulSet, ValidateStatefulSet, pkg/registry/apps/stateful
 
 from __future__ import annotations
 
-from steersman.api import labels, names
+from steersman.api import labels, meta, names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy, workload
 from steersman.api.kinds.core import claimspec
 from steersman.api.kinds.podspec import defaults
+from steersman.api.kinds.podspec import warnings as podwarnings
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, of_template
-from steersman.api.validation import forbidden, invalid, not_negative, not_supported, required
+from steersman.api.validation import Struct, forbidden, invalid, not_negative, not_supported, required, struct
 
 _STATUS = {"replicas": 0, "availableReplicas": 0}
 _COUNTERS = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
@@ -42,6 +43,10 @@ def default(statefulset: Object) -> None:
         how.setdefault("rollingUpdate", {})
     if how["type"] == "RollingUpdate" and "rollingUpdate" in how:
         how["rollingUpdate"].setdefault("partition", 0)
+    (how.get("rollingUpdate") or {}).pop("maxUnavailable", None)  # behind a gate that is off
+    spec.setdefault("serviceName", "")
+    if spec.get("ordinals") is not None:
+        spec["ordinals"].setdefault("start", 0)
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     for key in ("whenDeleted", "whenScaled"):
         retention[key] = retention.get(key) or "Retain"
@@ -69,9 +74,9 @@ def validate(statefulset: Object) -> list[FieldError]:
         out.append(invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     out += _strategy("spec.updateStrategy", spec.get("updateStrategy") or {})
     for key, value in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():
-        if value not in ("Delete", "Retain"):
+        if value not in ("Retain", "Delete"):
             path = f"spec.persistentVolumeClaimRetentionPolicy.{key}"
-            out.append(not_supported(path, value, ("Delete", "Retain")))
+            out.append(not_supported(path, value, ("Retain", "Delete")))
     if not statefulset["metadata"].get("resourceVersion"):  # both never change, so old ones are let be
         for i, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
             out += claimspec.validate(f"spec.volumeClaimTemplates[{i}].spec", claim.get("spec") or {})
@@ -91,12 +96,19 @@ def _selected(spec: Object) -> list[FieldError]:
     else:
         out += labels.validate(selector, "spec.selector")
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            out.append(invalid("spec.selector", selector, "empty selector is invalid for statefulset"))
+            shown = labels.shown(selector)
+            out.append(invalid("spec.selector", shown, "empty selector is invalid for statefulset"))
     try:
         chosen = labels.from_object(selector)
     except ValueError:
-        return [*out, invalid("spec.selector", selector, "")]
-    return out + workload.matched_template({"template": _with_claims(spec)}, chosen, "StatefulSet")
+        return [*out, invalid("spec.selector", labels.shown(selector), "")]
+    whole = _with_claims(spec)
+    deadline = workload.matched_template({"template": whole}, chosen, "StatefulSet")
+    last = workload.always({"template": whole}, "StatefulSet")
+    metadata, path = whole.get("metadata") or {}, "spec.template"
+    own = labels.validate_labels(metadata.get("labels"), f"{path}.labels")
+    own += meta.validate_annotations(metadata.get("annotations"), f"{path}.annotations")
+    return out + deadline[: len(deadline) - len(last)] + own + last
 
 
 def _with_claims(spec: Object) -> Object:
@@ -104,7 +116,7 @@ def _with_claims(spec: Object) -> Object:
     template = spec["template"]
     claims = [(claim.get("metadata") or {}).get("name") or "" for claim in spec.get("volumeClaimTemplates") or ()]
     inner = {key: value for key, value in template["spec"].items() if key not in ("subdomain", "hostname")}
-    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(claims)]
     inner["volumes"] = volumes + [each for each in inner.get("volumes") or () if each.get("name") not in claims]
     return {**template, "spec": inner}
 
@@ -116,9 +128,12 @@ def _strategy(path: str, how: Object) -> list[FieldError]:
             return [required(path)]
         case "OnDelete":
             text = "only allowed for updateStrategy 'RollingUpdate'"
-            return [] if rolling is None else [invalid(f"{path}.rollingUpdate", rolling, text)]
+            shown = struct(rolling, Partition=0, MaxUnavailable=None)
+            return [] if rolling is None else [invalid(f"{path}.rollingUpdate", shown, text)]
         case "RollingUpdate":
             return [] if rolling is None else _rolling(f"{path}.rollingUpdate", rolling)
+    shown = struct(how, Type="", RollingUpdate=None)
+    how = Struct({**(shown or {}), "RollingUpdate": struct(rolling, Partition=0, MaxUnavailable=None)})
     return [invalid(path, how, "must be 'RollingUpdate' or 'OnDelete'")]
 
 
@@ -147,6 +162,18 @@ def validate_status(new: Object, old: Object) -> list[FieldError]:
     return out + workload.collisions(new, old)
 
 
+def warnings(statefulset: Object) -> list[str]:
+    """Of the template, of claims that are no whole number of bytes, and of a history without an end."""
+    spec = statefulset["spec"]
+    out = podwarnings.template("spec.template", spec["template"])
+    for i, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        out += podwarnings.claim_size(f"spec.volumeClaimTemplates[{i}].spec", claim.get("spec") or {})
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        text = "a negative value retains all historical revisions; a value >= 0 is recommended"
+        out.append(f"spec.revisionHistoryLimit: {text}")
+    return out
+
+
 def _ready(statefulset: Object, now: float) -> str:
     return f"{dig(statefulset, 'status', 'readyReplicas') or 0}/{dig(statefulset, 'spec', 'replicas') or 0}"
 
@@ -155,6 +182,7 @@ STATEFULSET = Behavior(
     "apps",
     "StatefulSet",
     default=default,
+    warnings=warnings,
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin(_STATUS, generations=True),

@@ -157,10 +157,17 @@ def _suspend(cron: Object, now: float) -> str:
     return "<unset>" if value is None else str(value)
 
 
+def _warnings(cronjob: Object) -> list[str]:
+    return jobspec.warnings(
+        "spec.jobTemplate.spec", cronjob["metadata"], dig(cronjob, "spec", "jobTemplate", "spec") or {}
+    )
+
+
 CRONJOB = Behavior(
     "batch",
     "CronJob",
     default=default,
+    warnings=_warnings,
     validate=validate,
     prepare_create=strategy.begin({}, generations=True),
     updates={"status": Update(strategy.keep("spec"))},

@@ -55,6 +55,8 @@ def default_spec(spec: Object) -> None:
 
 def template_spec(spec: Object) -> None:
     """The parts that a Job's spec inside a CronJob is defaulted in too."""
+    if spec.get("podFailurePolicy") is not None:
+        spec["podFailurePolicy"].setdefault("rules", None)
     for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
         for pattern in rule.get("onPodConditions") or ():
             pattern["status"] = pattern.get("status") or "True"
@@ -78,7 +80,7 @@ def prepare_create(job: Object) -> None:
         labels.setdefault(key, value)
     selector = spec["selector"] = dict(spec.get("selector") or {})
     selector["matchLabels"] = {UID: uid, **(selector.get("matchLabels") or {})}
-    if not job["metadata"].get("labels"):
+    if not job["metadata"].get("labels") and not names.label_value(name):
         job["metadata"]["labels"] = dict(labels)
 
 
@@ -93,7 +95,7 @@ def validate(job: Object) -> Complaints:
         host = f"{metadata.get('name', '')}-{completions - 1}"
         if names.dns_label(host):
             text = f"will not able to create pod with invalid DNS label: {host}"
-            out.append(invalid("metadata.name", metadata.get("name"), text))
+            out.append(invalid("metadata.name", metadata.get("name") or "", text))
     return out
 
 
@@ -212,6 +214,7 @@ JOB_KIND = Behavior(
     "batch",
     "Job",
     default=default,
+    warnings=lambda job: jobspec.warnings("spec", job["metadata"], job["spec"]),
     validate=validate,
     validate_update=validate_update,
     prepare_create=prepare_create,

@@ -5,13 +5,27 @@ Source: validateJobSpec and its neighbours in pkg/apis/batch/validation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from steersman.api import labels, names
 from steersman.api.errors import FieldError
+from steersman.api.kinds import workload
 from steersman.api.kinds.podspec import validate as podrules
-from steersman.api.validation import duplicate, invalid, not_negative, not_supported, required, too_long, too_many
+from steersman.api.kinds.podspec import warnings as podwarnings
+from steersman.api.validation import (
+    Struct,
+    duplicate,
+    invalid,
+    not_negative,
+    not_supported,
+    quote,
+    required,
+    struct,
+    too_long,
+    too_many,
+)
 
 Complaints = list[FieldError]
 Spec = Mapping[str, Any]
@@ -59,12 +73,10 @@ def validate(path: str, spec: Spec) -> Complaints:
 def selector(path: str, spec: Spec) -> Complaints:
     """The selector of a Job that is about to be, and the labels of its template."""
     found = spec.get("selector")
-    if found is None:
-        return [required(f"{path}.selector")]
-    out = labels.validate(found, f"{path}.selector")
-    own = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    out = [required(f"{path}.selector")] if found is None else labels.validate(found, f"{path}.selector")
+    own = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or None
     try:
-        if not labels.from_object(found).matches(own):
+        if not labels.from_object(found).matches(own or {}):
             text = "`selector` does not match template `labels`"
             out.append(invalid(f"{path}.template.metadata.labels", own, text))
     except ValueError:
@@ -135,6 +147,12 @@ def _failure_policy(path: str, spec: Spec) -> Complaints:
         for j, pattern in enumerate(conditions):
             kind = pattern.get("type") or ""
             out += [invalid(f"{here}.onPodConditions[{j}].type", kind, text) for text in names.qualified(kind)]
+            status = pattern.get("status") or ""
+            if not status:
+                text = 'valid values: ["False" "True" "Unknown"]'
+                out.append(required(f"{here}.onPodConditions[{j}].status", text))
+            elif status not in _STATUSES:
+                out.append(not_supported(f"{here}.onPodConditions[{j}].status", status, _STATUSES))
         if (codes is not None) == bool(conditions):
             text = "specifying both OnExitCodes and OnPodConditions is not supported"
             if codes is None:
@@ -146,14 +164,16 @@ def _failure_policy(path: str, spec: Spec) -> Complaints:
 def _exit_codes(path: str, codes: Mapping[str, Any], known: set[Any]) -> Complaints:
     operator, values = codes.get("operator") or "", codes.get("values") or []
     out: Complaints = []
-    if operator not in ("In", "NotIn"):
+    if not operator:
+        out.append(required(f"{path}.operator", 'valid values: ["In" "NotIn"]'))
+    elif operator not in ("In", "NotIn"):
         out.append(not_supported(f"{path}.operator", operator, ("In", "NotIn")))
     name = codes.get("containerName")
     if name is not None and name not in known:
         text = "must be one of the container or initContainer names in the pod template"
         out.append(invalid(f"{path}.containerName", name, text))
     if not values:
-        out.append(invalid(f"{path}.values", values, "at least one value is required"))
+        out.append(invalid(f"{path}.values", codes.get("values"), "at least one value is required"))
     elif len(values) > 255:
         out.append(too_many(f"{path}.values", len(values), 255))
     for i, value in enumerate(values):
@@ -171,7 +191,9 @@ def _success_policy(path: str, spec: Spec) -> Complaints:
     if policy is None:
         return []
     if spec.get("completionMode") != "Indexed":
-        return [invalid(path, policy, "requires indexed completion mode")]
+        rules = policy.get("rules")
+        shown = rules and [struct(each, SucceededIndexes=None, SucceededCount=None) for each in rules]
+        return [invalid(path, Struct({"Rules": shown}), "requires indexed completion mode")]
     rules = policy.get("rules") or ()
     out: Complaints = []
     if not rules:
@@ -183,9 +205,61 @@ def _success_policy(path: str, spec: Spec) -> Complaints:
         if "succeededCount" not in rule and "succeededIndexes" not in rule:
             text = "at least one of succeededCount or succeededIndexes must be specified"
             out.append(required(f"{path}.rules[{i}]", text))
-        count = rule.get("succeededCount")
+        count, total, indexes = rule.get("succeededCount"), 0, rule.get("succeededIndexes")
+        if indexes is not None:
+            total, wrong = _indexes(indexes, spec.get("completions") or 0)
+            here = f"{path}.rules[{i}].succeededIndexes"
+            out += [too_long(here, _LONGEST_INDEXES)] if len(indexes) > _LONGEST_INDEXES else []
+            out += [invalid(here, indexes, f"error parsing succeededIndexes: {wrong}")] if wrong else []
         out += not_negative(f"{path}.rules[{i}].succeededCount", count)
         if count is not None and count > (spec.get("completions") or 0):
             text = f"must be less than or equal to {spec.get('completions') or 0} (the number of specified completions)"
             out.append(invalid(f"{path}.rules[{i}].succeededCount", count, text))
+        if indexes is not None and count is not None and count > total:
+            text = (
+                f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+            )
+            out.append(invalid(f"{path}.rules[{i}].succeededCount", count, text))
     return out
+
+
+_LONGEST_INDEXES = 64 * 1024
+_STATUSES = ("False", "True", "Unknown")
+
+
+def _indexes(text: str, completions: int) -> tuple[int, str]:
+    """How many indexes a text such as `0,2-4` names, and what is wrong with it."""
+    total, last = 0, -1
+    for part in text.split(",") if text else ():
+        ends = part.split("-")
+        if len(ends) > 2:
+            rule = "violates the requirement that an index interval can have at most two parts separated by '-'"
+            return 0, f"the fragment {quote(part)} {rule}"
+        for end in ends:
+            if not re.fullmatch(r"\+?\d{1,18}", end, re.ASCII):
+                return 0, f"cannot convert string to integer for index: {quote(end)}"
+            if int(end) >= completions:
+                return 0, f"too large index: {quote(end)}"
+        first, final = int(ends[0]), int(ends[-1])
+        if len(ends) == 2 and first >= final:
+            return 0, f"non-increasing order, previous: {first}, current: {final}"
+        if last >= first:
+            return 0, f"non-increasing order, previous: {last}, current: {first}"
+        total, last = total + final - first + 1, final
+    return total, ""
+
+
+def warnings(path: str, metadata: Spec, spec: Spec) -> list[str]:
+    """Of the name that pods take theirs from, more indexes than can be kept, and the template."""
+    out = workload.hostname(metadata)
+    if spec.get("completionMode") == "Indexed":
+        completions, parallelism = spec.get("completions") or 0, spec.get("parallelism") or 0
+        if completions > _MANY and parallelism > _MANY_AT_ONCE:
+            out.append(
+                f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than "
+                "10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+            )
+    return out + podwarnings.template(f"{path}.template", spec.get("template") or {})
+
+
+_MANY, _MANY_AT_ONCE = 100_000, 10_000

@@ -13,6 +13,7 @@ from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.podspec import defaults, validate
 from steersman.api.kinds.podspec import update as changes
+from steersman.api.kinds.podspec import warnings as podwarnings
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field, since, wide
 
@@ -30,7 +31,7 @@ def prepare_create(pod: Object) -> None:
     """Pending, QoS class, generation 1; a gated pod says so; matchLabelKeys become part of the selectors."""
     status: Object = {"phase": "Pending", "qosClass": pods.qos_class(pod)}
     if pod["spec"].get("schedulingGates"):
-        status["conditions"] = [dict(_GATED)]
+        status["conditions"] = [{**_GATED, "lastTransitionTime": pod["metadata"].get("creationTimestamp")}]
     pod["status"] = status
     pod["metadata"]["generation"] = 1
     _expand_label_keys(pod)
@@ -134,11 +135,13 @@ def warnings(pod: Object) -> list[str]:
     """What is allowed but unwise."""
     name = pod["metadata"].get("name") or ""
     texts = names.dns_label(name) if name else []
+    found = podwarnings.pod(pod["metadata"], pod["spec"])
     if not texts:
-        return []
+        return found
     return [
         "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
-        f"a DNS label is recommended: [{' '.join(texts)}]"
+        f"a DNS label is recommended: [{' '.join(texts)}]",
+        *found,
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column
+from steersman.api.kinds import workload
 from steersman.api.kinds.podspec import defaults
 from steersman.api.kinds.podspec import validate as rules
 from steersman.api.resource import Object
@@ -22,6 +23,7 @@ PODTEMPLATE = Behavior(
     "",
     "PodTemplate",
     default=defaults.template,
+    warnings=workload.warnings("template"),
     validate=validate,
     columns=(
         NAME,

@@ -51,6 +51,7 @@ REPLICATIONCONTROLLER = Behavior(
     "",
     "ReplicationController",
     default=default,
+    warnings=workload.warnings("spec", "template", named=True),
     validate=validate,
     prepare_create=strategy.begin({"replicas": 0}, generations=True),
     updates={"status": Update(strategy.keep("spec"), validate_status)},

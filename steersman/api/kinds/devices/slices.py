@@ -6,7 +6,7 @@ Source: pkg/apis/resource/{v1,validation}, the strategy in pkg/registry/resource
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from steersman.api import names
@@ -19,7 +19,17 @@ from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.quantity import Quantity, parse
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, field
-from steersman.api.validation import each_invalid, forbidden, immutable, invalid, required, too_long, too_many
+from steersman.api.validation import (
+    Struct,
+    each_invalid,
+    forbidden,
+    immutable,
+    invalid,
+    required,
+    struct,
+    too_long,
+    too_many,
+)
 
 _PLACES = ("nodeName", "nodeSelector", "allNodes")
 _MOST_DEVICES, _MOST_ADVANCED = 128, 64
@@ -31,7 +41,7 @@ _VERSION = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PRE}(\.{_PRE})*)?(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?", re.ASCII
 )
 _NOT_A_VERSION = "must be a string compatible with semver.org spec 2.0.0"
-_KINDS = ("bool", "int", "string", "version", "bools", "ints", "strings", "versions")
+_KINDS = ("bool", "int", "string", "version")
 
 
 def _default(found: Object) -> None:
@@ -67,8 +77,14 @@ def validate(found: Object) -> Complaints:
 
 def _where(spec: Mapping[str, Any]) -> Complaints:
     out, given = _places("spec", spec, "must be either unset or set to a non-empty string")
-    if "nodeSelector" in given and len(terms := spec["nodeSelector"].get("nodeSelectorTerms") or ()) != 1:
-        out.append(invalid("spec.nodeSelector.nodeSelectorTerms", terms, "must have exactly one node selector term"))
+    if "nodeSelector" in given and len(terms := spec["nodeSelector"].get("nodeSelectorTerms") or []) != 1:
+        out.append(
+            invalid(
+                "spec.nodeSelector.nodeSelectorTerms",
+                _shown_terms(terms) if "nodeSelectorTerms" in spec["nodeSelector"] else None,
+                "must have exactly one node selector term",
+            )
+        )
     if spec.get("perDeviceNodeSelection"):
         given.append("perDeviceNodeSelection")
     elif spec.get("perDeviceNodeSelection") is False:
@@ -166,7 +182,24 @@ def _attribute(path: str, found: Mapping[str, Any]) -> Complaints:
         if len(given[key]) > _LONGEST_VALUE:
             out.append(too_long(f"{path}.{key}", _LONGEST_VALUE))
     if len(given) != 1:
-        out.append(invalid(path, given or "", "exactly one value must be specified"))
+        out.append(invalid(path, _shown_attribute(found) if given else "", "exactly one value must be specified"))
+    return out
+
+
+def _shown_attribute(found: Mapping[str, Any]) -> Struct:
+    """An attribute as Go has it; the lists are behind a gate that is off."""
+    values = {f"{key.capitalize()}Value": found.get(key) for key in ("int", "bool", "string", "version")}
+    return Struct({**values, **dict.fromkeys(("IntValues", "BoolValues", "StringValues", "VersionValues"))})
+
+
+def _shown_terms(terms: Sequence[Mapping[str, Any]]) -> list[Struct]:
+    out: list[Struct] = []
+    for term in terms:
+        lists = (
+            [struct(each, Key="", Operator="", Values=None) for each in term[key]] if term.get(key) else None
+            for key in ("matchExpressions", "matchFields")
+        )
+        out.append(Struct(zip(("MatchExpressions", "MatchFields"), lists, strict=True)))
     return out
 
 

@@ -19,6 +19,7 @@ from steersman.api.validation import duplicate, forbidden, invalid, not_found, n
 Complaints = list[FieldError]
 Containers = Sequence[Mapping[str, Any]]
 
+_ACTIONS = ("Restart", "RestartAllContainers")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _MESSAGES = ("File", "FallbackToLogsOnError")
 _PULL = ("Always", "IfNotPresent", "Never")
@@ -229,8 +230,8 @@ def _restart(path: str, container: Mapping[str, Any]) -> Complaints:
         out.append(too_many(f"{path}.restartPolicyRules", len(rules), 20))
     for i, rule in enumerate(rules):
         here = f"{path}.restartPolicyRules[{i}]"
-        if rule.get("action") != "Restart":
-            out.append(not_supported(f"{here}.action", rule.get("action") or "", ("Restart",)))
+        if rule.get("action") not in _ACTIONS:
+            out.append(not_supported(f"{here}.action", rule.get("action") or "", _ACTIONS))
         codes = rule.get("exitCodes")
         if codes is None:
             out.append(required(f"{here}.exitCodes", "must be specified"))

@@ -70,6 +70,7 @@ def pod_spec(spec: Object) -> None:
             spec[key] = value
     spec.setdefault("securityContext", {})
     spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.pop("schedulingGroup", None)  # behind a gate that is off
     spec.setdefault("containers", [])
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -201,7 +202,7 @@ def _downward_items(source: Object) -> None:
 
 def _projected(source: Object) -> None:
     source.setdefault("defaultMode", _FILES)
-    for each in source.get("sources") or ():
+    for each in source.setdefault("sources", None) or ():
         if "downwardAPI" in each:
             _downward_items(each["downwardAPI"])
         if "serviceAccountToken" in each:
@@ -236,7 +237,7 @@ _VOLUMES = {
     "projected": _projected,
     "ephemeral": _ephemeral,
     "image": _image,
-    "iscsi": _filled(iscsiInterface="default"),
+    "iscsi": _filled(iscsiInterface="default", lun=0),
     "rbd": _filled(pool="rbd", user="admin", keyring="/etc/ceph/keyring"),
     "azureDisk": _filled(cachingMode="ReadWrite", fsType="ext4", readOnly=False, kind="Shared"),
     "scaleIO": _filled(storageMode="ThinProvisioned", fsType="xfs"),

@@ -17,11 +17,14 @@ _REFERENCE = re.compile(
 )
 
 
+_LONGEST = 255
+
+
 @lru_cache(maxsize=1024)
 def pull_policy(image: str) -> str:
     """Always for `latest`, said or implied; else IfNotPresent."""
     match = _REFERENCE.fullmatch(image)
-    if match is None:
+    if match is None or len(image) > _LONGEST:
         return "IfNotPresent"
     tag = match["tag"] or ("" if match["digest"] else "latest")
     return "Always" if tag == "latest" else "IfNotPresent"

@@ -12,7 +12,7 @@ from typing import Any
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.kinds.podspec.paths import descending
-from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required, too_long
+from steersman.api.validation import Struct, duplicate, forbidden, invalid, not_supported, required, struct, too_long
 
 Complaints = list[FieldError]
 
@@ -64,9 +64,9 @@ def of_container(path: str, context: Mapping[str, Any] | None, *, host_users: bo
     if context.get("allowPrivilegeEscalation") is False:
         text = "cannot set `allowPrivilegeEscalation` to false and "
         if context.get("privileged"):
-            found.append(invalid(path, context, f"{text}`privileged` to true"))
+            found.append(invalid(path, _shown(context), f"{text}`privileged` to true"))
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
-            found.append(invalid(path, context, f"{text}`capabilities.Add` CAP_SYS_ADMIN"))
+            found.append(invalid(path, _shown(context), f"{text}`capabilities.Add` CAP_SYS_ADMIN"))
     return found + app_armor(f"{path}.appArmorProfile", context.get("appArmorProfile"))
 
 
@@ -92,7 +92,7 @@ def seccomp(path: str, profile: Mapping[str, Any] | None) -> Complaints:
     if kind != "Localhost":
         if local is not None:
             text = "can only be set when seccomp type is Localhost"
-            found.append(invalid(f"{path}.localhostProfile", profile, text))
+            found.append(invalid(f"{path}.localhostProfile", struct(profile, Type="", LocalhostProfile=None), text))
     elif local is None:
         found.append(required(f"{path}.localhostProfile", "must be set when seccomp type is Localhost"))
     else:
@@ -150,3 +150,30 @@ def host_users(path: str, spec: Mapping[str, Any]) -> Complaints:
             if container.get("volumeDevices"):
                 found.append(forbidden(f"{path}.{field}[{i}].volumeDevices", "when `hostUsers` is false"))
     return found
+
+
+def _shown(context: Mapping[str, Any]) -> Struct:
+    """A container's security context as Go has it."""
+    out = struct(
+        context,
+        Capabilities=None,
+        Privileged=None,
+        SELinuxOptions=None,
+        WindowsOptions=None,
+        RunAsUser=None,
+        RunAsGroup=None,
+        RunAsNonRoot=None,
+        ReadOnlyRootFilesystem=None,
+        AllowPrivilegeEscalation=None,
+        ProcMount=None,
+        SeccompProfile=None,
+        AppArmorProfile=None,
+    )
+    profile = {"Type": "", "LocalhostProfile": None}
+    inner = {
+        "Capabilities": struct(context.get("capabilities"), Add=None, Drop=None),
+        "SELinuxOptions": struct(context.get("seLinuxOptions"), User="", Role="", Type="", Level=""),
+        "SeccompProfile": struct(context.get("seccompProfile"), **profile),
+        "AppArmorProfile": struct(context.get("appArmorProfile"), **profile),
+    }
+    return Struct({**(out or {}), **inner})

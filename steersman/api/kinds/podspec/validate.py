@@ -19,7 +19,7 @@ from steersman.api.kinds.podspec import containers, resources, scheduling, secur
 from steersman.api.labels import validate_labels
 from steersman.api.pods import container_totals
 from steersman.api.resource import Object
-from steersman.api.validation import forbidden, invalid, not_found, not_supported, required, too_long
+from steersman.api.validation import Struct, forbidden, invalid, not_found, not_supported, required, struct, too_long
 
 Complaints = list[FieldError]
 
@@ -229,10 +229,10 @@ def _resource_claims(path: str, claims: Any, metadata: Mapping[str, Any] | None)
         chosen = [key for key in ("resourceClaimName", "resourceClaimTemplateName") if key in claim]
         if len(chosen) > 1:
             text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
-            out.append(invalid(here, claim, text))
+            out.append(invalid(here, _shown_claim(claim), text))
         if not chosen:
             text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
-            out.append(invalid(here, claim, text))
+            out.append(invalid(here, _shown_claim(claim), text))
         for key in chosen:
             out += [invalid(f"{here}.{key}", claim[key], text) for text in names.dns_subdomain(claim[key])]
     return out
@@ -321,3 +321,7 @@ def _file_keys(path: str, spec: Mapping[str, Any]) -> Complaints:
                 elif "emptyDir" not in known[name]:
                     out.append(invalid(here, name, "referenced volume must be of type emptyDir"))
     return out
+
+
+def _shown_claim(claim: Mapping[str, Any]) -> Struct | None:
+    return struct(claim, Name="", ResourceClaimName=None, ResourceClaimTemplateName=None)

@@ -38,6 +38,10 @@ def volumes(path: str, spec: Mapping[str, Any], pod_name: str) -> tuple[Volumes,
     for i, volume in enumerate(wanted):
         here, name = f"{path}[{i}]", volume.get("name") or ""
         own = source(here, volume)
+        if "ephemeral" in volume and pod_name and name:
+            claim_name = f"{pod_name}-{name}"
+            texts = names.dns_subdomain(claim_name)
+            own += [invalid(f"{here}.name", name, f'PVC name "{claim_name}": {text}') for text in texts]
         if not name:
             own.append(required(f"{here}.name"))
         else:
@@ -195,8 +199,11 @@ def _git(path: str, found: Mapping[str, Any]) -> Complaints:
 
 def _csi(path: str, found: Mapping[str, Any]) -> Complaints:
     out = driver_name(f"{path}.driver", found.get("driver") or "")
-    if "nodePublishSecretRef" in found and not found["nodePublishSecretRef"].get("name"):
-        out.append(required(f"{path}.nodePublishSecretRef.name"))
+    if "nodePublishSecretRef" in found:
+        name = found["nodePublishSecretRef"].get("name") or ""
+        texts = names.dns_subdomain(name) if name else ()
+        out += [invalid(f"{path}.name", name, text) for text in texts] if name else []
+        out += [] if name else [required(f"{path}.nodePublishSecretRef.name")]
     return out
 
 
