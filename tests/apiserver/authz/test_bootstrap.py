@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from steersman.api import labels
 from steersman.api.resource import CLUSTERROLEBINDINGS, CLUSTERROLES, PRIORITYCLASSES, SERVICES
 from steersman.apiserver.authz import policy
 from steersman.apiserver.bootstrap import bootstrap
@@ -38,7 +39,11 @@ def test_aggregated_roles_are_what_the_controller_makes_of_them() -> None:
     aggregated = [role for role in every if "aggregationRule" in role]
     assert sorted(role["metadata"]["name"] for role in aggregated) == ["admin", "edit", "view"]
     for role in aggregated:
-        assert role["rules"] == rules_of(role, every)
+        selectors = map(labels.from_object, role["aggregationRule"]["clusterRoleSelectors"])
+        chosen = [
+            [each for each in every if selector.matches(each["metadata"].get("labels") or {})] for selector in selectors
+        ]
+        assert role["rules"] == rules_of(role, chosen)
 
 
 @pytest.mark.parametrize(
