@@ -175,6 +175,12 @@ class Client:
         where = namespace or (obj.get("metadata") or {}).get("namespace", "")
         return await self.call("POST", resource.path(where, name, subresource), _typed(resource, obj, subresource))
 
+    async def post(
+        self, resource: Resource, obj: Object, namespace: str, *, name: str = "", subresource: str = ""
+    ) -> None:
+        """`create`, by one who does not want to see what became of the object."""
+        await self._answer("POST", resource.path(namespace, name, subresource), _encode(obj), [_JSON])
+
     async def update(self, resource: Resource, obj: Object, *, subresource: str = "") -> Object:
         """Replace an object; its resourceVersion, when set, must be the current one."""
         meta = obj["metadata"]

@@ -72,7 +72,7 @@ class EventRecorder:
 
     def event(self, regarding: Object, type: EventType, reason: str, message: str) -> None:
         """Something happened to `regarding`, which may be an object or an object reference."""
-        involved = _reference(regarding)
+        involved = reference(regarding)
         now = self._clock.now()
         if not self._allowed(involved, now):
             return
@@ -98,7 +98,7 @@ class EventRecorder:
             "reportingComponent": self._component,
             "reportingInstance": self._host,
         }
-        body["metadata"]["name"] = _name(involved.get("name", ""), now, key)
+        body["metadata"]["name"] = event_name(involved.get("name", ""), now, key)
         self._queue.put_nowait((key, body))
         if not self._writing or self._writing[0].done():
             self._writing[:] = [self._tasks.spawn(self._write_all(), "event recorder")]
@@ -163,8 +163,8 @@ class EventRecorder:
         await asyncio.gather(*self._writing, return_exceptions=True)
 
 
-def _reference(regarding: Object) -> Object:
-    """An ObjectReference to an object; a reference is its own."""
+def reference(regarding: Object, *, versioned: bool = False) -> Object:
+    """An ObjectReference to an object, `versioned` with its resourceVersion; a reference is its own."""
     meta = regarding.get("metadata")
     if meta is None:
         return {key: value for key, value in regarding.items() if value}
@@ -174,12 +174,12 @@ def _reference(regarding: Object) -> Object:
         "name": meta.get("name", ""),
         "uid": meta.get("uid", ""),
         "apiVersion": regarding.get("apiVersion", ""),
-        "resourceVersion": "",
+        "resourceVersion": meta.get("resourceVersion", "") if versioned else "",
     }
     return {key: value for key, value in reference.items() if value}
 
 
-def _name(name: str, now: float, key: str) -> str:
+def event_name(name: str, now: float, key: str) -> str:
     """client-go's `name.hexnanoseconds`; the key's hash keeps events of one instant apart."""
     salt = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=3).digest())
     return f"{name}.{int(now * 1e9) + salt:x}"

@@ -19,6 +19,7 @@ from steersman.client.client import Client
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.client.transport import InProcess
 from steersman.cluster import apiserver, certs, kubeconfig
 from steersman.cluster.apiserver import Options
@@ -133,7 +134,7 @@ class ControlPlane:
         from steersman.scheduler import scheduler  # NumPy takes long to import: only who wants it pays
 
         async with Tasks() as tasks:
-            recorder = EventRecorder(client, self.clock, tasks, component=scheduler.DEFAULT_NAME)
+            recorder = SeriesRecorder(client, self.clock, tasks, controller=scheduler.DEFAULT_NAME, host="plane")
             informers = Informers(client, clock=self.clock, tasks=tasks)
             await scheduler.Scheduler(client, informers, recorder, self.clock, self._random).run()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from steersman.api.resource import NODES
 from steersman.api.term import Term
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
+from steersman.client.series import SeriesRecorder
 from steersman.cluster import process
 from steersman.cluster.profile import Profile, ProfileError
 from steersman.lib.http.server import Server
@@ -69,7 +70,7 @@ async def run(
         informers = Informers(client, clock=clock, tasks=tasks)
         await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
         module = await asyncio.get_running_loop().run_in_executor(None, _load)
-        recorder = EventRecorder(client, clock, tasks, component=module.DEFAULT_NAME)
+        recorder = SeriesRecorder(client, clock, tasks, controller=module.DEFAULT_NAME, host=gethostname())
         registry = Registry()  # of this term: whoever leads again begins anew
         if metrics is not None:
             registry.include(metrics.registry)

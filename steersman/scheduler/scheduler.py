@@ -19,8 +19,8 @@ import numpy as np
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODDISRUPTIONBUDGETS, PODS, Object
 from steersman.client.client import Client
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.metrics import Registry
 from steersman.lib.tasks import Tasks
@@ -108,7 +108,7 @@ class Scheduler:
         self,
         client: Client,
         informers: Informers,
-        recorder: EventRecorder,
+        recorder: SeriesRecorder,
         clock: Clock,
         random: Random,
         configuration: Configuration | None = None,
@@ -353,15 +353,14 @@ class Scheduler:
                 log.warning("cannot preempt %s: %s", victim.key, error)
                 self._nominations.remove(pod.uid)
                 return
-            self._recorders[pod.scheduler].event(
-                victim.pod, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {victims.node}"
-            )
+            text = f"Preempted by pod {pod.uid} on node {victims.node}"
+            self._recorders[pod.scheduler].event(victim.pod, "Normal", "Preempted", "Preempting", text, pod.pod)
 
     async def _settle(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> bool:
         """Make true what was reserved; when that fails, all of it and the node are given back."""
 
         def tell(reason: str, text: str) -> None:
-            self._recorders[pod.scheduler].event(pod.pod, "Normal", reason, text)
+            self._recorders[pod.scheduler].event(pod.pod, "Normal", reason, "Scheduling", text)
 
         for plugin, reservation in taken:
             try:
@@ -390,7 +389,7 @@ class Scheduler:
         }
         try:
             if not await self._bound_elsewhere(pod, node):
-                await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
+                await self._client.post(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
         except (ApiError, ExtenderError, OSError, TimeoutError) as error:
             self._attempted(ERROR, pod, began)
             self._give_back(taken)
@@ -400,7 +399,7 @@ class Scheduler:
             self._metrics.bound(self._queue.attempts(pod.uid))
             self._queue.remove(pod.uid)
             self._recorders[pod.scheduler].event(
-                pod.pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}"
+                pod.pod, "Normal", "Scheduled", "Binding", f"Successfully assigned {pod.key} to {node}"
             )
         finally:
             self._bindings.release()
@@ -425,12 +424,12 @@ class Scheduler:
             self._queue.remove(pod.uid)
             return
         log.warning("cannot bind %s to %s: %s", pod.key, node, error)
-        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
+        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", "Scheduling", message)
         self._queue.retry(pod.uid)
 
     async def _report(self, pod: PodInfo, message: str, nominated: str, *, reason: str = "Unschedulable") -> None:
         """Say why not: an event, the condition where it changed, and where room is being made."""
-        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", message)
+        self._recorders[pod.scheduler].event(pod.pod, "Warning", "FailedScheduling", "Scheduling", message)
         now = rfc3339(self._clock.now())
         known = (pod.pod.get("status") or {}).get("conditions") or []
         found = next((c for c in known if c.get("type") == _CONDITION), {})

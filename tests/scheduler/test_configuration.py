@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman.api.resource import PODS, SERVICEACCOUNTS
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import Configuration, ConfigurationError, load
@@ -231,7 +231,7 @@ def test_each_pod_is_placed_by_the_profile_that_it_names() -> None:
         configuration = load((HEAD + PROFILES).encode())
         async with ApiCluster() as cluster, Tasks() as tasks:
             client, clock = cluster.client, cluster.clock
-            recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
             informers = Informers(client, clock=clock, tasks=tasks)
             scheduler = Scheduler(client, informers, recorder, clock, Random(1), configuration)
             tasks.spawn(scheduler.run(), "scheduler")

@@ -9,8 +9,8 @@ from typing import Any
 from steersman.api.resource import EVENTS, PODS, SERVICEACCOUNTS, Object
 from steersman.client.controller import Context
 from steersman.client.deviceclaims import CLAIMS, CLASSES, FINALIZER, SLICES, TEMPLATES, allocation
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.controllers.run import run_controllers
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.scheduler import Scheduler
@@ -69,7 +69,7 @@ async def with_both(body: Callable[[ApiCluster], Awaitable[None]]) -> None:
     """Scheduler and claim controller."""
     async with ApiCluster() as cluster, Tasks() as tasks:
         client, clock = cluster.client, cluster.clock
-        recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
         informers = Informers(client, clock=clock, tasks=tasks, detect_mutation=True)
         scheduler = Scheduler(client, informers, recorder, clock, Random(1))
         tasks.spawn(scheduler.run(), "scheduler")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import EVENTS, NODES, PODS, SERVICEACCOUNTS, Object
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.limits import Limits
 from steersman.lib.http.messages import Request, Response
@@ -185,7 +185,7 @@ async def scheduled(answer: Answer, body: Callable[[ApiCluster, Served], Awaitab
     """The scheduler with one extender, in real time."""
     async with Served(answer) as served, ApiCluster() as cluster, Tasks() as tasks:
         client, clock = cluster.client, cluster.clock
-        recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
         informers = Informers(client, clock=clock, tasks=tasks)
         configuration = Configuration(extenders=[{"urlPrefix": served.url, **config}])
         scheduler = Scheduler(client, informers, recorder, clock, Random(1), configuration)

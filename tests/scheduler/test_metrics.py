@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from steersman.api.resource import PODS, SERVICEACCOUNTS
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.metrics import Registry
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.metrics import SchedulerMetrics
@@ -19,7 +19,7 @@ def test_attempts_and_those_who_wait() -> None:
     async def body() -> None:
         async with ApiCluster() as cluster, Tasks() as tasks:
             client, clock, registry = cluster.client, cluster.clock, Registry()
-            recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
             informers = Informers(client, clock=clock, tasks=tasks)
             scheduler = Scheduler(client, informers, recorder, clock, Random(1), metrics=SchedulerMetrics(registry))
             tasks.spawn(scheduler.run(), "scheduler")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from steersman.api.resource import EVENTS, NODES, PODS, SERVICEACCOUNTS, Object
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.clock import LoopClock
 from steersman.lib.tasks import Tasks
 from steersman.lib.virtualtime import VirtualLoop
@@ -43,7 +43,7 @@ def a_pod(name: str, cpu: str = "100m", **spec: object) -> Object:
 async def with_scheduler(body: Callable[[ApiCluster], Awaitable[None]]) -> None:
     async with ApiCluster() as cluster, Tasks() as tasks:
         client, clock = cluster.client, cluster.clock
-        recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
         informers = Informers(client, clock=clock, tasks=tasks)
         scheduler = Scheduler(client, informers, recorder, clock, Random(1))
         tasks.spawn(scheduler.run(), "scheduler")

@@ -20,8 +20,8 @@ from steersman.api.resource import (
     Object,
 )
 from steersman.client.controller import Context
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.controllers.run import run_controllers
 from steersman.lib.tasks import Tasks
 from steersman.scheduler import podinfo
@@ -307,7 +307,7 @@ async def with_storage(body: Callable[[ApiCluster], Awaitable[None]]) -> None:
     """The scheduler and the binder."""
     async with ApiCluster() as cluster, Tasks() as tasks:
         client, clock = cluster.client, cluster.clock
-        recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
         informers = Informers(client, clock=clock, tasks=tasks)
         tasks.spawn(Scheduler(client, informers, recorder, clock, Random(1)).run(), "scheduler")
         context = Context(client, informers, clock, recorder, Random(1), {})

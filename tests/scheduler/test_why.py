@@ -10,8 +10,8 @@ import pytest
 from steersman.api.resource import PODS, SERVICEACCOUNTS
 from steersman.cli.output import Failure
 from steersman.cli.why import _ask, _name, lines
-from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
+from steersman.client.series import SeriesRecorder
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.server import Server
 from steersman.lib.tasks import Tasks
@@ -59,7 +59,7 @@ def test_the_scheduler_tells_of_pods_that_it_placed_and_that_it_could_not() -> N
     async def body() -> None:
         async with ApiCluster() as cluster, Tasks() as tasks:
             client, clock = cluster.client, cluster.clock
-            recorder = EventRecorder(client, clock, tasks, component="default-scheduler")
+            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
             scheduler = Scheduler(client, Informers(client, clock=clock, tasks=tasks), recorder, clock, Random(1))
             tasks.spawn(scheduler.run(), "scheduler")
             await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
