@@ -259,6 +259,8 @@ def _unchanged(old: Object, new: Object, *, bound: bool) -> bool:
     one, other = old["metadata"], new["metadata"]
     if one.get("labels") != other.get("labels") or ("deletionTimestamp" in one) != ("deletionTimestamp" in other):
         return False
+    if (old.get("status") or {}).get("startTime") != (new.get("status") or {}).get("startTime"):
+        return False  # who started last is evicted first
     return bound or bool(old["spec"] == new["spec"])
 
 

@@ -8,8 +8,10 @@ priority and preemption.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -22,6 +24,7 @@ from steersman.scheduler.framework import Plugin, Verdict, run_filters
 from steersman.scheduler.podinfo import PodInfo
 
 _FIT = "NodeResourcesFit"
+_KINDS = 16  # of preemptors that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Budget:
     disrupted: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Victims:
     """What one node would cost: its pods that go, the most important first, and how many against a budget."""
 
@@ -50,12 +53,44 @@ class Victims:
     pods: tuple[PodInfo, ...]
     violations: int
 
+    @cached_property
     def cost(self) -> tuple[Any, ...]:
         """Smaller is better, in the original's order of criteria."""
         started = min((_started(pod) for pod in self.pods if pod.priority == self.pods[0].priority), default="")
         latest = tuple(-ord(letter) for letter in started)  # of equals, those that started last
         total = sum(pod.priority + 2**31 for pod in self.pods)
         return (self.violations, self.pods[0].priority, total, len(self.pods), latest)
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What rows would cost one kind of preemptor; None where its room cannot be made."""
+
+    nodes: int
+    upto: int
+    rows: dict[int, Victims | None]
+
+
+class Memory:
+    """What pods alike were told of nodes on which nobody came or went since: of a hundred candidates a few change."""
+
+    def __init__(self) -> None:
+        self._kinds: OrderedDict[tuple[object, ...], _Kind] = OrderedDict()
+
+    def of(self, columns: Columns, pod: PodInfo) -> dict[int, Victims | None]:
+        """What still holds for pods of these requests and this priority; it may be added to."""
+        key = (pod.priority, *sorted(pod.requests.items()))
+        kind = self._kinds.pop(key, None)
+        changed = None if kind is None or kind.nodes != columns.changes else columns.touched_since(kind.upto)
+        if kind is None or changed is None:
+            kind = _Kind(columns.changes, 0, {})
+        for row in changed or ():
+            kind.rows.pop(row, None)
+        kind.upto = columns.touched_upto
+        self._kinds[key] = kind
+        if len(self._kinds) > _KINDS:
+            self._kinds.popitem(last=False)
+        return kind.rows
 
 
 def read_budget(obj: Object) -> Budget:
@@ -92,7 +127,7 @@ def choose(
 
 def best(found: Sequence[Victims]) -> Victims | None:
     """The cheapest, if there is any."""
-    return min(found, key=Victims.cost) if found else None
+    return min(found, key=lambda each: each.cost) if found else None
 
 
 def find(
@@ -103,6 +138,7 @@ def find(
     budgets: Sequence[Budget],
     random: Random,
     candidates: Candidates,
+    memory: Memory | None = None,
 ) -> list[Victims]:
     """What each node would cost, of as many nodes as the original looks at."""
     rows = np.flatnonzero(verdict.resolvable() & columns.live)
@@ -110,23 +146,34 @@ def find(
         return []
     simple = _room_is_all(columns, pod, plugins)
     wanted = max(candidates.least, int(len(columns) * candidates.share))
+    known = memory.of(columns, pod) if memory is not None and not budgets else {}
     found: list[Victims] = []
     offset = random.randrange(len(rows))
-    for row in (int(each) for each in np.roll(rows, -offset)):
-        lower = [
-            each
-            for each in columns.pods[row].values()
-            if each.priority < pod.priority and each.uid not in columns.nominated
-        ]
-        if not lower:
-            continue
-        trial = _Room(columns, pod, row) if simple is not None and simple[row] else _Filters(columns, pod, plugins, row)
-        victims = _victims(trial, columns.names[row], lower, budgets)
+    for row in map(int, np.roll(rows, -offset)):
+        room = simple is not None and bool(simple[row])
+        if room and row in known:
+            victims = known[row]
+        else:
+            victims = _of_row(columns, pod, plugins, row, budgets, room=room)
+            if room:
+                known[row] = victims
         if victims is not None:
             found.append(victims)
             if len(found) >= wanted:
                 break
     return found
+
+
+def _of_row(
+    columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], row: int, budgets: Sequence[Budget], *, room: bool
+) -> Victims | None:
+    """What one node would cost; `room`: that is all it lacks."""
+    there = columns.pods[row].values()
+    lower = [each for each in there if each.priority < pod.priority and each.uid not in columns.nominated]
+    if not lower:
+        return None
+    trial = _Room(columns, pod, row) if room else _Filters(columns, pod, plugins, row)
+    return _victims(trial, columns.names[row], lower, budgets)
 
 
 def _room_is_all(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin]) -> Mask | None:

@@ -23,7 +23,7 @@ from steersman.client.informer import Informers
 from steersman.client.series import SeriesRecorder
 from steersman.lib.clock import Clock, rfc3339
 from steersman.lib.metrics import Registry
-from steersman.lib.tasks import Tasks
+from steersman.lib.tasks import Tasks, turn
 from steersman.scheduler import podinfo, preemption, why
 from steersman.scheduler.columns import Columns
 from steersman.scheduler.configuration import DEFAULT_SCHEDULER, Configuration
@@ -143,6 +143,7 @@ class Scheduler:
         self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
         self._repeats = Repeats(self.columns)
+        self._victims = preemption.Memory()
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._writes = asyncio.Semaphore(_WRITES)  # evictions and conditions
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
@@ -235,6 +236,7 @@ class Scheduler:
                 self._metrics.preempted(len(victims.pods))
                 tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
             tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
+            await turn()  # nothing else waits here, and thousands may fit nowhere
             return
         self._nominations.remove(pod.uid)
         taken = self._reserve(pod, decision.node)
@@ -312,7 +314,14 @@ class Scheduler:
         budgets = [preemption.read_budget(each) for each in self._budgets.list()]
         with self._nominations.aside(pod):
             found: Sequence[preemption.Victims] = preemption.find(
-                self.columns, pod, profile.filters, decision.verdict, budgets, self._random, profile.candidates
+                self.columns,
+                pod,
+                profile.filters,
+                decision.verdict,
+                budgets,
+                self._random,
+                profile.candidates,
+                self._victims,
             )
         if found:
             there = {each.node: self.columns.pods[self.columns.rows[each.node]] for each in found}

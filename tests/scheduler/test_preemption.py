@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steersman.api.resource import EVENTS, PODDISRUPTIONBUDGETS, PODS, PRIORITYCLASSES, Object
 from steersman.scheduler import podinfo, preemption
@@ -100,6 +102,35 @@ def test_pods_in_the_way_of_anti_affinity_go() -> None:
     affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
     there = [pod("a", 1, "100m", {"app": "x"}), pod("b", 1, "100m", {"app": "y"})]
     assert chosen({"n": there}, pod("new", 10, "100m", affinity=affinity)) == ("n", ["a"], 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 4), st.sampled_from(["200m", "500m"]), st.booleans()),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 2**30),
+)
+def test_what_is_remembered_is_what_is_so(comings: list[tuple[int, int, str, bool]], seed: int) -> None:
+    columns, memory = Columns(), preemption.Memory()
+    for number in range(4):
+        columns.set_node({**a_node(f"n{number}"), "metadata": {"name": f"n{number}", "labels": {}}})
+    for number, (node, priority, cpu, goes) in enumerate(comings):
+        columns.add_pod(pod(f"p{number}", priority, cpu), f"n{node}")
+        if goes:
+            columns.remove_pod(f"p{number // 2}")
+        for wanted in ("300m", "900m"):
+            new = pod("new", 3, wanted)
+            verdict = run_filters(DEFAULT.filters, columns, new)
+            found = [
+                preemption.find(
+                    columns, new, DEFAULT.filters, verdict, [], Random(seed), preemption.Candidates(), remembered
+                )
+                for remembered in (None, memory)
+            ]
+            assert found[0] == found[1]
 
 
 async def _classes(cluster: ApiCluster) -> None:
