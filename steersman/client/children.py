@@ -59,6 +59,23 @@ def namespace_terminates(error: ApiError) -> bool:
     return any(cause.get("reason") == "NamespaceTerminating" for cause in error.details.get("causes") or ())
 
 
+async def catch_up(context: Context, owner: Object, kind: Resource) -> None:
+    """Nobody knows whether the last writes were done: ask, and trust no informer that knows less than the answer.
+
+    Without this an owner whose creates time out would have too many children until they are seen and deleted.
+    """
+    delay = _ASK_FIRST
+    while True:
+        try:
+            page = await context.client.list(kind, owner["metadata"]["namespace"])
+            break
+        except (ApiError, OSError, TimeoutError):
+            await context.clock.sleep(delay)
+            delay = min(delay * 2, _ASK_MOST)
+    mine = [child for child in page.items if is_controlled_by(child, owner)]
+    context.expectations.asked(key_of(owner), mine)
+
+
 @dataclass(frozen=True, slots=True)
 class Children:
     """The children of one kind that one owner has."""
@@ -202,22 +219,6 @@ class Children:
         results = await asyncio.gather(*map(in_turn, work), return_exceptions=True)
         errors = [each for each in results if isinstance(each, BaseException)]
         if any(map(in_doubt, errors)):
-            await self._catch_up()
+            await catch_up(self.context, self.owner, self.kind)
         for error in errors:
             raise error
-
-    async def _catch_up(self) -> None:
-        """Nobody knows whether the last writes were done: ask, and trust no informer that knows less than the answer.
-
-        Without this an owner whose creates time out would have too many children until they are seen and deleted.
-        """
-        delay = _ASK_FIRST
-        while True:
-            try:
-                page = await self.context.client.list(self.kind, self.owner["metadata"]["namespace"])
-                break
-            except (ApiError, OSError, TimeoutError):
-                await self.context.clock.sleep(delay)
-                delay = min(delay * 2, _ASK_MOST)
-        mine = [child for child in page.items if is_controlled_by(child, self.owner)]
-        self.context.expectations.asked(self._key, mine)

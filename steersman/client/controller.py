@@ -26,9 +26,11 @@ from steersman.client.metrics import Metrics
 from steersman.client.pace import Paced, bucket_of
 from steersman.client.workqueue import RETRY_FIRST, RETRY_MOST, WorkQueue
 from steersman.lib.clock import Clock
-from steersman.lib.tasks import Tasks
+from steersman.lib.tasks import Tasks, turn
 
 log = logging.getLogger(__name__)
+
+_TURN = 200  # objects between which others have theirs
 
 
 class Key(NamedTuple):
@@ -179,11 +181,33 @@ async def run(controller: Controller, context: Context) -> None:
     for resource in controller.indexes:
         await context.informer(resource).synced()
     async with Tasks() as tasks:
+        tasks.spawn(_look_again(controller, context, queue), f"{controller.name} again")
         for number in range(controller.workers):
             tasks.spawn(_work(controller, context, queue), f"{controller.name} {number}")
         if controller.feed is not None:
             await controller.feed(context, queue)
         await asyncio.get_running_loop().create_future()
+
+
+async def _look_again(controller: Controller, context: Context, queue: WorkQueue[Key]) -> None:
+    """After a gap in what was heard, look at everything as at the start.
+
+    Somebody may have deleted what we made before it was ever seen here, and then nothing tells that it is missing.
+    """
+    missed = asyncio.Event()
+    for watch in controller.watches:
+        watch.informer(context).on_relist(missed.set)
+    for resource in controller.indexes:
+        context.informer(resource).on_relist(missed.set)
+    while True:
+        await missed.wait()
+        missed.clear()
+        for watch in controller.watches:
+            for number, obj in enumerate(watch.informer(context).list()):
+                for key in watch.keys(context, obj):
+                    queue.add(key)
+                if number % _TURN == 0:
+                    await turn()
 
 
 def _enqueuer(watch: Watch, context: Context, queue: WorkQueue[Key]) -> Callable[[Object | None, Object | None], None]:

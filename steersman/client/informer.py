@@ -97,6 +97,7 @@ class Informer:
         self._spaces: dict[str, dict[str, Object]] = {}
         self._indexes: dict[str, tuple[Index, dict[str, dict[tuple[str, str], Object]]]] = {}
         self._handlers: list[Handler] = []
+        self._relisted: list[Callable[[], None]] = []
         self._synced = asyncio.Event()
         self._settled = asyncio.Event()
         self._version = ""
@@ -133,6 +134,10 @@ class Informer:
         self._handlers.append(handler)
         for obj in list(self._objects.values()):
             self._tell(handler, None, obj)
+
+    def on_relist(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the collection was read again: of what came and went meanwhile no handler is told."""
+        self._relisted.append(callback)
 
     async def synced(self) -> None:
         """Wait until the collection has been read once."""
@@ -210,6 +215,8 @@ class Informer:
                 self._put(at, obj)
         self._version = page.resource_version
         self._absent = False
+        for callback in self._relisted if self._synced.is_set() else ():
+            callback()
         self._synced.set()
         self._settled.set()
 

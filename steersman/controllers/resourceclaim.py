@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
+from steersman.client.children import catch_up, in_doubt
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
 from steersman.client.deviceclaims import CLAIMS, FINALIZER, TEMPLATES, is_for, reserved_for, used_by
 from steersman.client.workload import controller_of
@@ -65,7 +66,12 @@ async def _ensure(context: Context, key: Key, pod: Object, wanted: Object, name:
                 404, "NotFound", f'resource claim template "{template_name}": {kind} "{template_name}" not found'
             )
         made = await context.client.create(CLAIMS, new_claim(pod, wanted, template), meta["namespace"])
+    except (OSError, TimeoutError):
+        await catch_up(context, pod, CLAIMS)  # it may have been made, and must not be made twice
+        raise
     except ApiError as error:
+        if in_doubt(error):
+            await catch_up(context, pod, CLAIMS)
         text = f"PodResourceClaim {wanted['name']}: {error.message}"
         context.recorder.event(pod, "Warning", "FailedResourceClaimCreation", text)
         raise

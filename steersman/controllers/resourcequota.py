@@ -116,7 +116,12 @@ async def _follow(context: Context, group: str, plural: str) -> Informer | None:
             for quota in context.informer(RESOURCEQUOTAS).list(obj["metadata"].get("namespace") or ""):
                 context.memory["queue"].add(key_of(quota))
 
+        def missed() -> None:
+            for quota in context.informer(RESOURCEQUOTAS).list():
+                context.memory["queue"].add(key_of(quota))
+
         informer.add_handler(changed)
+        informer.on_relist(missed)  # what came and went was charged by admission
     return followed[group, plural]
 
 

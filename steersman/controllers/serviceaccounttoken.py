@@ -19,6 +19,7 @@ _TYPE = "kubernetes.io/service-account-token"
 _NAME, _UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
 _FIELDS = f"type={_TYPE}"
 _KEY = "service-account-private-key"
+_AGAIN = 10.0  # seconds: an account that is there may go before we see it, and then nothing tells
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -30,8 +31,9 @@ async def reconcile(context: Context, key: Key) -> Result:
     account = context.informer(SERVICEACCOUNTS).get(key.namespace, annotations.get(_NAME, ""))
     expected = annotations.get(_UID)
     if account is None or (expected and expected != account["metadata"]["uid"]):
-        if await _is_gone(context, key, annotations.get(_NAME, ""), expected):
-            await _delete(context, secret)
+        if not await _is_gone(context, key, annotations.get(_NAME, ""), expected):
+            return Result(_AGAIN)
+        await _delete(context, secret)
         return DONE
     wanted = {"ca.crt": _encode(context.config.get("root-ca", "")), "namespace": _encode(key.namespace)}
     data = secret.get("data") or {}

@@ -37,6 +37,11 @@ class Odds:
     latency: float = 0.03
     longest_stall: float = 20.0
 
+    @classmethod
+    def gaps(cls) -> Odds:
+        """Watches that are long behind and then have to begin anew: much comes and goes that nobody is told of."""
+        return cls(gone=0.35, stall=0.15, broken=0.05)
+
     def calm(self) -> None:
         """Nothing goes wrong any more."""
         for name in ("conflict", "refused", "lost", "death", "gone", "broken", "again", "stall"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import LEASES, NODES, PODS, Object, Resource
 from steersman.api.term import Term
 from steersman.client.client import Client
+from steersman.client.cloud import Cloud
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
@@ -33,6 +35,7 @@ PATIENCE = 4000.0  # virtual seconds after the last fault in which everything mu
 TWINS = 0.4  # how often a second copy of the controllers is active for a while
 UNLED = 0.2  # how many of those know nothing of a leader, as with `leader-elect=false`
 LEASE = ("kube-system", "kube-controller-manager")
+_LOG = logging.getLogger("steersman")
 STILL = 120.0  # virtual seconds without a write that must follow
 
 
@@ -43,7 +46,7 @@ class Violated(AssertionError):
 class Scenario(Protocol):
     """Something that a user does, what must hold meanwhile, and what must come of it.
 
-    One that has `settings` gives them to its controllers.
+    One that has `settings`, or a `cloud`, gives them to its controllers.
     """
 
     controllers: Sequence[str]
@@ -59,6 +62,19 @@ class Scenario(Protocol):
     def complaint(self, world: Simulation) -> str:
         """What is not yet as it must become; empty when all is well."""
         ...
+
+
+class _Failures(logging.Handler):
+    """What a controller does not expect is logged, and tried again for ever: here it is a failure."""
+
+    def __init__(self, world: Simulation) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Fail with the exception that is told of."""
+        if record.exc_info is not None and isinstance(error := record.exc_info[1], Exception):
+            self._world.fail(error)
 
 
 class _Quiet(EventRecorder):
@@ -79,6 +95,7 @@ class Simulation:
         odds: Odds | None = None,
         nodes: int = 3,
         settings: Mapping[str, str] | None = None,
+        cloud: Cloud | None = None,
     ) -> None:
         self.random = Random(seed)
         self.odds = odds or Odds()
@@ -91,6 +108,7 @@ class Simulation:
         self.lifetimes: dict[str, float] = {}  # seconds after which pods with this label `app` end by themselves
         self._controllers = controllers
         self._settings = settings or {}
+        self._cloud = cloud
         self._nodes = nodes
         self._server, self._tasks = Tasks(), Tasks()
         self._copies: dict[int, Tasks] = {}
@@ -100,9 +118,11 @@ class Simulation:
         self._endings: dict[str, asyncio.Event] = {}
         self._failure: BaseException | None = None
         self._checks: list[tuple[Informer, Callable[[], str]]] = []
+        self._failures = _Failures(self)
         self.seen = Informers(self.client, clock=self.clock, tasks=self._tasks, random=Random(seed))
 
     async def __aenter__(self) -> Simulation:
+        _LOG.addHandler(self._failures)
         await self.cluster.__aenter__()
         for number in range(self._nodes):
             await self.client.create(NODES, node_object(f"node-{number}"))
@@ -117,6 +137,7 @@ class Simulation:
         await self._tasks.close()
         await self._server.close()
         await self.cluster.__aexit__()
+        _LOG.removeHandler(self._failures)
 
     # Controllers.
 
@@ -147,7 +168,7 @@ class Simulation:
             client = client.leading(term)
         informers = Informers(client, clock=self.clock, tasks=tasks, random=self.random)
         recorder = _Quiet(client, self.clock, tasks, component="simulation")
-        context = Context(client, informers, self.clock, recorder, self.random, self._settings)
+        context = Context(client, informers, self.clock, recorder, self.random, self._settings, self._cloud)
         tasks.spawn(run_controllers(context, self._controllers), f"copy {number}")
         self._copies[number] = tasks
         return number
@@ -331,8 +352,8 @@ async def _play(
     seed: int, make: Callable[[Random], Scenario], odds: Odds | None, trace: list[str], *, usurped: bool
 ) -> None:
     scenario = make(Random(seed))
-    settings = getattr(scenario, "settings", None)
-    async with Simulation(seed, scenario.controllers, odds=odds, settings=settings) as world:
+    given = {name: getattr(scenario, name) for name in ("settings", "cloud") if hasattr(scenario, name)}
+    async with Simulation(seed, scenario.controllers, odds=odds, **given) as world:
         try:
             scenario.start(world)
             await world.seen.synced()

@@ -30,7 +30,7 @@ from .scenarios import NAMESPACE, available
 _DISK = "kubernetes.io/csi/disks.example^h"
 
 
-async def _claimed_volume(world: Simulation, name: str, **source: Object) -> None:
+async def claimed_volume(world: Simulation, name: str, **source: Object) -> None:
     """A claim and its volume, bound."""
     spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], **source}
     await world.client.create(PERSISTENTVOLUMES, {"metadata": {"name": name}, "spec": spec})
@@ -39,7 +39,7 @@ async def _claimed_volume(world: Simulation, name: str, **source: Object) -> Non
     claim = await world.client.create(PERSISTENTVOLUMECLAIMS, {"metadata": {"name": name}, "spec": asked}, NAMESPACE)
     at = {"namespace": NAMESPACE, "name": name, "uid": claim["metadata"]["uid"]}
     await world.client.patch(PERSISTENTVOLUMES, name, "", {"spec": {"claimRef": at}})
-    bound = {"status": {"phase": "Bound"}}
+    bound = {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}
     await world.client.patch(PERSISTENTVOLUMECLAIMS, name, NAMESPACE, bound, subresource="status")
 
 
@@ -113,7 +113,7 @@ class Attachments:
             await world.client.patch(NODES, name, "", {"metadata": {"annotations": {MANAGED: "true"}}})
             world.start(self._mount(world, name), f"kubelet {name}")
         world.start(self._attach(world), "attacher")
-        await _claimed_volume(world, "disk", csi={"driver": "disks.example", "volumeHandle": "h"})
+        await claimed_volume(world, "disk", csi={"driver": "disks.example", "volumeHandle": "h"})
         for number in range(self.moves):
             self.last = f"node-{world.random.randrange(3)}"
             body = pod(f"p-{number}", volumes=[_uses("disk")], nodeName=self.last)
@@ -205,7 +205,7 @@ class Leftovers:
         return "a claim is gone that a pod uses" if self.safe and gone and running else ""
 
     async def play(self, world: Simulation) -> None:
-        await _claimed_volume(world, "disk", hostPath={"path": "/tmp/x"})
+        await claimed_volume(world, "disk", hostPath={"path": "/tmp/x"})
         await world.client.create(PODS, pod("user", volumes=[_uses("disk")]), NAMESPACE)
         await world.client.create(PODS, pod("lost", nodeName="nowhere"), NAMESPACE)
         for name, seconds in self.jobs.items():

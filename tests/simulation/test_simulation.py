@@ -11,11 +11,18 @@ from random import Random
 import pytest
 
 from steersman.api.term import Term
+from steersman.controllers import ALL
+from steersman.testing.faults import Odds
 from steersman.testing.simulation import Simulation, Violated, simulate
 
 from .every import EVERY
 from .scenarios import Deployments
 from .wider import ReplicationControllers
+
+
+def test_every_controller_is_played() -> None:
+    """A controller that comes needs a scenario: what its user does, what must hold meanwhile, what must come of it."""
+    assert {name for scenario in EVERY for name in scenario.controllers} == set(ALL)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -28,6 +35,20 @@ def test_it_holds_its_limits_and_ends_as_asked(scenario: type, seed: int) -> Non
 def test_seeds_that_failed_once(name: str, seed: int) -> None:
     (scenario,) = (each for each in EVERY if each.__name__ == name)
     assert len(simulate(seed, scenario)) == 16
+
+
+@pytest.mark.parametrize("scenario", EVERY, ids=lambda each: each.__name__)
+def test_so_it_does_when_much_comes_and_goes_untold(scenario: type) -> None:
+    assert len(simulate(2, scenario, odds=Odds.gaps())) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("Budgets", 5), ("StatefulSets", 8), ("Provisioned", 137), ("Balanced", 9), ("DeviceClaims", 13)],
+)
+def test_seeds_that_failed_once_when_much_came_and_went_untold(name: str, seed: int) -> None:
+    (scenario,) = (each for each in EVERY if each.__name__ == name)
+    assert len(simulate(seed, scenario, odds=Odds.gaps())) == 16
 
 
 @pytest.mark.parametrize("scenario", EVERY, ids=lambda each: each.__name__)

@@ -27,6 +27,7 @@ _IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
 _NEEDED = frozenset({"list", "watch", "delete"})
 _ASK_AGAIN = 30.0  # seconds, when discovery failed for all or some
 _UNSERVED = 300.0  # seconds until an owner of a kind that is not served is looked for again
+_UNSEEN = 10.0  # seconds until an owner is asked for again that is not seen yet
 
 
 @dataclass(slots=True)
@@ -103,7 +104,16 @@ async def reconcile(context: Context, key: Key) -> Result:
         await _wait_for_dependents(context, known, node)
     elif not node.being_deleted and not await _judge(context, known, node):
         return Result(_UNSERVED)
+    elif any(_unseen(known, reference) for reference in node.owners):
+        return Result(_UNSEEN)
     return DONE
+
+
+def _unseen(known: _Known, reference: Object) -> bool:
+    """Whether an owner is there, but only by the API server's word: it may go before it is seen, and nothing tells."""
+    if reference["uid"] in known.graph.nodes:
+        return False
+    return known.kinds.get((reference["apiVersion"].rpartition("/")[0], reference["kind"])) in known.informers
 
 
 async def _orphan(context: Context, known: _Known, node: Node) -> None:
