@@ -34,7 +34,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     else:
         volume = context.informer(PERSISTENTVOLUMES).get(*key)
         if volume is not None:
-            await _reclaim(context, volume, Path(root))
+            await _keep(context, volume, Path(root))
     return DONE
 
 
@@ -54,7 +54,6 @@ async def _provision(context: Context, claim: Object, root: Path) -> None:
     if context.informer(PERSISTENTVOLUMES).get("", name) is not None:
         return
     directory = root / name
-    await asyncio.to_thread(_make, directory)
     reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": meta["uid"]}
     volume: Object = {
         "metadata": {"name": name, "annotations": {_MADE: PROVISIONER}},
@@ -73,22 +72,28 @@ async def _provision(context: Context, claim: Object, root: Path) -> None:
         if error.reason != "AlreadyExists":
             raise
         return
+    await asyncio.to_thread(_make, directory)  # after the volume, which says that there is something to take away
     text = f"Successfully provisioned volume {name}"
     context.recorder.event(claim, "Normal", "ProvisioningSucceeded", text)
 
 
-async def _reclaim(context: Context, volume: Object, root: Path) -> None:
+async def _keep(context: Context, volume: Object, root: Path) -> None:
+    """A volume has its directory, and takes it along when it is released or deleted, unless it is to be retained."""
     meta, spec = volume["metadata"], volume["spec"]
     if (meta.get("annotations") or {}).get(_MADE) != PROVISIONER:
         return
-    if spec.get("persistentVolumeReclaimPolicy") != "Delete":
-        return
-    if (volume.get("status") or {}).get("phase") != "Released" and not meta.get("deletionTimestamp"):
-        return
-    if (volume.get("status") or {}).get("phase") == "Bound":
-        return
     directory = root / meta["name"]
-    if (spec.get("hostPath") or {}).get("path") == str(directory) and meta["name"].startswith("pvc-"):
+    ours = (spec.get("hostPath") or {}).get("path") == str(directory) and meta["name"].startswith("pvc-")
+    phase, made = (volume.get("status") or {}).get("phase"), context.memory.setdefault("made", set())
+    if phase != "Released" and not meta.get("deletionTimestamp"):
+        if ours and meta["uid"] not in made:  # whoever made the volume may have ended before he made this
+            await asyncio.to_thread(_make, directory)
+            made.add(meta["uid"])
+        return
+    made.discard(meta["uid"])
+    if spec.get("persistentVolumeReclaimPolicy") != "Delete" or phase == "Bound":
+        return
+    if ours:
         await asyncio.to_thread(shutil.rmtree, directory, True)
     try:
         await context.client.delete(PERSISTENTVOLUMES, meta["name"], uid=meta["uid"])
@@ -98,6 +103,8 @@ async def _reclaim(context: Context, volume: Object, root: Path) -> None:
 
 
 def _make(directory: Path) -> None:
+    if directory.is_dir():
+        return
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)  # whoever the pod's user is
 

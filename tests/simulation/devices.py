@@ -86,6 +86,8 @@ class DeviceClaims:
         if not users <= living or (not users and (shared.get("status") or {}).get("allocation")):
             return f"the shared claim is {shared.get('status')}"
         wanted = {name for each in world.all(PODS) for name, made in used_by(each) if made}
+        if world.twins:  # two that did not know of each other: the claim that no pod knows goes with its pod
+            found = {name: each for name, each in found.items() if name in wanted}
         if len(wanted) != len(self.there) or set(found) != wanted:
             return f"claims {sorted(found)}, pods {sorted(self.there)} know {sorted(wanted)}"
         return ""

@@ -10,7 +10,7 @@ from random import Random
 from steersman.api.errors import ApiError
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Object
 from steersman.controllers.hostpathprovisioner import PROVISIONER
-from steersman.controllers.pvbinder import STORAGECLASSES
+from steersman.controllers.pvbinder.claims import STORAGECLASSES
 from steersman.controllers.vacprotection import CLASSES
 from steersman.testing.simulation import Simulation
 
@@ -33,14 +33,7 @@ class Provisioned:
 
     def start(self, world: Simulation) -> None:
         world.seen.informer(PERSISTENTVOLUMES)
-        world.always(PERSISTENTVOLUMECLAIMS, lambda: self._lost(world))
-
-    def _lost(self, world: Simulation) -> str:
-        for each in world.all(PERSISTENTVOLUMECLAIMS):
-            name, bound = each["spec"].get("volumeName"), (each.get("status") or {}).get("phase") == "Bound"
-            if bound and not each["metadata"].get("deletionTimestamp") and not Path(self.folder.name, name).is_dir():
-                return f"{each['metadata']['name']} is bound to {name}, which has no directory"
-        return ""
+        world.seen.informer(PERSISTENTVOLUMECLAIMS)
 
     async def play(self, world: Simulation) -> None:
         made = {"metadata": {"name": "standard"}, "provisioner": PROVISIONER, "reclaimPolicy": "Delete"}
