@@ -86,8 +86,9 @@ async def _keep(context: Context, volume: Object, root: Path) -> None:
     ours = (spec.get("hostPath") or {}).get("path") == str(directory) and meta["name"].startswith("pvc-")
     phase, made = (volume.get("status") or {}).get("phase"), context.memory.setdefault("made", set())
     if phase != "Released" and not meta.get("deletionTimestamp"):
-        if ours and meta["uid"] not in made:  # whoever made the volume may have ended before he made this
-            await asyncio.to_thread(_make, directory)
+        if ours and meta["uid"] not in made:
+            if not await asyncio.to_thread(directory.is_dir) and await _lasts(context, volume):
+                await asyncio.to_thread(_make, directory)  # whoever made the volume ended before he made this
             made.add(meta["uid"])
         return
     made.discard(meta["uid"])
@@ -102,9 +103,19 @@ async def _keep(context: Context, volume: Object, root: Path) -> None:
             raise
 
 
+async def _lasts(context: Context, volume: Object) -> bool:
+    """Whether the volume is there and still somebody's, by the API server's word: our copy may be behind."""
+    try:
+        found = await context.client.get(PERSISTENTVOLUMES, volume["metadata"]["name"])
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return False
+    gone = found["metadata"].get("deletionTimestamp") or (found.get("status") or {}).get("phase") == "Released"
+    return not gone and found["metadata"]["uid"] == volume["metadata"]["uid"]
+
+
 def _make(directory: Path) -> None:
-    if directory.is_dir():
-        return
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)  # whoever the pod's user is
 

@@ -22,6 +22,7 @@ from steersman.client.cloud import Cloud
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
 from steersman.client.informer import Informer, Informers
+from steersman.client.metrics import Metrics
 from steersman.client.nodefit import node_of
 from steersman.controllers.run import run_controllers
 from steersman.lib.clock import rfc3339, rfc3339_micro
@@ -114,6 +115,7 @@ class Simulation:
         self._copies: dict[int, Tasks] = {}
         self._started = 0
         self._leader = 0  # the copy that took the Lease last
+        self.metrics = Metrics(self.clock.monotonic)  # of the copy that was started last
         self._addresses = 0
         self._endings: dict[str, asyncio.Event] = {}
         self._failure: BaseException | None = None
@@ -168,7 +170,10 @@ class Simulation:
             client = client.leading(term)
         informers = Informers(client, clock=self.clock, tasks=tasks, random=self.random)
         recorder = _Quiet(client, self.clock, tasks, component="simulation")
-        context = Context(client, informers, self.clock, recorder, self.random, self._settings, self._cloud)
+        self.metrics = Metrics(self.clock.monotonic)
+        context = Context(
+            client, informers, self.clock, recorder, self.random, self._settings, self._cloud, self.metrics
+        )
         tasks.spawn(run_controllers(context, self._controllers), f"copy {number}")
         self._copies[number] = tasks
         return number

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Object
+from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
 from steersman.controllers.hostpathprovisioner import PROVISIONER
 from steersman.controllers.pvbinder.claims import STORAGECLASSES
+from steersman.controllers.selinuxwarning import CSIDRIVERS
 from steersman.controllers.vacprotection import CLASSES
+from steersman.testing.objects import container, pod
 from steersman.testing.simulation import Simulation
 
 from .housekeeping import claimed_volume
@@ -139,4 +142,43 @@ class AttributeClasses:
         return "" if there == wanted else f"classes {there}, not {wanted}"
 
 
-STORAGE = (Provisioned, Grown, AttributeClasses)
+class Labelled:
+    """Pods that share a volume, each with an SELinux label: who conflicts with whom is shown, and nothing else."""
+
+    controllers: Sequence[str] = ("selinux-warning-controller",)
+
+    def __init__(self, random: Random) -> None:
+        self.there: dict[str, str] = {}
+
+    def start(self, world: Simulation) -> None:
+        world.seen.informer(PODS)
+
+    async def play(self, world: Simulation) -> None:
+        driver = {"metadata": {"name": "disks.example"}, "spec": {"seLinuxMount": True}}
+        await world.client.create(CSIDRIVERS, driver)
+        await claimed_volume(world, "disk", csi={"driver": "disks.example", "volumeHandle": "h"})
+        for number in range(world.random.randint(2, 6)):
+            await world.pause(world.random.random() * 10)
+            if self.there and world.random.random() < 0.3:
+                await world.client.delete(PODS, gone := min(self.there), NAMESPACE)
+                del self.there[gone]
+                continue
+            name, level = f"p-{number}", world.random.choice(("s0:c1,c2", "s0:c3,c4"))
+            self.there[name] = level
+            mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+            volume = {"name": "v", "persistentVolumeClaim": {"claimName": "disk"}}
+            context = {"seLinuxOptions": {"level": level}}
+            made = pod(name, container(**mount), securityContext=context, volumes=[volume])
+            await world.client.create(PODS, made, NAMESPACE)
+
+    def complaint(self, world: Simulation) -> str:
+        text = world.metrics.registry.text()
+        found = set(re.findall(r'_volume_conflict{[^}]*pod1_name="([^"]*)"[^}]*pod2_name="([^"]*)"', text))
+        pairs = [(one, other) for one in self.there for other in self.there]
+        wanted = {(one, other) for one, other in pairs if self.there[one] != self.there[other]}
+        if world.twins:  # the copy that is looked at may be the one that has ended
+            return ""
+        return "" if found == wanted else f"conflicts {sorted(found)}, not {sorted(wanted)}"
+
+
+STORAGE = (Provisioned, Grown, AttributeClasses, Labelled)
