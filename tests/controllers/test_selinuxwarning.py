@@ -54,7 +54,7 @@ async def test_two_labels_are_told_to_both_pods(world: World) -> None:
     text = 'SELinuxLabel ":::s0:c1,c2" conflicts with pod two that uses the same volume as this pod with SELinuxLabel '
     assert ("SELinuxLabelConflict", f'{text}":::s0:c3,c4". {end}') in await world.events()
     assert [reason for reason, _ in await world.events()] == ["SELinuxLabelConflict"] * 2
-    shown = 'selinux_warning_controller_selinux_volume_conflict{property="SELinuxLabel",pod1_namespace="default"'
+    shown = "selinux_warning_controller_selinux_volume_conflict{pod1_name="
     assert metrics.registry.text().count(shown) == 2
     await world.client.delete(PODS, "two", "default", grace_seconds=0)
     await world.settle()
