@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -27,6 +27,34 @@ _LIST = "APIGroupDiscoveryList"
 
 _SINCE = {"v2": (1, 30), "v2beta1": (1, 27)}
 """Releases from which on a version of aggregated discovery is served by default; v2beta1 until 1.32."""
+
+
+Release = tuple[int, int]
+_SINGULAR: Release = (1, 27)
+"""The release from which on built-in kinds say what one of them is called."""
+_ALWAYS = {(1, minor): "v1beta1" for minor in range(25, 38)}
+_STORED: dict[tuple[str, str], dict[Release, str]] = {
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _ALWAYS,
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): {(1, 26): "v1beta2", (1, 29): "v1beta3"},
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): {(1, 26): "v1beta2", (1, 29): "v1beta3"},
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): {(1, 30): "v1beta1"},
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): {(1, 30): "v1beta1"},
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): {(1, 36): "v1beta1"},
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): {(1, 36): "v1beta1"},
+    ("networking.k8s.io", "IPAddress"): {(1, 33): "v1beta1"},
+    ("networking.k8s.io", "ServiceCIDR"): {(1, 33): "v1beta1"},
+    ("storage.k8s.io", "VolumeAttributesClass"): {(1, 34): "v1beta1"},
+    **{
+        ("resource.k8s.io", kind): {(1, 34): "v1beta1"}
+        for kind in ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
+    },
+    ("resource.k8s.io", "DeviceTaintRule"): {(1, 37): "v1beta2"},
+    ("certificates.k8s.io", "ClusterTrustBundle"): {(1, 37): "v1beta1"},
+    ("certificates.k8s.io", "PodCertificateRequest"): {(1, 37): "v1beta1"},
+    ("storagemigration.k8s.io", "StorageVersionMigration"): {(1, 37): "v1beta1"},
+}
+"""In which version the original's hash says that a kind is stored, where that is not the preferred one: in the release
+that brings a version, the one before it, so that a server can still go back."""
 
 
 class Answer(NamedTuple):
@@ -69,7 +97,7 @@ class Discovery:
         self._cache: dict[tuple[str, str], Answer | None] = {}
         self._revision = (-1, -1)
         self.others: Others = Nobody()
-        release = tuple(map(int, registry.release.split(".")))
+        self._release = release = _release(registry.release)
         self._served = frozenset(
             version for version, since in _SINCE.items() if release >= since and (version == "v2" or release < (1, 33))
         )
@@ -77,6 +105,12 @@ class Discovery:
     def negotiated(self, accept: str) -> str:
         """The version of aggregated discovery that an Accept header asks for and this release has, else ""."""
         return negotiate(accept, self._served)
+
+    def custom(self, path: str) -> bool:
+        """Whether `path` is that of a group version of custom resources."""
+        group, _, version = path.removeprefix("/apis/").partition("/")
+        kinds = self._registry.of_group(group, version)
+        return bool(kinds) and all(kind.custom for kind in kinds)
 
     def answer(self, path: str, accept: str = "") -> Answer | None:
         """The document at `path` in the form that the Accept header prefers; None when there is none."""
@@ -151,7 +185,7 @@ class Discovery:
         kinds = self._registry.of_group(group, version)
         if not kinds:
             return None
-        rows = [row for kind in kinds for row in _plain(kind, version)]
+        rows = [row for kind in kinds for row in _plain(kind, version, self._release)]
         head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": kinds[0].api_version(version)}
         if not group:
             del head["apiVersion"]  # the core group's list says no version of its own
@@ -195,10 +229,15 @@ def negotiate(accept: str, served: Collection[str] = tuple(_SINCE)) -> str:
     return ""
 
 
-def _plain(kind: Kind, version: str) -> list[Document]:
+def _release(text: str) -> Release:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def _plain(kind: Kind, version: str, release: Release) -> list[Document]:
     row: Document = {
         "name": kind.plural,
-        "singularName": kind.singular,
+        "singularName": kind.singular if kind.custom or release >= _SINGULAR else "",
         "namespaced": kind.namespaced,
         "kind": kind.kind,
         "verbs": kind.verbs,
@@ -208,13 +247,22 @@ def _plain(kind: Kind, version: str) -> list[Document]:
     if kind.categories:
         row["categories"] = kind.categories
     if "delete" in kind.verbs:  # it is stored
-        row["storageVersionHash"] = _storage_hash(kind)
-    return [row, *(_plain_subresource(kind, sub) for sub in kind.subresources_of(version))]
+        row["storageVersionHash"] = _storage_hash(kind, release)
+    return [row, *(_plain_subresource(kind, sub) for sub in _subresources(kind, version))]
 
 
-def _storage_hash(kind: Kind) -> str:
+def _subresources(kind: Kind, version: str) -> Sequence[Subresource]:
+    """In the order in which they are told: of custom resources the status comes first."""
+    found = kind.subresources_of(version)
+    return sorted(found, key=lambda sub: sub.name != "status") if kind.custom else found
+
+
+def _storage_hash(kind: Kind, release: Release) -> str:
     """What changes when objects are stored in another version. Source: apiserver's pkg/endpoints/discovery."""
-    text = f"{kind.storage_location[0]}/{kind.storage_version.name}/{kind.kind}"
+    version = kind.storage_version.name
+    if (found := _STORED.get((kind.group, kind.kind))) is not None and release in found:
+        version = found[release]
+    text = f"{kind.storage_location[0]}/{version}/{kind.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
@@ -226,9 +274,10 @@ def _plain_subresource(kind: Kind, sub: Subresource) -> Document:
 
 
 def _aggregated(kind: Kind, version: str) -> Document:
+    own = {"group": kind.group, "version": version} if kind.custom else {"group": "", "version": ""}
     row: Document = {
         "resource": kind.plural,
-        "responseKind": {"group": "", "version": "", "kind": kind.kind},
+        "responseKind": {**own, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": kind.verbs,
@@ -237,12 +286,15 @@ def _aggregated(kind: Kind, version: str) -> Document:
         row["shortNames"] = kind.short_names
     if kind.categories:
         row["categories"] = kind.categories
-    subresources = kind.subresources_of(version)
+    subresources = _subresources(kind, version)
     if subresources:
         row["subresources"] = [
             {
                 "subresource": sub.name,
-                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind or kind.kind},
+                "responseKind": {
+                    **({"group": sub.group, "version": sub.version} if sub.version else own),
+                    "kind": sub.kind or kind.kind,
+                },
                 "verbs": sub.verbs,
             }
             for sub in subresources

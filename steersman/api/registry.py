@@ -95,11 +95,23 @@ class Registry:
         self.revision += 1
 
 
+_FLOW = "flowcontrol.apiserver.k8s.io"
 _DEPRECATED = {
-    ("v1", "ComponentStatus"): ((1, 19), ""),
-    ("v1", "Endpoints"): ((1, 33), "; use discovery.k8s.io/v1 EndpointSlice"),
+    ("v1", "ComponentStatus"): ((1, 19), "", ""),
+    ("v1", "Endpoints"): ((1, 33), "", "discovery.k8s.io/v1 EndpointSlice"),
+    ("autoscaling/v2beta2", "HorizontalPodAutoscaler"): ((1, 23), "1.26", "autoscaling/v2 HorizontalPodAutoscaler"),
+    ("storage.k8s.io/v1beta1", "CSIStorageCapacity"): ((1, 24), "1.27", "storage.k8s.io/v1 CSIStorageCapacity"),
+    **{
+        (f"{_FLOW}/{version}", kind): (since, removed, f"{_FLOW}/{instead} {kind}")
+        for kind in ("FlowSchema", "PriorityLevelConfiguration")
+        for version, since, removed, instead in (
+            ("v1beta1", (1, 23), "1.26", "v1beta2"),
+            ("v1beta2", (1, 26), "1.29", "v1beta3"),
+            ("v1beta3", (1, 29), "1.32", "v1"),
+        )
+    },
 }
-"""What is served and should not be used: since which release, and what to use instead."""
+"""What is served and should not be used: since which release, when it goes, and what to use instead."""
 
 
 def built_in(group: str, row: Row, schemas: Schemas, behavior: Behavior | None = None) -> Kind | None:
@@ -109,7 +121,7 @@ def built_in(group: str, row: Row, schemas: Schemas, behavior: Behavior | None =
     if not present:
         return None
     versions = tuple(
-        Version(version, name, storage=not i, deprecation=_deprecation(version, row.kind, schemas.release))
+        Version(version, name, storage=not i, deprecation=_deprecation(group, version, row.kind, schemas.release))
         for i, (version, name) in enumerate(present)
     )
     subresources = tuple(sub for sub in row.subresources if _since(group, row.plural, sub, schemas.release))
@@ -175,12 +187,16 @@ def _all(behaviors: Iterable[Behavior] | None) -> Iterable[Behavior]:
     return kinds.ALL
 
 
-def _deprecation(version: str, kind: str, release: str) -> str:
+def _deprecation(group: str, version: str, kind: str, release: str) -> str:
     """The text of the Warning header for a deprecated version that is still served."""
-    found = _DEPRECATED.get((version, kind))
+    api_version = f"{group}/{version}" if group else version
+    found = _DEPRECATED.get((api_version, kind))
     if found is None or tuple(int(part) for part in release.split(".")) < found[0]:
         return ""
-    return f"{version} {kind} is deprecated in v{found[0][0]}.{found[0][1]}+{found[1]}"
+    (major, minor), removed, instead = found
+    text = f"{api_version} {kind} is deprecated in v{major}.{minor}+"
+    text += f", unavailable in v{removed}+" if removed else ""
+    return f"{text}; use {instead}" if instead else text
 
 
 def _since(group: str, plural: str, subresource: Subresource, release: str) -> bool:

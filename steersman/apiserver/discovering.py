@@ -24,7 +24,8 @@ def answer(discovery: Discovery, request: Request) -> Response | None:
     found = discovery.answer(path, accept)
     if found is None:
         return None
-    if path == "/api" or path.count("/") != 1 + path.startswith("/apis/"):  # a route; the others are handlers
+    if path == "/api" or (path.count("/") != 1 + path.startswith("/apis/") and not discovery.custom(path)):
+        # a route; the others are handlers
         if request.method != "GET":
             raise errors.no_such_method()
         routed(accept, PRODUCES)

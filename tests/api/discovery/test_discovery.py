@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from steersman.api.discovery import Discovery, negotiate
-from steersman.api.kind import Kind, Version
+from steersman.api.kind import Kind, Subresource, Version
 from steersman.api.registry import Registry
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -136,6 +136,73 @@ def test_the_core_group_is_aggregated_at_api() -> None:
 )
 def test_negotiation(accept: str, version: str) -> None:
     assert negotiate(accept) == version
+
+
+def row(release: str, path: str, name: str) -> dict[str, Any]:
+    document = Discovery(Registry(release, behaviors=())).document(path)
+    assert document is not None
+    return next(each for each in document["resources"] if each["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("release", "path", "name", "hash"),
+    [  # as kube-apiserver 1.36 tells them, and Kubernetes' own api/discovery
+        ("1.36", "/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", "jfWCUB31mvA="),
+        ("1.36", "/apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", "LYmCf+UMVdg="),
+        ("1.37", "/apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", "mHCkTKpUTrE="),
+        ("1.29", "/apis/flowcontrol.apiserver.k8s.io/v1", "flowschemas", "9NnFrw7ZEmA="),
+        ("1.34", "/apis/resource.k8s.io/v1", "deviceclasses", "OgEE055Fbnc="),
+        ("1.37", "/apis/storagemigration.k8s.io/v1", "storageversionmigrations", "pCjmmKOkLy4="),
+        ("1.37", "/apis/certificates.k8s.io/v1", "podcertificaterequests", "wYA9yXQH8fg="),
+        ("1.36", "/apis/certificates.k8s.io/v1", "certificatesigningrequests", "95fRKMXA+00="),
+    ],
+)
+def test_hashes_of_storage_versions(release: str, path: str, name: str, hash: str) -> None:
+    assert row(release, path, name)["storageVersionHash"] == hash
+
+
+def test_singular_names_came_with_1_27() -> None:
+    assert row("1.26", "/api/v1", "pods")["singularName"] == ""
+    assert row("1.27", "/api/v1", "pods")["singularName"] == "pod"
+
+
+@pytest.mark.parametrize(
+    ("release", "group", "version", "plural", "text"),
+    [
+        ("1.25", "autoscaling", "v2beta2", "horizontalpodautoscalers",
+         "autoscaling/v2beta2 HorizontalPodAutoscaler is deprecated in v1.23+, unavailable in v1.26+; use "
+         "autoscaling/v2 HorizontalPodAutoscaler"),
+        ("1.28", "flowcontrol.apiserver.k8s.io", "v1beta2", "flowschemas",
+         "flowcontrol.apiserver.k8s.io/v1beta2 FlowSchema is deprecated in v1.26+, unavailable in v1.29+; use "
+         "flowcontrol.apiserver.k8s.io/v1beta3 FlowSchema"),
+        ("1.28", "flowcontrol.apiserver.k8s.io", "v1beta3", "flowschemas", ""),
+        ("1.26", "storage.k8s.io", "v1beta1", "csistoragecapacities",
+         "storage.k8s.io/v1beta1 CSIStorageCapacity is deprecated in v1.24+, unavailable in v1.27+; use "
+         "storage.k8s.io/v1 CSIStorageCapacity"),
+        ("1.36", "", "v1", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+    ],
+)  # fmt: skip
+def test_what_is_on_its_way_out_says_so(release: str, group: str, version: str, plural: str, text: str) -> None:
+    kind = Registry(release, behaviors=()).by_resource(group, version, plural)
+    assert kind is not None and (found := kind.version(version)) is not None
+    assert found.deprecation == text
+
+
+def test_custom_kinds_are_told_as_the_definitions_server_tells_them() -> None:
+    registry = Registry(behaviors=())
+    kind = Kind("x.io", "Foo", "foos", "foo", (Version("v1", storage=True),), verbs=("get", "delete"), custom=True,
+                subresources=(Subresource("scale", ("get",), "Scale", "autoscaling", "v1"),
+                              Subresource("status", ("get",))))  # fmt: skip
+    registry.add(kind)
+    discovery = Discovery(registry)
+    document = discovery.document("/apis/x.io/v1")
+    assert document is not None
+    assert [each["name"] for each in document["resources"]] == ["foos", "foos/status", "foos/scale"]
+    assert document["resources"][0]["storageVersionHash"] == "7NYA/lA9Fzk="
+    shown = discovery._own("x.io", "v1")["resources"][0]
+    assert shown["responseKind"] == {"group": "x.io", "version": "v1", "kind": "Foo"}
+    assert [each["responseKind"]["group"] for each in shown["subresources"]] == ["x.io", "autoscaling"]
+    assert discovery.custom("/apis/x.io/v1") and not discovery.custom("/apis/apps/v1")
 
 
 def test_custom_kinds_show_at_once() -> None:
