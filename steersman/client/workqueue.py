@@ -37,7 +37,9 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}
         self._count = 0
         self._backoff: Backoff[K] = Backoff(*retry)
-        self._wake = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0  # when the timer does
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -56,7 +58,7 @@ class WorkQueue(Generic[K]):
             self._metrics.added(key)
         if key not in self._working:
             self._ready.append(key)
-            self._wake.set()
+            self._wake()
 
     def add_after(self, key: K, seconds: float) -> None:
         """Work on `key` after a while; of several waits the earliest counts."""
@@ -69,7 +71,7 @@ class WorkQueue(Generic[K]):
         self._due[key] = due
         self._count += 1
         heapq.heappush(self._later, (due, self._count, key))
-        self._wake.set()
+        self._arm()
 
     def retry(self, key: K) -> None:
         """Work on `key` again after its back-off."""
@@ -87,27 +89,53 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key; the worker must call `done` with it."""
-        while True:
+        while not self._ready:
             self._promote()
             if self._ready:
-                key = self._ready.popleft()
-                self._dirty.discard(key)
-                self._working.add(key)
-                if self._metrics is not None:
-                    self._metrics.begun(key)
-                if self._ready:
-                    self._wake.set()
-                return key
-            self._wake.clear()
-            wait = self._later[0][0] - self._clock.monotonic() if self._later else None
-            if wait is None:
-                await self._wake.wait()
-            else:
-                try:
-                    async with asyncio.timeout(max(wait, 0)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+                break
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            self._arm()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # somebody else's turn
+                raise
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._working.add(key)
+        if self._metrics is not None:
+            self._metrics.begun(key)
+        if self._ready:
+            self._wake()
+        return key
+
+    def _wake(self) -> None:
+        """One of those who wait, if any, has something to do."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _arm(self) -> None:
+        """One timer rings for the whole queue when the next key is due, as long as somebody waits."""
+        if not self._later or not self._waiters:
+            return
+        due = self._later[0][0]
+        if self._timer is not None:
+            if self._rings <= due:
+                return
+            self._timer.cancel()
+        self._rings = due
+        wait = max(due - self._clock.monotonic(), 0.0)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._promote()
+        self._arm()
 
     def _promote(self) -> None:
         now = self._clock.monotonic()
@@ -124,4 +152,4 @@ class WorkQueue(Generic[K]):
             self._metrics.done(key)
         if key in self._dirty:
             self._ready.append(key)
-            self._wake.set()
+            self._wake()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Protocol
@@ -27,6 +27,7 @@ _MONTHS = {"janfebmaraprmayjunjulaugsepoctnovdec"[3 * each : 3 * each + 3]: each
 _DAYS = {"sunmontuewedthufrisat"[3 * each : 3 * each + 3]: each for each in range(7)}
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|us|µs|ns|m|s))+")
+_KNOWN = 64  # answers that a schedule remembers
 _HORIZON = 366 * 5  # days: a schedule without a time in five years has none
 
 
@@ -60,6 +61,7 @@ class Fields:
     weekdays: frozenset[int]
     either: bool
     zone: tzinfo
+    _known: dict[float, float | None] = field(default_factory=dict, compare=False, repr=False)  # asked again and again
 
     def _day_matches(self, day: datetime) -> bool:
         if day.month not in self.months:
@@ -97,8 +99,12 @@ class Fields:
 
     def after(self, since: float) -> float | None:
         """The first time after `since`."""
-        start = datetime.fromtimestamp(since, self.zone)
-        return next((each for each in self._times(start) if each > since), None)
+        if since not in self._known:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            start = datetime.fromtimestamp(since, self.zone)
+            self._known[since] = next((each for each in self._times(start) if each > since), None)
+        return self._known[since]
 
 
 @lru_cache(maxsize=4096)
