@@ -224,7 +224,7 @@ def validate_finalizers(finalizers: list[str], path: str) -> list[FieldError]:
 def validate_manager(manager: str, path: str) -> list[FieldError]:
     """Complaints about a field manager's name."""
     found = [too_long(path, MANAGER_LIMIT)] if len(manager.encode()) > MANAGER_LIMIT else []
-    for i, char in enumerate(manager):
+    for i, char in enumerate("" if manager.isprintable() else manager):  # of spaces, only a blank is printable
         if not char.isprintable() or (char.isspace() and char != " "):
             found.append(invalid(path, manager, f"invalid character U+{ord(char):04X} (at position {i})"))
     return found

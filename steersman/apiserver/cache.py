@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, overload
 
 import msgspec
@@ -41,6 +42,7 @@ def encode(value: Any) -> bytes:
     return data
 
 
+@lru_cache(maxsize=1024)
 def prefix_of(kind: str, api_version: str) -> bytes:
     """What every stored object of a kind begins with."""
     return b'{"kind":%b,"apiVersion":%b,' % (encode(kind), encode(api_version))

@@ -88,6 +88,15 @@ class Storage:
         """The kind's cache; None where it has none."""
         return self._caches.get(kind.storage_location)
 
+    def objects(self, kind: Kind, namespace: str = "") -> Sequence[Item]:
+        """A kind's objects as they are now, of a namespace or of all; made for kinds that have few, and mostly none.
+
+        Raises Unreadable."""
+        cache = self._caches[kind.storage_location]
+        if not len(cache) and not cache.unreadable:
+            return ()
+        return [item for _, item in cache.items(self.prefix(kind, namespace))]
+
     def close_kind(self, kind: Kind) -> None:
         """Forget a custom kind's cache."""
         self._caches.pop(kind.storage_location, None)

@@ -162,7 +162,7 @@ def _named(config: Object, type: Type) -> Set:
     if found is None:
         check_fields(config, type, "")
         found = fieldset.Kept(ownership.field_set({"spec": spec}, type).get("f:spec") or {})
-        ownership.remember(type, text, found)
+        ownership.remember(type.specs, text, found)
     else:
         check_fields(bare, type, "")
     out = ownership.field_set(bare, type)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,11 +39,16 @@ STRIPPED = fieldset.of(
 )
 """Fields that nobody manages."""
 
+_VALUES = frozenset(("labels", "annotations"))
+"""Of metadata: whose keys are fields, whatever their values are."""
+_PLAIN = frozenset(("name", "namespace", "generateName", "uid", "creationTimestamp"))
+"""Of metadata: fields whatever they say."""
+_WHOLE = frozenset(("apiVersion", "kind", "metadata", "spec", "status"))
+
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Manager:
+class Manager(NamedTuple):
     """Who writes. `operation` is Update or Apply."""
 
     name: str
@@ -179,6 +184,13 @@ def update(
     new["metadata"].pop("managedFields", None)
     if live is not None and not managed:
         return  # nobody manages anything, and this write is not where that starts
+    if live is None and not managed and keep is None and (shape := _shape(new, ignore)) is not None:
+        wire = type.shapes.get(shape)
+        if wire is None:
+            wire = _claimed(new, type, ignore)
+            remember(type.shapes, shape, wire)
+        write(new, {manager.key: Entry(manager, None, now, wire=wire)} if wire else {})
+        return
     difference = _first(new, type) if live is None else compare(live, new, type)
     found = difference.filtered(ignore or {}, keep)
     managed = _take_over(managed, found, manager, now)
@@ -230,6 +242,8 @@ def _take_over(managed: Managed, found: Difference, manager: Manager, now: str) 
 
 def _capped(managed: Managed) -> Managed:
     """At most ten updaters: the oldest of a version become one."""
+    if len(managed) <= MAX_UPDATERS:
+        return managed
     updaters = sorted(
         (entry for entry in managed.values() if entry.manager.operation == "Update"),
         key=lambda entry: (entry.time, entry.manager.key),
@@ -247,6 +261,28 @@ def _capped(managed: Managed) -> Managed:
     return out
 
 
+def _shape(new: Object, ignore: Set | None) -> bytes | None:
+    """All that decides who owns what of a new object, as text: objects of one template are alike in it. None for what
+    is rarely like another."""
+    if not isinstance(new.get("spec"), dict) or not _WHOLE.issuperset(new):
+        return None
+    meta: Object = {}
+    for key, value in new["metadata"].items():
+        if key in _PLAIN and value is not None:
+            meta[key] = ""
+        elif key in _VALUES and isinstance(value, dict) and None not in value.values():
+            meta[key] = list(value)
+        else:
+            meta[key] = [value]
+    return msgspec.json.encode([ignore, meta, {**new, "metadata": None}])
+
+
+def _claimed(new: Object, type: Type, ignore: Set | None) -> Mapping[str, Any]:
+    """FieldsV1 of whoever makes an object."""
+    found = _first(new, type).filtered(ignore or {}, None)
+    return fieldset.encode(fieldset.difference(fieldset.union(found.modified, found.added), STRIPPED))
+
+
 def _first(new: Object, type: Type) -> Difference:
     """What a create adds: everything. Pods of one template differ in their metadata only, so a spec is remembered."""
     spec = new.get("spec")
@@ -256,19 +292,19 @@ def _first(new: Object, type: Type) -> Difference:
     known = type.specs.get(text)
     if known is None:
         known = fieldset.Kept(compare({}, {"spec": spec}, type).added.get("f:spec") or {})
-        remember(type, text, known)
+        remember(type.specs, text, known)
     found = compare({}, {key: value for key, value in new.items() if key != "spec"}, type)
     if known:
         found.added["f:spec"] = known
     return found
 
 
-def remember(type: Type, text: bytes, found: fieldset.Kept) -> None:
-    """Keep what a spec's text came to, within limits."""
+def remember(known: dict[bytes, Any], text: bytes, found: Mapping[str, Any]) -> None:
+    """Keep what a text came to, within limits."""
     if len(text) < _LONG:
-        if len(type.specs) >= _SPECS:
-            type.specs.clear()
-        type.specs[text] = found
+        if len(known) >= _SPECS:
+            known.clear()
+        known[text] = found
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], type: Type) -> Difference:

@@ -67,12 +67,13 @@ class NoReferences:
 class Type:
     """One node. `kind` is one of the constants above; what is below is made when first asked for."""
 
-    __slots__ = ("_element", "_fields", "_node", "_properties", "_types", "_zeros", "keys", "kind", "specs")
+    __slots__ = ("_element", "_fields", "_node", "_properties", "_types", "_zeros", "keys", "kind", "shapes", "specs")
 
     def __init__(self, types: Types, node: Node, kind: str, keys: tuple[str, ...] = ()) -> None:
         self.kind = kind
         self.keys = tuple(sorted(keys))
         self.specs: dict[bytes, Any] = {}  # `ownership.py` remembers here who would own what in a spec
+        self.shapes: dict[bytes, Mapping[str, Any]] = {}  # and here the FieldsV1 of new objects
         self._types = types
         self._node = node
         self._properties: Mapping[str, Any] = node.get("properties") or {}

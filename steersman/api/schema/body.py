@@ -73,13 +73,15 @@ def read(
             body = _json_of(body, problems)
         elif media != JSON:
             raise _unknown_format()
+        if obj is None and media == JSON:
+            obj = _as_claimed(decoders, wanted, body, problems if validation != IGNORE else None)
         if obj is None:
             found = _claim(wanted, body)
             _check_kind(decoders, wanted, found)
             if body.strip() == b"null":
                 body = b"{}"
             obj = _typed(decoders, found, body, problems if validation != IGNORE else None, applied=media == APPLY)
-        else:
+        elif found is not wanted:
             _check_kind(decoders, wanted, found)
     except _Unrecognized as error:
         text = f"the object provided is unrecognized (must be of type {wanted.kind}): {error} ({_summary(body)})"
@@ -103,6 +105,20 @@ STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind str
 
 class _Unrecognized(ValueError):
     """The body does not even say what it is."""
+
+
+def _as_claimed(decoders: Decoders, wanted: GroupVersionKind, body: bytes, problems: list[str] | None) -> Object | None:
+    """The object, if it says that it is what is wanted and nothing is wrong with it: as nearly always."""
+    if decoders.schemas.name(*wanted) is None:
+        return None
+    try:
+        obj = _typed(decoders, wanted, body, problems, applied=False)
+    except DecodeError:
+        return None
+    same = obj.get("kind") == wanted.kind and obj.get("apiVersion") == wanted.api_version
+    if not same and problems is not None:
+        problems.clear()
+    return obj if same else None
 
 
 def _claim(wanted: GroupVersionKind, body: bytes) -> GroupVersionKind:

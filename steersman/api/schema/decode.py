@@ -56,12 +56,13 @@ class Decoders:
             return self.decode(name, body.decode(errors="replace").encode(), problems, kind)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
-        if problems is not None and not strict.clean(body, obj):
+        encoded = msgspec.json.encode(obj)  # shorter than to look for what is told of it below
+        if problems is not None and not strict.clean(body, encoded):
             problems.extend(strict.problems(self.schemas, name, body))
-        if b"null" in body:
+        if b"null" in encoded:
             self._nulls.drop(obj, name)
         if kind is not None:
-            self._zeros.drop(body, obj, *kind)
+            self._zeros.drop(encoded, obj, *kind)
         return obj
 
     def _make(self, name: str) -> Callable[[bytes], Any]:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
 from steersman.api.schema import Schema, Schemas
 
 _SPACE = b" \t\r\n"
 _MOST = 100
 
 
-def clean(body: bytes, obj: dict[str, Any]) -> bool:
-    """True when nothing was lost on the way from `body` to the freshly decoded `obj`.
+def clean(body: bytes, encoded: bytes) -> bool:
+    """True when nothing was lost on the way from `body` to a freshly decoded object, of which `encoded` is made.
 
-    What is dropped makes the text shorter, so equal lengths without white space mean that nothing was. False only
-    means that a closer look is needed.
+    What is dropped makes the text shorter, and so does white space, so equal lengths mean that nothing was, as do equal
+    lengths without it. False only means that a closer look is needed.
     """
-    return len(body.translate(None, _SPACE)) == len(msgspec.json.encode(obj).translate(None, _SPACE))
+    return len(body) == len(encoded) or len(body.translate(None, _SPACE)) == len(encoded.translate(None, _SPACE))
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -44,7 +44,7 @@ def bound(call: Call, plural: str) -> Iterator[Bound]:
     if policies_kind is None or bindings_kind is None or call.kind.group == matching.GROUP:
         return
     found: list[Bound] = []
-    for _, item in list(call.storage.cache(bindings_kind).items(call.storage.prefix(bindings_kind))):
+    for item in call.storage.objects(bindings_kind):
         binding = item.obj()
         policy = call.storage.find(policies_kind, "", (binding.get("spec") or {}).get("policyName") or "")
         if policy is not None:

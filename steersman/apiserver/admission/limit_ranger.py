@@ -21,8 +21,7 @@ def _items(call: Call) -> Iterator[Object]:
     kind = call.services.registry.find("", "limitranges")
     if kind is None:
         return
-    prefix = call.storage.prefix(kind, call.info.namespace)
-    for _, item in call.storage.cache(kind).items(prefix):
+    for item in call.storage.objects(kind, call.info.namespace):
         yield from item.obj()["spec"].get("limits") or ()
 
 

@@ -34,7 +34,7 @@ def validate(call: Call, obj: Object | None, old: Object | None) -> Awaitable[No
     kind = call.services.registry.find("", "resourcequotas")
     if kind is None or call.kind is kind:
         return None
-    items = [item for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind, call.info.namespace)))]
+    items = call.storage.objects(kind, call.info.namespace)
     if rules := call.services.extras.get(limited.NAME):
         _check_limited(call, rules, [item.obj() for item in items], obj, old)
     return _charge_all(call, items, obj, old) if items else None

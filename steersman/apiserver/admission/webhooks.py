@@ -59,7 +59,7 @@ def _hooks(call: Call, plural: str) -> Iterator[Hook]:
     if kind is None or call.kind.group == matching.GROUP:
         return
     index = 0
-    for _, item in list(call.storage.cache(kind).items(call.storage.prefix(kind))):
+    for item in call.storage.objects(kind):
         for spec in item.obj().get("webhooks") or ():
             yield Hook(item.name, spec, index, plural.startswith("validating"))
             index += 1

@@ -68,17 +68,16 @@ async def patch(call: Call) -> Response:
         kind != "json"
         and validation != IGNORE
         and isinstance(document, dict)
-        and not clean(call.request.body, document)
+        and not clean(call.request.body, msgspec.json.encode(document))
     ):
         twice = repeated(call.request.body)
 
     def change(current: Object) -> Object:
         patched = _patched(call, kind, current, _document(call, kind))
-        whole = encode(dict(sorted(patched.items())))
         try:
-            typed = _typed(call, patched)
+            typed = _typed(call, dict(patched))
             if twice and validation == STRICT:
-                raise errors.patched_wrong(whole.decode(), f"strict decoding error: {', '.join(twice)}")
+                raise errors.patched_wrong(_whole(patched), f"strict decoding error: {', '.join(twice)}")
             call.warnings += twice
             return typed
         except ApiError as error:
@@ -88,9 +87,14 @@ async def patch(call: Call) -> Response:
             why = why.partition(": ")[2] if handled else error.message
             if kind == "strategic" and not why.startswith("strict"):
                 raise strategic.unfit(_document(call, kind), why) from None
-            raise errors.patched_wrong(whole.decode(), why) from None
+            raise errors.patched_wrong(_whole(patched), why) from None
 
     return answer(call, 200, await update_object(call, item, change, retry=True))
+
+
+def _whole(patched: Object) -> str:
+    """A patched object as it is shown where it is wrong."""
+    return encode(dict(sorted(patched.items()))).decode()
 
 
 def _document(call: Call, kind: str) -> object:
@@ -137,7 +141,9 @@ def _typed(call: Call, obj: Object) -> Object:
     wanted = GroupVersionKind(call.kind.group, call.version, call.kind.kind)
     obj.setdefault("apiVersion", wanted.api_version)
     obj.setdefault("kind", wanted.kind)
-    found = read(call.services.decoders, wanted, encode(obj), validation=call.query.get("fieldValidation") or "Warn")
+    found = read(
+        call.services.decoders, wanted, msgspec.json.encode(obj), validation=call.query.get("fieldValidation") or "Warn"
+    )
     call.warnings[:] = found.warnings
     if call.kind.custom and "merged" not in call.options:
         check_unknown(call, found.obj, call.query.get("fieldValidation") or "Warn")

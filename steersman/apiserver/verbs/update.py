@@ -59,7 +59,7 @@ async def update(call: Call) -> Response:
         fresh: Object = {**obj, "metadata": dict(obj["metadata"])}
         return fresh
 
-    return answer(call, 200, await update_object(call, item, change, retry=not versioned))
+    return answer(call, 200, await update_object(call, item, change, retry=not versioned, whole=True))
 
 
 def _unversioned(call: Call) -> ApiError:

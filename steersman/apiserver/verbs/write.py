@@ -196,11 +196,12 @@ Change = Callable[[Object], Object]
 """Makes the wanted object from the current one (in the served version); may be called again after a conflict."""
 
 
-async def update_object(call: Call, item: Item, change: Change, *, retry: bool) -> Item | Object:
-    """Apply `change` to `item` and store the result. With `retry` a lost race is run again on the new state."""
+async def update_object(call: Call, item: Item, change: Change, *, retry: bool, whole: bool = False) -> Item | Object:
+    """Apply `change` to `item` and store the result. With `retry` a lost race is run again on the new state; `whole`:
+    the change does not look at what was there."""
     for _ in range(100):
         with ExitStack() as undo:
-            obj = await _updated(call, item, change, undo)
+            obj = await _updated(call, item, change, undo, whole=whole)
             if call.dry_run:
                 return obj
             if _ready_to_go(obj):
@@ -235,11 +236,11 @@ def _ready_to_go(obj: Object) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-async def _updated(call: Call, item: Item, change: Change, undo: ExitStack) -> Object:
+async def _updated(call: Call, item: Item, change: Change, undo: ExitStack, *, whole: bool) -> Object:
     kind, services = call.kind, call.services
     call.operation = "UPDATE"
     old = item.obj()
-    obj = to_storage(kind, change(to_served(call, item.obj())))
+    obj = to_storage(kind, change({} if whole else to_served(call, item.obj())))
     metadata = obj["metadata"]
     _check_preconditions(call, item, metadata, old)
     meta.bare(metadata)

@@ -94,6 +94,8 @@ def configuration(given: Any) -> Configuration:
 
 def policy_of(labels: Mapping[str, str], defaults: Policy) -> tuple[Policy, list[FieldError]]:
     """The policy that labels ask for, and what is wrong with them; unreadable levels fail closed for enforce only."""
+    if not any(key.startswith(_LABEL) for key in labels):
+        return defaults, []
     found: dict[str, Standard] = {}
     problems: list[FieldError] = []
     for mode, standard in (("enforce", defaults.enforce), ("audit", defaults.audit), ("warn", defaults.warn)):
@@ -162,7 +164,7 @@ def _significant(new: Object, old: Object) -> bool:
 def _labels(call: Call) -> Mapping[str, str]:
     kind = call.services.registry.find("", "namespaces")
     item = call.storage.find(kind, "", call.info.namespace) if kind is not None else None
-    return (item.obj()["metadata"].get("labels") or {}) if item is not None else {}
+    return item.labels if item is not None else {}
 
 
 def _pod(call: Call, config: Configuration, meta: Object, spec: Object, *, enforce: bool) -> None:
