@@ -43,13 +43,21 @@ _COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-def fill(obj: Object, *, uid: str, now: str) -> None:
-    """What the system sets on a new object; what a client sent there is dropped. `now` is RFC 3339 in seconds."""
-    meta = obj["metadata"]
+def strip(obj: Object) -> None:
+    """Drop what a client sent of what the system sets on a new object."""
     for key in _SYSTEM:
-        meta.pop(key, None)
+        obj["metadata"].pop(key, None)
+
+
+def fill(obj: Object, *, uid: str, now: str) -> None:
+    """What the system sets on a new object; what anybody set there is dropped. `now` is RFC 3339 in seconds."""
+    strip(obj)
+    meta = obj["metadata"]
+    managed = meta.pop("managedFields", None)
     meta["uid"] = uid
     meta["creationTimestamp"] = now
+    if managed is not None:
+        meta["managedFields"] = managed  # the last, as everywhere: an update that changes nothing is the same bytes
 
 
 def bare(meta: Object) -> None:

@@ -73,6 +73,8 @@ class Call:
     operation: str = ""
     warnings: list[str] = field(default_factory=list)
     options: Object = field(default_factory=dict)
+    apart: bool = False  # what admission is shown is a subresource's own object: a Scale, an Eviction
+    settled: bool = False  # what was to be admitted has been
     dry_run: bool = False
     rounds: Rounds = field(default_factory=Rounds)  # of the mutation that is under way
     decisions: dict[Any, str | None] = field(default_factory=dict)  # what expressions asked the authorizer

@@ -75,7 +75,7 @@ class Clients:
 
 async def post(services: Services, config: Object, timeout: float, body: Object) -> bytes:
     """The answer's body. Raises CallFailed, also when it is no success."""
-    client, path, shown = _client(services, config)
+    client, path, shown = _client(services, config, timeout)
     code = "<error>"
     target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
     try:
@@ -96,7 +96,7 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
     return data
 
 
-def _client(services: Services, config: Object) -> tuple[HttpClient, str, str]:
+def _client(services: Services, config: Object, timeout: float) -> tuple[HttpClient, str, str]:
     """By which client to send it, the path, and the URL as errors show it. Raises CallFailed."""
     clients: Clients = services.extras[CLIENTS]
     bundle = config.get("caBundle") or ""
@@ -111,7 +111,7 @@ def _client(services: Services, config: Object) -> tuple[HttpClient, str, str]:
     try:
         host, number = serviceref.resolve(services, service["namespace"], service["name"], port)
     except serviceref.Unroutable as error:
-        raise CallFailed(str(error)) from error
+        raise CallFailed(f'Post "https://{name}:{port}{path}?timeout={timeout}s": {error}') from error
     return clients.to(host, number, bundle, name), path, f"https://{name}:{port}{path}"
 
 

@@ -37,7 +37,11 @@ def refused(answer: ClientResponse, body: bytes) -> str:
         told = json.loads(body)
     except (ValueError, RecursionError):
         told = None
-    if isinstance(told, dict) and told.get("kind") == "Status" and told.get("message"):
+    if (
+        isinstance(told, dict)
+        and (told.get("apiVersion"), told.get("kind")) == ("v1", "Status")
+        and told.get("message")
+    ):
         return str(told["message"])
     code = answer.status
     if code in _TEXTS:

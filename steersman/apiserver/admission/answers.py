@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -17,7 +18,9 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.api.schema.decode import malformed
 
-_KIND = "AdmissionReview"
+_GROUP, _KIND = "admission.k8s.io", "AdmissionReview"
+_GO_VALUES = {"str": "string", "int": "number", "float": "number"}  # what JSON's values are called there
+_GO_TYPES = {"str": "string", "array": "[]string", "object": "map[string]string"}
 
 
 class Garbage(Exception):
@@ -50,8 +53,10 @@ class Answer(msgspec.Struct, rename="camel"):
             return []
         try:
             found = json.loads(base64.b64decode(self.patch, validate=True))
-        except binascii.Error as error:
-            raise Garbage(f"failed to call webhook: illegal base64 data: {error}") from None
+        except (binascii.Error, UnicodeEncodeError):
+            odd = re.search(r"[^A-Za-z0-9+/\r\n]", self.patch)
+            at = odd.start() if odd is not None else len(self.patch)
+            raise Garbage(f"failed to call webhook: illegal base64 data at input byte {at}") from None
         except (ValueError, RecursionError) as error:
             raise Garbage(f"received undecodable patch in webhook response: {error}") from None
         if found is None:
@@ -72,14 +77,19 @@ class _Review(msgspec.Struct, rename="camel"):
 
 def judged(body: bytes, uid: str, version: str, *, mutating: bool) -> Answer:
     """The answer to the review `uid`, which was asked in `version` of admission.k8s.io. Raises Garbage."""
+    if not body:
+        text = "0-length response with status code: 200 and content type: application/json"
+        raise Garbage(f"failed to call webhook: {text}")
     try:
         review = msgspec.json.decode(body, type=_Review)
     except msgspec.ValidationError as error:
-        raise Garbage(f"failed to call webhook: {error}") from None
+        raise Garbage(f"failed to call webhook: {_mistyped(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = f"couldn't get version/kind; json parse error: {malformed(body, error)}"
         raise Garbage(f"failed to call webhook: {text}") from None
     answer = review.response
+    if why := _strange(review, version):
+        raise Garbage(f"failed to call webhook: {why}")
     if answer is None:
         raise Garbage("received invalid webhook response: webhook response was absent")
     if version == "v1beta1":  # was never verified
@@ -87,6 +97,33 @@ def judged(body: bytes, uid: str, version: str, *, mutating: bool) -> Answer:
     elif why := _wrong(review, answer, uid, mutating=mutating):
         raise Garbage(f"received invalid webhook response: {why}")
     return answer
+
+
+def _strange(review: _Review, version: str) -> str:
+    """Why an answer cannot be read as what was asked for; one that says nothing of itself is taken for it."""
+    if not review.kind or not review.api_version:
+        return ""
+    group, _, spoken = review.api_version.rpartition("/")
+    if group != _GROUP or spoken not in ("v1", "v1beta1") or review.kind != _KIND:
+        there = f'no kind "{review.kind}" is registered for version "{review.api_version}"'
+        return f'{there} in scheme "pkg/runtime/scheme.go:111"'
+    if spoken != version:
+        return f"converting ({spoken}.{_KIND}) to ({version}.{_KIND}): unknown conversion"
+    return ""
+
+
+def _mistyped(text: str) -> str:
+    """A complaint about types in Go's words: `Expected `bool`, got `str` - at `$.response.allowed``."""
+    found = re.match(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`(?: - at `\$\.(.*)`)?", text)
+    if found is None:
+        return text
+    wanted, got, path = found[1], _GO_VALUES.get(found[2], found[2]), found[3]
+    if not path:
+        kept = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+        unread = f"json: cannot unmarshal {got} into Go value of type {kept}"
+        return f"couldn't get version/kind; json parse error: {unread}"
+    place = f"AdmissionResponse.{path}" if path.startswith("response.") else path
+    return f"json: cannot unmarshal {got} into Go struct field {place} of type {_GO_TYPES.get(wanted, wanted)}"
 
 
 def _wrong(review: _Review, answer: Answer, uid: str, *, mutating: bool) -> str:

@@ -14,6 +14,13 @@ from steersman.apiserver.admission import matching, rights
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.reviews import user_info
 
+_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
+_WRITES = ("dryRun", "fieldManager", "fieldValidation")
+_SAID = {
+    "CreateOptions": _WRITES,
+    "UpdateOptions": _WRITES,
+    "DeleteOptions": ("gracePeriodSeconds", "preconditions", "orphanDependents", "propagationPolicy", "dryRun"),
+}
 _CONNECTS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
 
 
@@ -26,11 +33,13 @@ def review(call: Call, obj: Object | None, old: Object | None, version: str) -> 
     name = matching.name_of(call, obj)
 
     def ways(version: str) -> tuple[Object, Object]:
-        shown = connecting["kind"] if connecting is not None else kind.kind
-        return (
-            {"group": kind.group, "version": version, "kind": shown},
-            {"group": kind.group, "version": version, "resource": kind.plural},
-        )
+        shown: Object = {"group": kind.group, "version": version, "kind": kind.kind}
+        if connecting is not None:
+            shown["kind"] = connecting["kind"]
+        elif call.apart:
+            group, _, own = (obj or old or {}).get("apiVersion", "").rpartition("/")
+            shown = {"group": group, "version": own, "kind": (obj or old or {}).get("kind", "")}
+        return shown, {"group": kind.group, "version": version, "resource": kind.plural}
 
     matched, asked = ways(version), ways(call.version)
     request: Object = {
@@ -46,11 +55,20 @@ def review(call: Call, obj: Object | None, old: Object | None, version: str) -> 
         "object": obj,
         "oldObject": old,
         "dryRun": call.dry_run,
-        "options": None,
+        "options": options(call),
     }
     if info.subresource:
         request["subResource"] = request["requestSubResource"] = info.subresource
     return request
+
+
+def options(call: Call) -> Object | None:
+    """What the request says besides its object, as an object; nothing where somebody connects."""
+    kind = _OPTIONS.get(call.operation)
+    if kind is None:
+        return None
+    said = {name: call.options[name] for name in _SAID[kind] if call.options.get(name) not in (None, "", [])}
+    return {"kind": kind, "apiVersion": "meta.k8s.io/v1", **said}
 
 
 def values(call: Call, obj: Object | None, old: Object | None, version: str) -> dict[str, Any]:

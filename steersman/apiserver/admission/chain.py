@@ -93,6 +93,11 @@ ALL: tuple[Plugin, ...] = (
     Plugin("ResourceQuota", validate=resource_quota.validate),
 )
 
+_APART = frozenset(
+    ("NodeRestriction", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook")
+)
+"""Who is asked about subresources' own objects: the others know resources only."""
+
 DEFAULT = tuple(plugin for plugin in ALL if plugin.on)
 
 
@@ -112,6 +117,9 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin] = DEFAULT) -> None:
         self.names = [plugin.name for plugin in plugins]
+        apart = [plugin for plugin in plugins if plugin.name in _APART]
+        self._mutating_apart = _Steps("admit", apart, [plugin.mutate for plugin in apart])
+        self._validating_apart = _Steps("validate", apart, [plugin.validate for plugin in apart])
         self._mutating = _Steps("admit", plugins, [plugin.mutate for plugin in plugins])
         self._validating = _Steps("validate", plugins, [plugin.validate for plugin in plugins])
         self.metrics: PluginMetrics | None = None
@@ -128,15 +136,19 @@ class Chain:
 
     async def mutate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Change the object in place; once more when somebody from outside changed it, as it may need more now."""
+        if call.settled:
+            return
         call.rounds = Rounds()
-        await self._run(self._mutating, call, obj, old)
+        steps = self._mutating_apart if call.apart else self._mutating
+        await self._run(steps, call, obj, old)
         if call.rounds.wanted:
             call.rounds.second = True
-            await self._run(self._mutating, call, obj, old)
+            await self._run(steps, call, obj, old)
 
     async def validate(self, call: Call, obj: Object | None, old: Object | None) -> None:
         """Refuse what must not be."""
-        await self._run(self._validating, call, obj, old)
+        if not call.settled:
+            await self._run(self._validating_apart if call.apart else self._validating, call, obj, old)
 
     async def _run(self, steps: _Steps, call: Call, obj: Object | None, old: Object | None) -> None:
         metrics, began, at = self.metrics, 0.0, 0

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from steersman.api import errors, labels
+from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.api.schema.decode import DecodeError
 from steersman.apiserver.call import Call
@@ -99,9 +100,17 @@ def in_version(call: Call, obj: Object | None, version: str) -> Object | None:
 
 
 def typed(call: Call, obj: Object, version: str, *, strict: bool) -> Object:
-    """What somebody made of an object, through the decoder of its type. Raises ApiError 500."""
+    """What somebody made of an object, through the decoder of its type. Raises ApiError 500, also when it is none of
+    that type any more."""
+    if not isinstance(obj, dict):
+        raise errors.internal("the patched object is no object")
+    kind = (obj.get("apiVersion"), obj.get("kind"))
+    if not call.apart and kind != (call.kind.api_version(version), call.kind.kind):
+        made = f"{str(kind[0]).rpartition('/')[2]}.{kind[1]}"
+        wanted = f"{call.kind.group.partition('.')[0] or 'core'}.{call.kind.kind}"
+        raise ApiError(500, "", f"converting ({made}) to ({wanted}): unknown conversion")
     served = call.kind.version(version)
-    if served is None or not isinstance(served.schema, str) or not isinstance(obj, dict):
+    if call.apart or served is None or not isinstance(served.schema, str):
         return obj
     problems: list[str] = []
     try:
@@ -118,4 +127,5 @@ def replace(call: Call, obj: Object, changed: Object) -> None:
     stored = in_version(call, changed, obj["apiVersion"].rpartition("/")[2])
     obj.clear()
     obj.update(stored or {})
-    call.kind.default(obj)
+    if not call.apart:
+        call.kind.default(obj)

@@ -12,6 +12,7 @@ from steersman.api import errors, pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
+from steersman.apiserver.request import RequestInfo
 
 _NODE = "system:node:"
 _MIRROR = "kubernetes.io/config.mirror"
@@ -206,8 +207,57 @@ def _token(call: Call, node: str, obj: Object | None, old: Object | None) -> str
             f"the UID in the bound object reference ({ref['uid']}) does not match the UID in record. "
             "The object might have been deleted and then recreated"
         )
-    mine = pod.field("spec.nodeName") == node
-    return "" if mine else "node requested token bound to a pod scheduled on a different node"
+    if pod.field("spec.nodeName") != node:
+        return "node requested token bound to a pod scheduled on a different node"
+    audiences = (obj.get("spec") or {}).get("audiences") or [""]
+    if len(audiences) > 1:
+        return "node may only request 0 or 1 audiences"
+    if audiences[0] in _audiences(call, pod.obj()) or _may_ask_for(call, audiences[0]):
+        return ""
+    said = f"audience {errors.quoted(audiences[0])} not found in pod spec volume"
+    return f"{said}, {call.user.name} is not authorized to request tokens for this audience"
+
+
+def _may_ask_for(call: Call, audience: str) -> bool:
+    """Whether the node has a right to this audience whatever its pods say."""
+    decide, info = call.services.extras.get("decide"), call.info
+    asked = RequestInfo(
+        "", "request-serviceaccounts-token-audience", True, "", "v1", audience, "", info.namespace, info.name
+    )
+    return decide is not None and decide(call.user, asked) is None
+
+
+def _audiences(call: Call, pod: Object) -> set[str]:
+    """For whom a pod's volumes want tokens: its projected ones, and the drivers of the others."""
+    found: set[str] = set()
+    for volume in pod["spec"].get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if (token := source.get("serviceAccountToken")) is not None:
+                found.add(token.get("audience") or "")
+        driver = _driver(call, pod, volume)
+        item = _found(call, "storage.k8s.io", "csidrivers", "", driver) if driver else None
+        for request in ((item or {}).get("spec") or {}).get("tokenRequests") or ():
+            found.add(request.get("audience") or "")
+    return found
+
+
+def _driver(call: Call, pod: Object, volume: Object) -> str:
+    """The CSI driver of a volume: its own, or that of the PersistentVolume that its claim is bound to."""
+    if csi := volume.get("csi"):
+        return str(csi.get("driver") or "")
+    claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    if volume.get("ephemeral"):
+        claim = f"{pod['metadata']['name']}-{volume['name']}"
+    bound = _found(call, "", "persistentvolumeclaims", call.info.namespace, claim) if claim else None
+    name = ((bound or {}).get("spec") or {}).get("volumeName")
+    held = _found(call, "", "persistentvolumes", "", name) if name else None
+    return str((((held or {}).get("spec") or {}).get("csi") or {}).get("driver") or "")
+
+
+def _found(call: Call, group: str, plural: str, namespace: str, name: str) -> Object | None:
+    kind = call.services.registry.find(group, plural)
+    item = call.storage.find(kind, namespace, name) if kind is not None else None
+    return item.obj() if item is not None else None
 
 
 def _lease(call: Call, node: str, obj: Object | None, old: Object | None) -> str:

@@ -90,7 +90,7 @@ async def _meets_conditions(call: Call, hook: Hook, obj: Object | None, old: Obj
         metrics.conditions(hook.name, "webhook", type, call.operation, began, len(failures), held=holds)
     if failures and not hook.lenient:
         said = failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]"
-        raise errors.forbidden(call.kind.group, call.kind.plural, call.info.name, said)
+        raise errors.forbidden(call.kind.group, call.kind.plural, matching.name_of(call, obj), said)
     return holds
 
 

@@ -135,7 +135,8 @@ class Trail:
     def _answer(self, answer: Response) -> Object:
         """What an event says of a whole answer."""
         whole = self._wants("RequestResponse")
-        told = _object(answer.body, answer.headers) if answer.status >= 400 or whole else None
+        plain = isinstance(answer.body, bytes) and answer.body.startswith(b'{"kind":"Status"')
+        told = _object(answer.body, answer.headers) if answer.status >= 400 or whole or plain else None
         more: Object = {"responseStatus": _status(answer.status, told)}
         if whole and isinstance(told, dict) and "kind" in told:
             more["responseObject"] = self._shown(told)

@@ -10,6 +10,7 @@ from typing import Any
 from steersman.api import errors
 from steersman.api.resource import Object
 from steersman.apiserver.call import Call
+from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.write import body_of, options, update_object
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
@@ -44,6 +45,9 @@ async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
     if not target.get("name"):
         required = errors.FieldError("FieldValueRequired", "target.name", "Required value")
         raise errors.invalid("", "Binding", name, [required])
+    call.info.subresource = "binding"
+    call = await admitted(call, "CREATE", body)
+    meta, target = body.get("metadata") or {}, body.get("target") or {}
     item = call.storage.get(call.kind, call.info.namespace, name)
 
     def change(pod: Object) -> Object:
@@ -53,7 +57,6 @@ async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
         _assign(call, pod, target["name"], meta.get("annotations") or {})
         return pod
 
-    call.info.subresource = "binding"
     await update_object(call, item, change, retry=True)
     return call.document(201, _SUCCESS)
 

@@ -13,6 +13,7 @@ from steersman.api.resource import PODS, Object
 from steersman.apiserver.bootstrap import internal_call
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.delete import delete_item
 from steersman.apiserver.verbs.write import body_of, options, update_object
 from steersman.lib.clock import rfc3339
@@ -30,6 +31,7 @@ async def eviction(server: Any, call: Call) -> Response:
     body = body_of(call, kind="Eviction", group="policy", version="v1")
     if (body.get("metadata") or {}).get("name", "") != call.info.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
+    call = await admitted(call, "CREATE", body)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     pod, wanted = item.obj(), body.get("deleteOptions") or {}
     if wanted.get("dryRun"):
@@ -61,7 +63,7 @@ async def _mark(server: Any, call: Call, item: Item) -> Item:
         return pod
 
     own = internal_call(server, PODS, "update", call.info.namespace, call.info.name)
-    own.info.subresource = "status"
+    own.info.subresource, own.settled = "status", True
     marked = await update_object(own, item, change, retry=True)
     return marked if isinstance(marked, Item) else item
 

@@ -5,11 +5,13 @@ Source: the ScaleREST of pkg/registry/apps/*/storage; CustomResourceDefinition's
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from steersman.api import errors, labels
+from steersman.api.errors import ApiError
 from steersman.api.kind import Column, ScalePaths
 from steersman.api.patch import json, merge
 from steersman.api.resource import Object
@@ -18,11 +20,13 @@ from steersman.api.table import AGE, NAME, dig, number, table
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.encode import in_medium
+from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.patch import TYPES
 from steersman.apiserver.verbs.write import body_of, options, update_object
 from steersman.lib.http.messages import Response
 
 _USUAL = ScalePaths()
+_TRIES = 5  # of a patch that lost a race, as in the original
 _COLUMNS: tuple[Column, ...] = (
     NAME,
     number("Desired", "spec", "replicas"),
@@ -43,14 +47,29 @@ async def scale(server: Any, call: Call) -> Response:
     if call.info.verb not in ("update", "patch"):
         raise errors.method_not_allowed(call.kind.group, f"{call.kind.plural}/scale", call.info.verb)
     options(call)
-    if call.info.verb == "update":
-        body = body_of(call, kind="Scale", group="autoscaling", version="v1")
-    else:
-        body = None
+    body = body_of(call, kind="Scale", group="autoscaling", version="v1") if call.info.verb == "update" else None
+    if body is None and call.request.context is not None:
+        call.request.context.patched()
+    for left in reversed(range(_TRIES)):
+        try:
+            return await _written(call, item, body, paths)
+        except ApiError as error:
+            if body is not None or not left or error.reason != "Conflict":
+                raise
+        item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def _written(call: Call, item: Item, body: Object | None, paths: ScalePaths | None) -> Response:
+    """Admit a Scale and set the replicas that it says."""
+    old = view(item.obj(), paths)
+    wanted = {**old, **(body if body is not None else _patched(call, view(item.obj(), paths)))}
+    wanted["metadata"] = {**old["metadata"], **(wanted.get("metadata") or {})}
+    given = body if body is not None else wanted
+    written = await admitted(call, "UPDATE", wanted, old)
 
     def change(obj: Object) -> Object:
-        wanted = body if body is not None else _patched(call, view(obj, paths))
-        version = (wanted.get("metadata") or {}).get("resourceVersion")
+        version = (given.get("metadata") or {}).get("resourceVersion")
         if version:
             obj["metadata"]["resourceVersion"] = version
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
@@ -61,10 +80,9 @@ async def scale(server: Any, call: Call) -> Response:
         _set(obj, (paths or _USUAL).spec, replicas)
         return obj
 
-    call.info.subresource = ""
-    call.options["through"] = "scale"
-    made = await update_object(call, item, change, retry=body is None)
-    call.info.subresource = "scale"
+    written.info = replace(call.info, subresource="")
+    written.options["through"] = "scale"
+    made = await update_object(written, item, change, retry=False)
     return _answer(call, view(made.obj() if isinstance(made, Item) else made, paths))
 
 

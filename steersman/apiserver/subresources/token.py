@@ -11,6 +11,7 @@ from steersman.api import errors
 from steersman.api.resource import Object
 from steersman.apiserver.authn.jwt import unverified
 from steersman.apiserver.call import Call
+from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.write import body_of, options
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
@@ -26,6 +27,7 @@ async def token(server: Any, call: Call) -> Response:
     options(call)
     body = body_of(call, kind="TokenRequest", group="authentication.k8s.io", version="v1")
     account = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
+    await admitted(call, "CREATE", body)
     issuer = call.services.extras["tokens"]
     spec = body.setdefault("spec", {})
     seconds = spec.get("expirationSeconds") or _DEFAULT

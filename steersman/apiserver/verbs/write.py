@@ -138,25 +138,27 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
     generate = metadata.get("generateName", "")
     generated = not metadata.get("name") and bool(generate)
     obj = to_storage(kind, obj)
+    meta.strip(obj)
+    meta.bare(metadata)
+    kind.default(obj)
+    track(call, obj, None)
+    if mutate:
+        await call.services.admission.mutate(call, obj, None)
+        metadata = obj["metadata"]
     for left in reversed(range(_TRIES if generated else 1)):
         if generated:
             metadata["name"] = generate[:_NAME_MOST] + "".join(call.services.random.choices(_GENERATED, k=5))
         try:
-            return await _create_named(call, obj, mutate=mutate)
+            return await _create_named(call, obj)
         except ApiError as error:
             if not (generated and left and error.reason == "AlreadyExists"):
                 raise
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def _create_named(call: Call, obj: Object, *, mutate: bool) -> Item | Object:
+async def _create_named(call: Call, obj: Object) -> Item | Object:
     kind, services = call.kind, call.services
     meta.fill(obj, uid=_uid(services.random.getrandbits(128)), now=rfc3339(services.clock.now()))
-    meta.bare(obj["metadata"])
-    kind.default(obj)
-    track(call, obj, None)
-    if mutate:
-        await services.admission.mutate(call, obj, None)
     kind.prepare_create(obj)
     with ExitStack() as undo:
         await _run_hooks("before_create", undo, call, obj)

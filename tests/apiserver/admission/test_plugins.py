@@ -215,3 +215,40 @@ async def test_a_pod_for_a_namespace_that_is_not_there(guarded: Guarded) -> None
     with pytest.raises(ApiError) as refused:
         await guarded.client("admin").call("POST", "/api/v1/namespaces/nope/pods", pod)
     assert (refused.value.code, refused.value.message) == (404, 'namespaces "nope" not found')
+
+
+async def test_a_nodes_tokens_are_for_its_pods_and_their_audiences(guarded: Guarded) -> None:
+    """Which nobody asked NodeRestriction about: subresources' own objects were not admitted."""
+    admin, node = guarded.client("admin"), guarded.client(NODE)
+    await admin.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+    source = {"serviceAccountToken": {"audience": "vault", "path": "t"}}
+    volumes = [{"name": "v", "projected": {"sources": [source]}}, {"name": "c", "csi": {"driver": "csi.example.com"}}]
+    driver = {"metadata": {"name": "csi.example.com"}, "spec": {"tokenRequests": [{"audience": "driver"}]}}
+    await admin.create(Resource("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False), driver)
+    uids = {}
+    for name, where in (("mine", "n1"), ("other", "n2")):
+        spec = {"nodeName": where, "volumes": volumes, "containers": [{"name": "c", "image": "i"}]}
+        made = await admin.create(PODS, {"metadata": {"name": name}, "spec": spec}, "default")
+        uids[name] = made["metadata"]["uid"]
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+
+    async def ask(pod: str, *audiences: str, **changes: str) -> tuple[int, str]:
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uids.get(pod, ""), **changes}
+        return await status(node, "POST", path, {"spec": {"audiences": list(audiences), "boundObjectRef": bound}})
+
+    assert [(await ask("mine", audience))[0] for audience in ("vault", "driver")] == [201, 201]
+    assert (await ask("mine"))[0] == 201  # its kube-api-access volume wants one for the API server
+    for answer, why in (
+        (
+            await ask("mine", "else"),
+            'audience "else" not found in pod spec volume, system:node:n1 is not authorized to',
+        ),
+        (await ask("mine", "vault", "driver"), "node may only request 0 or 1 audiences"),
+        (await ask("mine", "vault", uid=""), "node requested token with a pod binding without a uid"),
+        (await ask("mine", "vault", kind="Secret"), "node requested token not bound to a pod"),
+        (await ask("other", "vault"), "node requested token bound to a pod scheduled on a different node"),
+    ):
+        assert (answer[0], why in answer[1]) == (403, True), answer
+    right = {"verbs": ["request-serviceaccounts-token-audience"], "apiGroups": [""], "resources": ["else"]}
+    await grant(guarded, right, user="system:node:n1")
+    assert (await ask("mine", "else"))[0] == 201

@@ -13,7 +13,7 @@ import pytest
 import re2  # noqa: F401  # type: ignore[import-not-found]
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import CONFIGMAPS, Object, Resource
+from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, Object, Resource
 from steersman.apiserver import webhookpost
 from steersman.apiserver.webhookpost import CallFailed
 from steersman.lib.http.messages import Request, Response
@@ -220,7 +220,10 @@ REVIEW = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
         ({"raw": Response(302, [("location", "/b")], b"")}, "the server responded with the status code 302 but did"),
         ({"raw": REVIEW}, "received invalid webhook response: webhook response was absent"),
         ({"uid": "other"}, 'received invalid webhook response: expected response.uid="'),
-        ({"allowed": "yes"}, "failed to call webhook: Expected `bool`"),
+        (
+            {"allowed": "yes"},
+            "cannot unmarshal string into Go struct field AdmissionResponse.response.allowed of type bool",
+        ),
         ({"patch": BROKEN}, "webhook returned response.patch but not response.patchType"),
         ({"patchType": "JSONPatch"}, "webhook returned response.patchType but not response.patch"),
         ({"patchType": "", "patch": BROKEN}, 'webhook returned invalid response.patchType of ""'),
@@ -320,3 +323,77 @@ async def test_connections_are_kept_until_the_caBundle_changes(guarded: Guarded,
     await admin.update(VALIDATING, found)
     await create(guarded, configmap("later"))
     assert hooks.remote.connections == 4
+
+
+async def test_a_webhook_cannot_make_another_kind_of_an_object(guarded: Guarded, hooks: Hooks) -> None:
+    """What was stored then could not be read any more."""
+    hooks.respond = lambda path, request: patch({"op": "replace", "path": "/kind", "value": "Pod"})
+    await install(guarded, MUTATING, hooks.hook())
+    error = await refusal(guarded, configmap())
+    assert (error.code, error.message) == (500, "converting (v1.Pod) to (core.ConfigMap): unknown conversion")
+
+
+async def test_mutating_webhooks_come_before_what_the_system_sets(guarded: Guarded, hooks: Hooks) -> None:
+    await install(guarded, MUTATING, hooks.hook("m"))
+    await install(guarded, VALIDATING, hooks.hook("v"), name="v")
+    made = await create(guarded, {"metadata": {"generateName": "g-", "namespace": "default"}})
+    before, after = (each["object"]["metadata"] for each in hooks.asked)
+    assert (hooks.asked[0]["name"], before.keys() & {"name", "uid", "creationTimestamp"}) == ("", set())
+    assert (hooks.asked[1]["name"], after["uid"]) == (made["metadata"]["name"], made["metadata"]["uid"])
+    assert list(made["metadata"])[-1] == "managedFields"
+
+
+async def test_what_else_a_request_says_is_shown(guarded: Guarded, hooks: Hooks) -> None:
+    await install(guarded, VALIDATING, hooks.hook())
+    admin, path = guarded.client("admin"), "/api/v1/namespaces/default/configmaps"
+    await status(admin, "POST", f"{path}?fieldManager=f&fieldValidation=Strict&dryRun=All", configmap())
+    await create(guarded, configmap())
+    await admin.patch(CONFIGMAPS, "c", "default", {"data": {"a": "b"}})
+    await status(admin, "DELETE", f"{path}/c?gracePeriodSeconds=0", {"preconditions": {"uid": "x"}})
+    await status(admin, "DELETE", f"{path}/c?propagationPolicy=Orphan")
+    shown = [each["options"] for each in hooks.asked]
+    assert [each.pop("apiVersion") for each in shown] == ["meta.k8s.io/v1"] * 4
+    assert shown == [
+        {"kind": "CreateOptions", "dryRun": ["All"], "fieldManager": "f", "fieldValidation": "Strict"},
+        {"kind": "CreateOptions"},
+        {"kind": "UpdateOptions"},
+        {"kind": "DeleteOptions", "propagationPolicy": "Orphan"},
+    ]
+
+
+async def test_subresources_with_objects_of_their_own_show_these(guarded: Guarded, hooks: Hooks) -> None:
+    admin, default = guarded.client("admin"), "/api/v1/namespaces/default"
+    await admin.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+    containers = {"containers": [{"name": "c", "image": "i"}]}
+    await admin.create(PODS, {"metadata": {"name": "p"}, "spec": containers}, "default")
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": containers}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await admin.create(DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec}, "default")
+    every = {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}
+    await install(guarded, VALIDATING, hooks.hook(rules=[every]))
+    scale = "/apis/apps/v1/namespaces/default/deployments/d/scale"
+    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
+    for method, path, body in (
+        ("POST", f"{default}/pods/p/binding", binding),
+        ("PUT", scale, {"metadata": {"name": "d"}, "spec": {"replicas": 3}}),
+        ("PATCH", scale, {"spec": {"replicas": 4}}),
+        ("POST", f"{default}/serviceaccounts/default/token", {"spec": {"audiences": ["a"]}}),
+        ("POST", f"{default}/pods/p/eviction", {"metadata": {"name": "p"}}),
+    ):
+        headers = [("content-type", "application/merge-patch+json" if method == "PATCH" else "application/json")]
+        answer = await admin.transport.request(method, path, headers, json.dumps(body).encode())
+        assert answer.status in (200, 201), await answer.read()
+    assert [(each["operation"], each["kind"]["kind"], each["subResource"]) for each in hooks.asked] == [
+        ("CREATE", "Binding", "binding"),
+        ("UPDATE", "Scale", "scale"),
+        ("UPDATE", "Scale", "scale"),
+        ("CREATE", "TokenRequest", "token"),
+        ("CREATE", "Eviction", "eviction"),
+    ]
+    assert [(each["oldObject"]["spec"], each["object"]["spec"]) for each in hooks.asked[1:3]] == [
+        ({"replicas": 1}, {"replicas": 3}),
+        ({"replicas": 3}, {"replicas": 4}),
+    ]
+    hooks.respond = lambda path, request: {"allowed": False, "status": {"message": "never"}}
+    code, said = await status(admin, "POST", f"{default}/serviceaccounts/default/token", {"spec": {"audiences": ["a"]}})
+    assert (code, said) == (400, 'admission webhook "a.hooks.io" denied the request: never')
