@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ class World:
         self.file = folder / "encryption.yaml"
         self.plugin = KmsServer(folder / "kms.sock").start()
         self.clock, self.tasks, self.inner = HandClock(), tasks, MemoryStore()
+        self.loops = 0
 
     def write(self, *providers: str) -> None:
         self.file.write_text(f"{HEAD}resources:\n{rule('secrets', ', '.join(providers))}")
@@ -36,6 +36,7 @@ class World:
         flags = {FLAG: str(self.file), f"{FLAG}-automatic-reload": str(reloads).lower()}
         made = await Sealing.begin(flags, self.clock, self.tasks)
         assert made is not None
+        self.loops += 1 + reloads  # that care for plugins, and for the file
         return made
 
     async def prefix(self) -> bytes:
@@ -45,10 +46,8 @@ class World:
 
     async def passes(self, seconds: float = 61.0) -> None:
         """Time goes by, and what was due is done."""
-        for step in (0.0, seconds):
-            self.clock.time += step
-            for _ in range(100):
-                await asyncio.sleep(0.001)  # noqa: TID251
+        await self.clock.asleep(self.loops)
+        await self.clock.passes(seconds)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import grpc
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from steersman.lib.clock import SystemClock
 from steersman.lib.grpc import wire
 
 
@@ -100,25 +102,61 @@ class KmsServer:
 
 
 class HandClock:
-    """A clock that tests move; whoever sleeps wakes when his time has come."""
+    """A clock that tests move; whoever sleeps wakes when his time has come.
+
+    Waits of less than a second are real: they are for what really happens elsewhere, as a socket that will be there.
+    """
 
     def __init__(self) -> None:
-        self.time = 1_767_225_600.0
+        self._time = 1_767_225_600.0
+        self._asleep: dict[asyncio.Future[None], tuple[float, asyncio.Task[object] | None]] = {}
+        self._changed = asyncio.Condition()
+
+    @property
+    def time(self) -> float:
+        """Unix time in seconds. Set it, and those whose time has come wake."""
+        return self._time
+
+    @time.setter
+    def time(self, now: float) -> None:
+        self._time = now
+        for future, (until, _) in self._asleep.items():
+            if until <= now and not future.done():
+                future.set_result(None)
 
     def now(self) -> float:
         """Unix time in seconds."""
-        return self.time
+        return self._time
 
     def monotonic(self) -> float:
         """The same."""
-        return self.time
+        return self._time
 
     async def sleep(self, seconds: float) -> None:
-        """A real turn of the loop, often enough."""
-        import asyncio
+        """Wait for somebody to move the clock."""
+        if seconds < 1:
+            await SystemClock().sleep(seconds)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asleep[future] = self._time + seconds, asyncio.current_task()
+        try:
+            async with self._changed:
+                self._changed.notify_all()
+            await future
+        finally:
+            del self._asleep[future]
 
-        until = self.time + seconds
-        while True:
-            await asyncio.sleep(0.001)  # noqa: TID251
-            if self.time >= until or seconds < 1:
-                return
+    async def asleep(self, count: int) -> None:
+        """Wait until so many sleep."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._asleep) >= count)
+
+    async def passes(self, seconds: float) -> None:
+        """Time goes by; returns when all whom that woke have done what was due, and sleep again."""
+        due = [task for until, task in self._asleep.values() if until <= self._time + seconds]
+        self.time += seconds
+        async with self._changed:
+            await self._changed.wait_for(lambda: all(self._rests(task) for task in due))
+
+    def _rests(self, task: asyncio.Task[object] | None) -> bool:
+        return any(task is each and not future.done() for future, (_, each) in self._asleep.items())
