@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from steersman.lib.http.server import Server, server_tls
 
 
 class Remote:
-    """Use it as `async with`. `answer` makes the answer of a request's object; a Response is sent as it is."""
+    """Use it as `async with`. `answer` makes a request's answer, at once or not; a Response is sent as it is."""
 
     def __init__(self, folder: Path, answer: Callable[[Request], Any]) -> None:
         self.folder = folder / "remote"
@@ -29,11 +29,13 @@ class Remote:
         self._server = Server(self._handle, SystemClock(), tls=tls)
         self.url = ""
 
-    def _handle(self, request: Request) -> Answer:
+    async def _handle(self, request: Request) -> Answer:
         self.peers.append(request.peer)
         if request.body:
             self.asked.append(msgspec.json.decode(request.body))
         answer = self._answer(request)
+        if isinstance(answer, Awaitable):
+            answer = await answer
         if isinstance(answer, Response):
             return answer
         return Response(200, [("content-type", "application/json")], msgspec.json.encode(answer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,12 @@ class Hooks:
         self.remote = Remote(folder, self._answer)
         self.paths: list[str] = []
 
-    def _answer(self, request: Request) -> Any:
+    async def _answer(self, request: Request) -> Any:
         self.paths.append(request.path)
         review = json.loads(request.body)
         made = self.respond(request.path.rpartition("/")[2], review["request"])
+        if isinstance(made, Awaitable):
+            made = await made
         if not isinstance(made, dict) or "raw" in made:
             return made["raw"] if isinstance(made, dict) else made
         response = {"uid": review["request"]["uid"], "allowed": True, **made}
@@ -308,6 +310,41 @@ async def test_an_answer_must_come_in_time_and_be_of_some_size(
     hooks.respond = lambda path, request: {"warnings": ["x" * 1000]}
     await install(guarded, VALIDATING, hooks.hook())
     assert "the answer is over 1000 bytes" in (await refusal(guarded, configmap())).message
+
+
+async def test_a_webhook_may_call_back(guarded: Guarded, hooks: Hooks) -> None:
+    """It reads, writes what is its own business too, and takes itself away, all while it is asked."""
+    admin = guarded.client("admin")
+
+    async def call_back(path: str, request: Object) -> Object:
+        if request["name"] == "c":
+            await admin.list(CONFIGMAPS, "default")
+            await create(guarded, configmap("echo"))
+            await admin.delete(VALIDATING, "w")
+        return {}
+
+    hooks.respond = call_back
+    await install(guarded, VALIDATING, hooks.hook())
+    await create(guarded, configmap())
+    assert [each["name"] for each in hooks.asked] == ["c", "echo"]
+    assert {each["metadata"]["name"] for each in (await admin.list(CONFIGMAPS, "default")).items} >= {"c", "echo"}
+    await create(guarded, configmap("after"))
+    assert len(hooks.asked) == 2
+
+
+@pytest.mark.slow
+async def test_a_webhook_that_calls_back_without_end_is_cut_off(guarded: Guarded, hooks: Hooks) -> None:
+    async def call_back(path: str, request: Object) -> Object:
+        await create(guarded, configmap(f"c-{len(hooks.paths)}"))
+        return {}
+
+    hooks.respond = call_back
+    await install(guarded, VALIDATING, hooks.hook(timeoutSeconds=1))
+    error = await refusal(guarded, configmap())
+    assert error.code == 500 and "failed calling webhook" in error.message
+    await guarded.client("admin").delete(VALIDATING, "w")
+    found = (await guarded.client("admin").list(CONFIGMAPS, "default")).items
+    assert not [each for each in found if each["metadata"]["name"].startswith("c")]
 
 
 async def test_connections_are_kept_until_the_caBundle_changes(guarded: Guarded, hooks: Hooks) -> None:
