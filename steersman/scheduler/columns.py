@@ -78,6 +78,11 @@ class Columns:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def placed(self) -> int:
+        """How many pods are on nodes, those assumed included."""
+        return len(self._where) - len(self.nominated)
+
     def resource(self, table: dict[str, Ints], name: str) -> Ints:
         """One resource's column, zero where nobody said anything."""
         column = table.get(name)

@@ -49,6 +49,29 @@ Kind = Literal[
 ]  # fmt: skip
 
 
+_LABELS: Mapping[Kind, str] = {
+    "node added": "NodeAdd",
+    "node removed": "NodeDelete",
+    "node resources": "NodeUpdateNodeAllocatable",
+    "node labels": "NodeUpdateNodeLabel",
+    "node taints": "NodeUpdateNodeTaint",
+    "pod came": "AssignedPodAdd",
+    "pod freed": "AssignedPodDelete",
+    "pod changed": "AssignedPodUpdate",
+}
+_OF: Mapping[Kind, str] = {
+    "claim": "PersistentVolumeClaim",
+    "volume": "PersistentVolume",
+    "class": "storage.k8s.io/StorageClass",
+    "node limits": "storage.k8s.io/CSINode",
+    "attachment": "storage.k8s.io/VolumeAttachment",
+    "capacity": "storage.k8s.io/CSIStorageCapacity",
+    "device claim": "resource.k8s.io/ResourceClaim",
+    "device class": "resource.k8s.io/DeviceClass",
+    "devices": "resource.k8s.io/ResourceSlice",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened in the cluster. Of a node or another object: `old` and `new`, None where there is none.
@@ -64,6 +87,13 @@ class Event:
     was: PodInfo | None = None
     node: str = ""
     known: dict[object, bool] = field(default_factory=dict, compare=False)
+
+    @property
+    def label(self) -> str:
+        """What the original's metrics call it."""
+        if (found := _LABELS.get(self.kind)) is not None:
+            return found
+        return _OF[self.kind] + ("Add" if self.old is None else "Delete" if self.new is None else "Update")
 
 
 Hint = Callable[[Columns, PodInfo, Event], bool]

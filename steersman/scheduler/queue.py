@@ -18,6 +18,7 @@ from steersman.scheduler.framework import Event, Kind
 from steersman.scheduler.podinfo import PodInfo
 
 PARKED_MOST = 300.0  # seconds after which a pod is tried again whatever happened
+_FAILURE = "ScheduleAttemptFailure"
 ANYTHING = ""  # where pods are parked that any event may help
 
 Asked = Callable[[PodInfo, str, Event], bool]
@@ -33,6 +34,8 @@ class _Waiting:
     moved: int = 0  # the queue's count of events when it was popped
     plugins: frozenset[str] = frozenset()  # under which it is parked
     failed: bool = False  # its last attempt ended in an error, which no event mends
+    began: float = 0.0  # monotonic: its first attempt
+    flushed: bool = False  # tried again only because it had waited long
 
 
 @dataclass(order=True, slots=True)
@@ -68,6 +71,7 @@ class Queue:
         self._count = 0
         self._events = 0
         self._wake = asyncio.Event()
+        self.incoming: Counter[tuple[str, str]] = Counter()  # how often pods came to a queue, by its name and by why
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -82,10 +86,19 @@ class Queue:
             "gated": places["gated"],
         }
 
-    def attempts(self, uid: str) -> int:
-        """How often a node was looked for."""
+    def history(self, uid: str) -> tuple[int, float, bool]:
+        """How often a node was looked for, since when (monotonic), and whether at last by long waiting alone."""
         waiting = self._pods.get(uid)
-        return waiting.attempts if waiting is not None else 0
+        return (0, 0.0, False) if waiting is None else (waiting.attempts, waiting.began, waiting.flushed)
+
+    def refused(self) -> Counter[tuple[str, str]]:
+        """How many parked pods each plugin has refused, by plugin and profile."""
+        return Counter(
+            (plugin, waiting.info.scheduler)
+            for plugin, parked in self._parked.items()
+            if plugin != ANYTHING
+            for waiting in parked.values()
+        )
 
     def state(self, uid: str) -> dict[str, object] | None:
         """Where a pod waits, for people; None when it does not."""
@@ -100,27 +113,30 @@ class Queue:
         waiting = self._pods.get(info.uid)
         if waiting is None:
             waiting = self._pods[info.uid] = _Waiting(info)
-            self._place(waiting)
+            self._place(waiting, "UnschedulablePodAdd")
             return
         waiting.info = info
         if waiting.place in ("parked", "gated"):
-            self._place(waiting)
+            self._place(waiting, "UnschedulablePodUpdate")
 
-    def _place(self, waiting: _Waiting) -> None:
+    def _place(self, waiting: _Waiting, why: str) -> None:
         self._unpark(waiting)
         if waiting.info.gates:
             waiting.place = "gated"
+            self.incoming["unschedulable", why] += 1
         elif waiting.due > self._clock.monotonic():
             waiting.place = "backoff"
+            self.incoming["backoff", why] += 1
             self._count += 1
             heapq.heappush(self._backoff, _Ticket((waiting.due, "", self._count), waiting.info.uid))
             self._wake.set()  # the popper's patience may be shorter now
         else:
-            self._activate(waiting)
+            self._activate(waiting, why)
 
-    def _activate(self, waiting: _Waiting) -> None:
+    def _activate(self, waiting: _Waiting, why: str) -> None:
         self._unpark(waiting)
         waiting.place = "active"
+        self.incoming["active", why] += 1
         self._count += 1
         info = waiting.info
         heapq.heappush(self._active, _Ticket((-info.priority, info.created, self._count), info.uid))
@@ -146,10 +162,11 @@ class Queue:
         if waiting is None or waiting.place != "popped":
             return
         waiting.due = self._clock.monotonic() + self._delay(waiting)
-        waiting.failed = False
+        waiting.failed = waiting.flushed = False
         if waiting.moved != self._events:
-            self._place(waiting)
+            self._place(waiting, _FAILURE)
             return
+        self.incoming["unschedulable", _FAILURE] += 1
         waiting.place = "parked"
         waiting.plugins = frozenset(plugins or (ANYTHING,))
         for plugin in waiting.plugins:
@@ -175,7 +192,7 @@ class Queue:
         if waiting is not None and waiting.place == "popped":
             waiting.due = self._clock.monotonic() + self._delay(waiting)
             waiting.failed = True
-            self._place(waiting)
+            self._place(waiting, _FAILURE)
 
     def tell(self, event: Event) -> None:
         """Something happened: parked pods that it may help get another try."""
@@ -186,7 +203,7 @@ class Queue:
                 continue
             for waiting in list(self._parked.get(plugin, {}).values()):
                 if plugin == ANYTHING or self._asked(waiting.info, plugin, event):
-                    self._place(waiting)
+                    self._place(waiting, event.label)
 
     async def pop(self) -> PodInfo:
         """The next pod to try; waits for one. A back-off lasts only as long as there are others to try."""
@@ -196,6 +213,7 @@ class Queue:
             if (waiting := self._next()) is not None:
                 waiting.place, waiting.moved = "popped", self._events
                 waiting.attempts += 1
+                waiting.began = waiting.began or self._clock.monotonic()
                 return waiting.info
             if patience is None:
                 await self._wake.wait()
@@ -220,6 +238,8 @@ class Queue:
                 errors.append(ticket)
             else:
                 found = waiting
+        if found is not None:
+            self.incoming["active", "PopFromBackoffQ"] += 1
         for ticket in errors:
             heapq.heappush(self._backoff, ticket)
         return found
@@ -238,7 +258,7 @@ class Queue:
                 break
             heapq.heappop(self._backoff)
             if waiting is not None:
-                self._activate(waiting)
+                self._activate(waiting, "BackoffComplete")
         while self._oldest:
             due, uid = self._oldest[0]
             waiting = self._pods.get(uid)
@@ -247,7 +267,8 @@ class Queue:
                 break
             self._oldest.popleft()
             if waiting is not None and not stale:
-                self._activate(waiting)
+                waiting.flushed = True
+                self._activate(waiting, "UnschedulableTimeout")
         soonest = [self._backoff[0].order[0]] if self._backoff else []
         soonest += [self._oldest[0][0]] if self._oldest else []
         return min(soonest) - now if soonest else None

@@ -9,6 +9,7 @@ pods of equal signature.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from random import Random
@@ -69,6 +70,7 @@ class Choice:
     node: str
     feasible: Mask
     parts: list[Part]
+    filtered: float = 0.0  # when filters were done, by the clock that was given
 
 
 class _Split:
@@ -89,15 +91,20 @@ class _Split:
 class Repeats:
     """See the module."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: Columns, now: Callable[[], float] = lambda: 0.0) -> None:
+        """`now` is asked once a decision."""
         self._columns = columns
+        self._now = now
         self._kinds: OrderedDict[bytes, _Kind] = OrderedDict()
-        self._split: _Split | None = None  # of the latest profile
+        self._splits: dict[int, _Split] = {}  # of the latest profiles, by identity
 
     def _parted(self, profile: Profile) -> _Split:
-        if self._split is None or self._split.profile is not profile:
-            self._split = _Split(profile)
-        return self._split
+        split = self._splits.get(id(profile))
+        if split is None or split.profile is not profile:
+            if len(self._splits) >= _KINDS:
+                self._splits.clear()
+            split = self._splits[id(profile)] = _Split(profile)
+        return split
 
     def decide(self, pod: PodInfo, profile: Profile, random: Random) -> Choice | None:
         """The best node for a pod; None where it fits nowhere, and `decide` should say why."""
@@ -114,6 +121,7 @@ class Repeats:
                 refused = True
         if not feasible.any():
             return None
+        filtered = self._now()
         if refused:
             total = np.where(feasible, total, -1.0)
         parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]
@@ -123,7 +131,7 @@ class Repeats:
                 total = total + more
                 parts.append((plugin.name, plugin.weight, scores))
         best = np.flatnonzero(total == total.max())
-        return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts)
+        return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts, filtered)
 
     def _kind(self, pod: PodInfo, split: _Split) -> _Kind:
         """What nodes and resources say of this kind of pod."""

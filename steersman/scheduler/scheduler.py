@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -48,7 +48,7 @@ from steersman.scheduler.metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Schedul
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
-from steersman.scheduler.profiles import Profile, make_all
+from steersman.scheduler.profiles import Profile, make_all, timed
 from steersman.scheduler.queue import Queue
 from steersman.scheduler.repeats import Repeats
 from steersman.scheduler.why import Memory, Parts, Worked
@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_NAME = DEFAULT_SCHEDULER
 _BINDINGS, _WRITES = 24, 8  # in flight at once: together no more than the client keeps connections for
+_SAMPLED = 10  # of so many attempts one measures its plugins
 _CONDITION = "PodScheduled"
 
 
@@ -68,24 +69,28 @@ class Decision:
     message: str = ""
     verdict: Verdict | None = None
     parts: Parts = ()
+    filtered: float = 0.0  # when filters were done
 
 
-def decide(columns: Columns, pod: PodInfo, profile: Profile, random: Random) -> Decision:
+def decide(
+    columns: Columns, pod: PodInfo, profile: Profile, random: Random, now: Callable[[], float] = lambda: 0.0
+) -> Decision:
     """The best feasible node, ties broken at random; no node and the reasons when there is none."""
     verdict = run_filters(profile.filters, columns, pod)
-    feasible = verdict.feasible
+    feasible, filtered = verdict.feasible, now()
     count = int(np.count_nonzero(feasible))
     if count == 0:
-        return Decision("", refusal(len(columns), verdict), verdict)
+        return Decision("", refusal(len(columns), verdict), verdict, filtered=filtered)
     row = columns.rows.get(pod.nominated)
     if row is not None and feasible[row]:  # room was made for it there
-        return Decision(pod.nominated, verdict=verdict)
+        return Decision(pod.nominated, verdict=verdict, filtered=filtered)
     if count == 1:
-        return Decision(columns.names[int(np.argmax(feasible))], verdict=verdict)
+        return Decision(columns.names[int(np.argmax(feasible))], verdict=verdict, filtered=filtered)
     parts: list[tuple[str, int, Scores]] = []
     scores = run_scores(profile.scores, columns, pod, feasible, parts)
     best = np.flatnonzero(scores == scores.max())
-    return Decision(columns.names[int(best[random.randrange(len(best))])], verdict=verdict, parts=parts)
+    node = columns.names[int(best[random.randrange(len(best))])]
+    return Decision(node, verdict=verdict, parts=parts, filtered=filtered)
 
 
 def no_victims(columns: Columns, verdict: Verdict) -> str:
@@ -142,12 +147,16 @@ class Scheduler:
         )
         self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
-        self._repeats = Repeats(self.columns)
+        self._repeats = Repeats(self.columns, clock.monotonic)
         self._victims = preemption.Memory()
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._writes = asyncio.Semaphore(_WRITES)  # evictions and conditions
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
-        self._metrics.pending(self._queue.counts)
+        self._metrics.watch(self._queue, self.columns, self._observer.assumed)
+        self._timed = {
+            name: timed(each, self._metrics.plugin, clock.monotonic) for name, each in self._profiles.items()
+        }
+        self._tries = 0
 
     def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Why a pod is on its node, or on none, as `why` tells it; None for a pod that is not known or not ours."""
@@ -210,10 +219,18 @@ class Scheduler:
         try:
             decision = self._decide(pod, await self._asked_elsewhere(pod))
             self._metrics.decided(self._clock.monotonic() - began)
-            rescues = [] if decision.node else self._rescue(pod)
-            victims, why = (None, "") if decision.node else await self._preempt(pod, decision)
+            rescues: list[Rescue] = []
+            victims: preemption.Victims | None = None
+            why = ""
+            if not decision.node:
+                lost = self._clock.monotonic()
+                rescues = self._rescue(pod)
+                victims, why = await self._preempt(pod, decision)
+                status = "Unschedulable" if victims is None else "Success"
+                self._metrics.point("PostFilter", status, pod.scheduler, self._clock.monotonic() - lost)
             if why or rescues:
-                why = ", ".join(filter(None, [*(each.text for each in rescues), why])) if victims is None else ""
+                texts = [*(each.text for each in rescues), why] if victims is None else []
+                why = ", ".join(text for text in texts if text)
         except (ExtenderError, PluginError) as error:
             self._attempted(ERROR, pod, began)
             self._queue.retry(pod.uid)
@@ -251,11 +268,14 @@ class Scheduler:
 
     def _reserve(self, pod: PodInfo, node: str) -> list[tuple[str, Reservation]]:
         """What the pod takes with its node, by plugin."""
-        return [
-            (plugin.name, found)
+        began = self._clock.monotonic()
+        found = [
+            (plugin.name, taken)
             for plugin in self._profiles[pod.scheduler].reserves
-            if plugin.reserve is not None and (found := plugin.reserve(self.columns, pod, node)) is not None
+            if plugin.reserve is not None and (taken := plugin.reserve(self.columns, pod, node)) is not None
         ]
+        self._metrics.point("Reserve", "Success", pod.scheduler, self._clock.monotonic() - began)
+        return found
 
     def _rescue(self, pod: PodInfo) -> list[Rescue]:
         """What plugins would give up for a pod that fits nowhere."""
@@ -271,8 +291,12 @@ class Scheduler:
             log.warning("cannot make room for %s: %s", pod.key, error)
 
     async def _asked_elsewhere(self, pod: PodInfo) -> Profile:
-        """The pod's profile, with what extenders say of the pod as one plugin more. Raises ExtenderError."""
-        profile = self._profiles[pod.scheduler]
+        """The pod's profile, with what extenders say of the pod as one plugin more. Raises ExtenderError.
+
+        In every tenth attempt its plugins are timed, one by one.
+        """
+        self._tries += 1
+        profile = (self._profiles if self._tries % _SAMPLED else self._timed)[pod.scheduler]
         if not self._extenders.any(pod):
             return profile
         with self._nominations.aside(pod):
@@ -286,14 +310,19 @@ class Scheduler:
 
     def _decide(self, pod: PodInfo, profile: Profile) -> Decision:
         """Decide with the pods counted that room is being made for, unless this one is more important than they."""
+        began = self._clock.monotonic()
         if (nominated := self._nominations.node_of(pod)) and nominated != pod.nominated:
             pod = msgspec.structs.replace(pod, nominated=nominated)
         with self._nominations.aside(pod):
             choice = None if pod.nominated else self._repeats.decide(pod, profile, self._random)
             if choice is None:
-                decision = decide(self.columns, pod, profile, self._random)
+                decision = decide(self.columns, pod, profile, self._random, self._clock.monotonic)
             else:
-                decision = Decision(choice.node, verdict=Verdict(choice.feasible), parts=choice.parts)
+                verdict = Verdict(choice.feasible)
+                decision = Decision(choice.node, verdict=verdict, parts=choice.parts, filtered=choice.filtered)
+        self._metrics.point("Filter", "Success", profile.name, decision.filtered - began)
+        if decision.node:
+            self._metrics.point("Score", "Success", profile.name, self._clock.monotonic() - decision.filtered)
         if not len(self._nominations) or not decision.node or not (pod.affinity.near or pod.spread):
             return decision
         with self._nominations.aside(pod, everybody=True):  # those who may never come are no company
@@ -337,6 +366,11 @@ class Scheduler:
 
     async def _evict(self, pod: PodInfo, victims: preemption.Victims) -> None:
         """Mark and delete the victims; their ends wake the pod."""
+        began = self._clock.monotonic()
+        done = await self._evicted(pod, victims)
+        self._metrics.evicted(self._clock.monotonic() - began, done=done)
+
+    async def _evicted(self, pod: PodInfo, victims: preemption.Victims) -> bool:
         for victim in victims.pods:
             if victim.deleting:
                 continue
@@ -361,9 +395,10 @@ class Scheduler:
                     continue  # gone already, or another pod of that name
                 log.warning("cannot preempt %s: %s", victim.key, error)
                 self._nominations.remove(pod.uid)
-                return
+                return False
             text = f"Preempted by pod {pod.uid} on node {victims.node}"
             self._recorders[pod.scheduler].event(victim.pod, "Normal", "Preempted", "Preempting", text, pod.pod)
+        return True
 
     async def _settle(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> bool:
         """Make true what was reserved; when that fails, all of it and the node are given back."""
@@ -386,7 +421,11 @@ class Scheduler:
 
     async def _bind(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]], began: float) -> None:
         if taken:
-            if not await self._settle(pod, node, taken):
+            waited = self._clock.monotonic()
+            settled = await self._settle(pod, node, taken)
+            status = "Success" if settled else "Error"
+            self._metrics.point("PreBind", status, pod.scheduler, self._clock.monotonic() - waited)
+            if not settled:
                 self._attempted(ERROR, pod, began)
                 return
             await self._bindings.acquire()
@@ -396,21 +435,25 @@ class Scheduler:
             "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
+        asked, status = self._clock.monotonic(), "Success"
         try:
             if not await self._bound_elsewhere(pod, node):
                 await self._client.post(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
         except (ApiError, ExtenderError, OSError, TimeoutError) as error:
+            status = "Error"
             self._attempted(ERROR, pod, began)
             self._give_back(taken)
             self._unbind(pod, node, error, f'binding rejected: running Bind plugin "DefaultBinder": {error}')
         else:
             self._attempted(SCHEDULED, pod, began)
-            self._metrics.bound(self._queue.attempts(pod.uid))
+            attempts, since, flushed = self._queue.history(pod.uid)
+            self._metrics.bound(attempts, self._clock.monotonic() - since if attempts else 0.0, flushed=flushed)
             self._queue.remove(pod.uid)
             self._recorders[pod.scheduler].event(
                 pod.pod, "Normal", "Scheduled", "Binding", f"Successfully assigned {pod.key} to {node}"
             )
         finally:
+            self._metrics.point("Bind", status, pod.scheduler, self._clock.monotonic() - asked)
             self._bindings.release()
 
     async def _bound_elsewhere(self, pod: PodInfo, node: str) -> bool:

@@ -40,7 +40,52 @@ def test_attempts_and_those_who_wait() -> None:
                 'scheduler_pending_pods{queue="active"} 0',
                 'scheduler_pending_pods{queue="unschedulable"} 1',
                 'scheduler_pending_pods{queue="gated"} 1',
+                'scheduler_queue_incoming_pods_total{event="UnschedulablePodAdd",queue="active"} 2',
+                'scheduler_queue_incoming_pods_total{event="UnschedulablePodAdd",queue="unschedulable"} 1',
+                'scheduler_queue_incoming_pods_total{event="ScheduleAttemptFailure",queue="unschedulable"} 1',
+                f'scheduler_unschedulable_pods{{plugin="NodeResourcesFit",{profile}}} 1',
+                'scheduler_cache_size{type="nodes"} 1',
+                'scheduler_cache_size{type="pods"} 1',
+                'scheduler_pod_scheduling_sli_duration_seconds_count{attempts="1"} 1',
+                "scheduler_pod_scheduled_after_flush_total 0",
+                *(
+                    "scheduler_framework_extension_point_duration_seconds_count"
+                    f'{{extension_point="{point}",{profile},status="{status}"}} {number}'
+                    for point, status, number in (
+                        ("Filter", "Success", 2),
+                        ("PostFilter", "Unschedulable", 1),
+                        ("Score", "Success", 1),
+                        ("Reserve", "Success", 1),
+                        ("Bind", "Success", 1),
+                    )
+                ),
             ):
                 assert line in lines, line
+
+    virtual(body)
+
+
+def test_every_tenth_attempt_times_each_plugin() -> None:
+    async def body() -> None:
+        async with ApiCluster() as cluster, Tasks() as tasks:
+            client, clock, registry = cluster.client, cluster.clock, Registry()
+            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
+            informers = Informers(client, clock=clock, tasks=tasks)
+            scheduler = Scheduler(client, informers, recorder, clock, Random(1), metrics=SchedulerMetrics(registry))
+            tasks.spawn(scheduler.run(), "scheduler")
+            await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+            for name in "mno":
+                await add_node(cluster, a_node(name))
+            for number in range(20):
+                await client.create(PODS, a_pod(f"p{number}", "1m"), "default")
+            await until(cluster, "p19", lambda pod: bool(pod["spec"].get("nodeName")))
+            name = "scheduler_plugin_execution_duration_seconds_count"
+            lines = registry.text().splitlines()
+            for labels in (
+                'extension_point="Filter",plugin="InterPodAffinity",status="Success"',
+                'extension_point="PreFilter",plugin="VolumeBinding",status="Success"',
+                'extension_point="Score",plugin="NodeResourcesFit",status="Success"',
+            ):
+                assert f"{name}{{{labels}}} 2" in lines
 
     virtual(body)
