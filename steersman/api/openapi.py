@@ -15,19 +15,25 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from steersman.api import openapi_protobuf
+from steersman.api import openapi_protobuf, openapi_roots
 from steersman.api.kind import Kind
 from steersman.api.openapi_merge import merge, to_v3
 from steersman.api.openapi_paths import DELETE_OPTIONS, META, PARAMETERS, PATCH, Operation, operations, tag
 from steersman.api.openapi_protobuf import CONTENT_TYPE
+from steersman.api.openapi_roots import Root
 from steersman.api.openapi_schemas import V2, V3, built_in, closure, custom
 from steersman.api.registry import Registry
 
 Document = dict[str, Any]
-FORMAT = "3"
+FORMAT = "4"
 """Grows when the same registry gives other documents than before: clients keep documents by their hash."""
 
 PRODUCES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_WATCHED = (
+    *PRODUCES,
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+)
 PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -94,15 +100,18 @@ class OpenApi:
 
     def answer(self, path: str, accept: str = "", hash: str = "") -> Answer | None:
         """The document at `path`; None when there is none. `hash` is the query parameter of that name."""
-        path = path.rstrip("/")
         if path == "/openapi/v3":
-            return self._made("v3", "application/json", lambda: msgspec.json.encode(self.index()))
+            return self._made("v3", "text/plain; charset=utf-8", lambda: msgspec.json.encode(self.index()))
         if path == "/openapi/v2":
             if _wants_protobuf(accept):
                 return self._made("v2pb", CONTENT_TYPE, lambda: openapi_protobuf.encode(self.v2()))
             return self._made("v2", "application/json", lambda: msgspec.json.encode(self.v2()))
         place = path.removeprefix("/openapi/v3/")
         group_version = self._places().get(place) if place != path else None
+        if (root := openapi_roots.documents(self._own_groups()).get(place)) is not None:
+            found = self._made(place, "application/json", lambda: msgspec.json.encode(self._root(root)))
+            current = self._root_hash(root)
+            return found._replace(etag=f'"{current}"', immutable=hash == current)
         if (part := self.others.converted(place)) is not None:
             return self._made(place, "application/json", lambda: msgspec.json.encode(to_v3(part, self._info())))
         if group_version is None:
@@ -113,17 +122,38 @@ class OpenApi:
 
     def index(self) -> Document:
         """What /openapi/v3 says: where each group and version has its document."""
-        paths = {
-            place: {"serverRelativeURL": f"/openapi/v3/{place}?hash={self.hash(*group_version)}"}
-            for place, group_version in self._places().items()
-        }
+        hashes = {place: self.hash(*group_version) for place, group_version in self._places().items()}
+        for root in openapi_roots.documents(self._own_groups()).values():
+            hashes[root.place] = self._root_hash(root)
+        paths = {place: {"serverRelativeURL": f"/openapi/v3/{place}?hash={hashes[place]}"} for place in sorted(hashes)}
         for place, url in self.others.places().items():
             paths[place] = {"serverRelativeURL": url}
-        return {"paths": paths}
+        return {"paths": dict(sorted(paths.items()))}
+
+    def _own_groups(self) -> list[str]:
+        """Groups with a kind that is built in: those of custom ones alone have no document."""
+        return [group for group in self._registry.groups() if any(not kind.custom for kind in self._kinds(group))]
+
+    def _kinds(self, group: str) -> Iterable[Kind]:
+        return (kind for each in self._registry.versions(group) for kind in self._registry.of_group(group, each))
+
+    def _root(self, root: Root) -> Document:
+        """The v3 document of a path that is no resource."""
+        names = closure(self._registry.schemas, [root.answer]) if root.answer else []
+        schemas = {name: built_in(self._registry.schemas, name, V3) for name in names}
+        return {
+            "openapi": "3.0.0",
+            "info": self._info(),
+            "paths": {root.path: {"get": _v3_root(root)}},
+            "components": {**({"schemas": schemas} if schemas else {}), "securitySchemes": {"BearerToken": _BEARER}},
+        }
+
+    def _root_hash(self, root: Root) -> str:
+        return hashlib.sha512(f"{FORMAT} {self._registry.release} {root}".encode()).hexdigest().upper()
 
     def hash(self, group: str, version: str) -> str:
         """Changes whenever the document may; known without building it."""
-        digest = hashlib.sha256(f"{FORMAT} {self._registry.release} {group}/{version}".encode())
+        digest = hashlib.sha512(f"{FORMAT} {self._registry.release} {group}/{version}".encode())
         for kind in self._registry.of_group(group, version):
             found = kind.version(version)
             subresources = [sub.name for sub in kind.subresources_of(version)]
@@ -138,7 +168,7 @@ class OpenApi:
         return {
             "openapi": "3.0.0",
             "info": self._info(),
-            "paths": _paths(found, _v3_operation, _v3_parameter),
+            "paths": self._discovery(kinds, group, version, _v3_root) | _paths(found, _v3_operation, _v3_parameter),
             "components": {
                 "schemas": self._definitions(kinds, found, V3, version),
                 "securitySchemes": {"BearerToken": _BEARER},
@@ -155,7 +185,16 @@ class OpenApi:
                 own = [op for kind in kinds for op in operations(self._registry.schemas, kind, version)]
                 definitions |= self._definitions(kinds, own, V2, version)
                 found += own
-        document = {"paths": _paths(found, _v2_operation, _v2_parameter), "definitions": definitions}
+        roots = [*openapi_roots.documents(self._own_groups()).values()]
+        for root in roots:
+            for name in closure(self._registry.schemas, [root.answer]) if root.answer else ():
+                definitions[name] = built_in(self._registry.schemas, name, V2)
+        paths = {root.path: {"get": _v2_root(root)} for root in roots}
+        for group in self._registry.groups():
+            for version in self._registry.versions(group):
+                paths |= self._discovery(self._registry.of_group(group, version), group, version, _v2_root)
+        paths |= _paths(found, _v2_operation, _v2_parameter)
+        document = {"paths": dict(sorted(paths.items())), "definitions": definitions}
         for part in self.others.parts():
             merge(document, part)
         return {
@@ -167,8 +206,18 @@ class OpenApi:
             "security": [{"BearerToken": []}],
         }
 
+    @staticmethod
+    def _discovery(kinds: Iterable[Kind], group: str, version: str, write: Callable[[Root], Document]) -> Document:
+        """The path of a group version's own discovery; that of custom kinds alone is not documented."""
+        if all(kind.custom for kind in kinds):
+            return {}
+        root = openapi_roots.of_version(group, version)
+        return {root.path: {"get": write(root)}}
+
     def _info(self) -> Document:
-        return {"title": "Kubernetes", "version": f"v{self._registry.release}.0"}
+        release = self._registry.release
+        emulated = tuple(map(int, release.split("."))) >= _EMULATED
+        return {"title": "Kubernetes", "version": release if emulated else f"v{release}.0"}
 
     def _definitions(self, kinds: Iterable[Kind], found: Iterable[Operation], prefix: str, version: str) -> Document:
         schemas = self._registry.schemas
@@ -198,10 +247,32 @@ class OpenApi:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         body = self._kept[key]
-        return Answer(content_type, body, f'"{hashlib.sha256(body).hexdigest().upper()}"')
+        return Answer(content_type, body, f'"{hashlib.sha512(body).hexdigest().upper()}"')
 
 
+def _v3_root(root: Root) -> Document:
+    schema = {"$ref": V3 + root.answer} if root.answer else {"type": "string"}
+    answer = {"description": "OK", "content": {media: {"schema": schema} for media in root.medias}}
+    said = {"tags": [root.tag], "description": root.description, "operationId": root.id}
+    return {**said, "responses": {"200": answer, "401": {"description": "Unauthorized"}}}
+
+
+def _v2_root(root: Root) -> Document:
+    schema = {"$ref": V2 + root.answer} if root.answer else {"type": "string"}
+    answers = {"200": {"description": "OK", "schema": schema}, "401": {"description": "Unauthorized"}}
+    medias = {"consumes": root.medias} if root.answer else {}
+    said = {"description": root.description, "tags": [root.tag], "operationId": root.id, "schemes": ["https"]}
+    return {**said, **medias, "produces": root.medias, "responses": answers}
+
+
+_EMULATED = (1, 31)  # the release from which on documents name the release alone
 _BEARER = {"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"}
+
+
+def speaks(accept: str) -> bool:
+    """Whether the v2 document can be had in anything that an Accept header names."""
+    wanted = {clause.partition(";")[0].strip().lower() for clause in accept.split(",")}
+    return not accept or not wanted.isdisjoint({"application/json", "application/*", "*/*", *openapi_protobuf.ASKED})
 
 
 def _wants_protobuf(accept: str) -> bool:
@@ -219,9 +290,10 @@ def _paths(found: Iterable[Operation], write: Callable[..., Document], parameter
     out: Document = {}
     for op in found:
         if op.path not in out:
-            named = [name for name in ("name", "namespace") if f"{{{name}}}" in op.path]
+            named = [name for name in ("name", "namespace", "path") if f"{{{name}}}" in op.path]
             in_path = [parameter(name, "path") for name in named]
-            out[op.path] = {"parameters": [*in_path, parameter("pretty", "query")]}
+            of_all = [] if op.action == "connect" else [parameter("pretty", "query")]
+            out[op.path] = {"parameters": [*in_path, *of_all]}
         out[op.path][op.method] = write(op)
     return out
 
@@ -247,7 +319,7 @@ def _codes(op: Operation) -> list[tuple[str, str]]:
 
 def _medias(op: Operation) -> tuple[str, ...]:
     if op.answer:
-        return PRODUCES
+        return _WATCHED if op.action in ("list", "watch", "watchlist") and not op.custom else PRODUCES
     return ("*/*",) if op.action == "connect" else (*PRODUCES, "text/plain")
 
 

@@ -6,7 +6,7 @@ body and answer. Called by `openapi.py`. The names and actions are those of kube
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from steersman.api.kind import Kind, Subresource
@@ -14,6 +14,7 @@ from steersman.api.schema import Schemas
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 DELETE_OPTIONS, PATCH, STATUS = f"{META}.DeleteOptions", f"{META}.Patch", f"{META}.Status"
+WATCH_EVENT = f"{META}.WatchEvent"
 
 PARAMETERS: dict[str, tuple[str, str]] = {
     "allowWatchBookmarks": ("boolean", "Ask for watch events of type BOOKMARK."),
@@ -27,6 +28,11 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "follow": ("boolean", "Go on as the log grows."),
     "force": ("boolean", "Take over fields that others manage; only for apply."),
     "gracePeriodSeconds": ("integer", "Seconds until the object goes; 0 is at once."),
+    "ignoreStoreReadErrorWithClusterBreakingPotential": (
+        "boolean",
+        "Delete what cannot be read, at the risk of whoever relies on its end.",
+    ),
+    "insecureSkipTLSVerifyBackend": ("boolean", "Take the log from a kubelet whose certificate nobody verified."),
     "labelSelector": ("string", "Narrows the list of returned objects to those whose labels match."),
     "limit": ("integer", "At most so many objects in a page."),
     "limitBytes": ("integer", "At most so many bytes of the log."),
@@ -41,10 +47,12 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "resourceVersion": ("string", "The state that is asked for."),
     "resourceVersionMatch": ("string", "How resourceVersion is meant: Exact or NotOlderThan."),
     "sendInitialEvents": ("boolean", "Begin a watch with what is there."),
+    "shardSelector": ("string", "Only objects of some shards, by ranges of their hashes; alpha."),
     "sinceSeconds": ("integer", "Only what is not older."),
     "stderr": ("boolean", "Stream standard error."),
     "stdin": ("boolean", "Stream standard input."),
     "stdout": ("boolean", "Stream standard output."),
+    "stream": ("string", "The stream to show: All, Stdout or Stderr."),
     "tailLines": ("integer", "Only so many lines from the end."),
     "timeoutSeconds": ("integer", "How long a list or watch may take."),
     "timestamps": ("boolean", "A timestamp in front of each line."),
@@ -54,13 +62,35 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 """Parameters by name: type and description."""
 
 _WRITE = ("dryRun", "fieldManager", "fieldValidation")
-_PICK = ("continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "resourceVersionMatch")
+_PICK = (
+    "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "resourceVersionMatch", "shardSelector",
+)  # fmt: skip
 _LIST = ("allowWatchBookmarks", *_PICK, "sendInitialEvents", "timeoutSeconds", "watch")
-_DELETE = ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy")
+_DELETE = (
+    "dryRun", "gracePeriodSeconds", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents",
+    "propagationPolicy",
+)  # fmt: skip
+_SINCE = {
+    "ignoreStoreReadErrorWithClusterBreakingPotential": (1, 32),
+    "shardSelector": (1, 36),
+    "stream": (1, 32),
+}
+"""Releases that brought parameters."""
+_PROXIED = ("get", "put", "post", "delete", "options", "head", "patch")
 _CONNECT = {
     "attach": ("container", "stderr", "stdin", "stdout", "tty"),
     "exec": ("command", "container", "stderr", "stdin", "stdout", "tty"),
-    "log": ("container", "follow", "limitBytes", "previous", "sinceSeconds", "tailLines", "timestamps"),
+    "log": (
+        "container",
+        "follow",
+        "insecureSkipTLSVerifyBackend",
+        "limitBytes",
+        "previous",
+        "sinceSeconds",
+        "stream",
+        "tailLines",
+        "timestamps",
+    ),
     "portforward": ("ports",),
     "proxy": ("path",),
 }
@@ -118,15 +148,16 @@ def operations(schemas: Schemas, kind: Kind, version: str) -> Iterator[Operation
     def op(path: str, method: str, id: str, action: str, query: tuple[str, ...], body: str, answer: str) -> Operation:
         return Operation(path, method, id, action, kind.group, version, kind.kind, query, body, answer, kind.custom)
 
+    listed, gone_query = _present(_LIST, schemas), _present(_DELETE, schemas)
     if "list" in kind.verbs:
-        yield op(collection, "get", f"list{word}{noun}", "list", _LIST, "", lists)
+        yield op(collection, "get", f"list{word}{noun}", "list", listed, "", lists)
         if kind.namespaced:
             all_id = f"list{word}{kind.kind}ForAllNamespaces"
-            yield op(f"{root}/{kind.plural}", "get", all_id, "list", _LIST, "", lists)
+            yield op(f"{root}/{kind.plural}", "get", all_id, "list", listed, "", lists)
     if "create" in kind.verbs:
         yield op(collection, "post", f"create{word}{noun}", "post", _WRITE, name, name)
     if "deletecollection" in kind.verbs:
-        query = tuple(sorted({*_PICK, *_DELETE}))
+        query = tuple(sorted({*_present(_PICK, schemas), *gone_query, "sendInitialEvents", "timeoutSeconds"}))
         id = f"delete{word}Collection{noun}"
         yield op(collection, "delete", id, "deletecollection", query, DELETE_OPTIONS, STATUS)
     if "get" in kind.verbs:
@@ -137,9 +168,30 @@ def operations(schemas: Schemas, kind: Kind, version: str) -> Iterator[Operation
         yield op(item, "patch", f"patch{word}{noun}", "patch", (*_WRITE, "force"), PATCH, name)
     if "delete" in kind.verbs:
         gone = name if kind.returns_deleted else STATUS
-        yield op(item, "delete", f"delete{word}{noun}", "delete", _DELETE, DELETE_OPTIONS, gone)
+        yield op(item, "delete", f"delete{word}{noun}", "delete", gone_query, DELETE_OPTIONS, gone)
+    if "watch" in kind.verbs and not kind.custom:
+        yield from _watches(op, kind, root, word, noun, listed)
     for sub in kind.subresources_of(version):
         yield from _subresource(schemas, kind, version, sub, f"{item}/{sub.name}", word, noun)
+
+
+def _present(query: tuple[str, ...], schemas: Schemas) -> tuple[str, ...]:
+    """Those parameters that the release has."""
+    major, minor = schemas.release.split(".")
+    return tuple(name for name in query if (int(major), int(minor)) >= _SINCE.get(name, (0, 0)))
+
+
+def _watches(
+    op: Callable[..., Operation], kind: Kind, root: str, word: str, noun: str, query: tuple[str, ...]
+) -> Iterator[Operation]:
+    """The old spelling of watches."""
+    scope = f"{root}/watch/namespaces/{{namespace}}" if kind.namespaced else f"{root}/watch"
+    path = f"{scope}/{kind.plural}"
+    yield op(path, "get", f"watch{word}{noun}List", "watchlist", query, "", WATCH_EVENT)
+    yield op(f"{path}/{{name}}", "get", f"watch{word}{noun}", "watch", query, "", WATCH_EVENT)
+    if kind.namespaced:
+        every, id = f"{root}/watch/{kind.plural}", f"watch{word}{kind.kind}ListForAllNamespaces"
+        yield op(every, "get", id, "watchlist", query, "", WATCH_EVENT)
 
 
 def _subresource(
@@ -149,13 +201,19 @@ def _subresource(
     sub_kind = sub.kind or kind.kind
     name = schemas.name(group, sub_version, sub_kind) or ("" if sub.kind else definition_name(schemas, kind, version))
     title = sub.name.capitalize()
+    if sub.name == "proxy":
+        for tail, more in (("", ""), ("/{path}", "WithPath")):
+            for method in _PROXIED:
+                id = f"connect{word}{method.capitalize()}{noun}{title}{more}"
+                yield Operation(path + tail, method, id, "connect", group, sub_version, sub_kind, _CONNECT["proxy"])
+        return
     for verb in sub.verbs:
         method = _METHODS[verb]
         if sub.name in _CONNECT and sub.name != "log":
             id = f"connect{word}{method.capitalize()}{noun}{title}"
             yield Operation(path, method, id, "connect", group, sub_version, sub_kind, _CONNECT[sub.name])
             continue
-        query = {"get": _CONNECT.get(sub.name, ()), "patch": (*_WRITE, "force")}.get(method, _WRITE)
+        query = {"get": _present(_CONNECT.get(sub.name, ()), schemas), "patch": (*_WRITE, "force")}.get(method, _WRITE)
         body = {"get": "", "patch": PATCH}.get(method, name)
         answer = "" if sub.name == "log" else name
         id = f"{_WORDS[method]}{word}{noun}{title}"

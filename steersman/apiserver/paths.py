@@ -14,7 +14,7 @@ import msgspec
 
 from steersman.api.discovery import Discovery
 from steersman.api.errors import no_such_method
-from steersman.api.openapi import OpenApi
+from steersman.api.openapi import OpenApi, speaks
 from steersman.api.registry import Registry
 from steersman.apiserver.call import User
 from steersman.apiserver.negotiate import routed
@@ -75,6 +75,9 @@ class Version:
         return Response(200, [_JSON], self._body)
 
 
+_VARIED = [("vary", "Accept"), ("vary", "Accept-Encoding")]
+
+
 class OpenApiPaths:
     """/openapi/v2 and /openapi/v3."""
 
@@ -85,11 +88,16 @@ class OpenApiPaths:
         """A document, cacheable for good when its hash is in the URL."""
         if not request.path.startswith("/openapi/"):
             return None
-        wanted = Query(request.query).get("hash")
-        found = self.documents.answer(request.path.rstrip("/"), request.header("accept") or "", wanted)
+        wanted, accept = Query(request.query).get("hash"), request.header("accept") or ""
+        path = request.path.rstrip("/") if request.path.startswith("/openapi/v2") else request.path
+        if path == "/openapi/v2" and not speaks(accept):
+            return Response(406, _VARIED)
+        found = self.documents.answer(path, accept, wanted)
         if found is None:
-            return None
-        headers = [("content-type", found.content_type), ("vary", "Accept")]
+            return Response(404) if path.startswith("/openapi/v3/") else None
+        headers = [("content-type", found.content_type), *(() if path == "/openapi/v3" else _VARIED[:1])]
+        if path == "/openapi/v2":
+            headers.append(_VARIED[1])
         headers.append(("cache-control", "public, immutable" if found.immutable else "no-cache, private"))
         if found.etag:
             headers.append(("etag", found.etag))

@@ -10,7 +10,7 @@ import pytest
 
 from steersman.api import openapi_protobuf, published
 from steersman.api.kind import Kind, Subresource, Version
-from steersman.api.openapi import OpenApi
+from steersman.api.openapi import OpenApi, speaks
 from steersman.api.protobuf.decode import varint
 from steersman.api.registry import Registry
 from steersman.api.schema import load
@@ -23,7 +23,8 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
 
 def get(path: str, openapi: OpenApi = OPENAPI) -> dict[str, Any]:
     answer = openapi.answer(path)
-    assert answer is not None and answer.content_type == "application/json"
+    assert answer is not None
+    assert answer.content_type == ("text/plain; charset=utf-8" if path == "/openapi/v3" else "application/json")
     return json.loads(answer.body)
 
 
@@ -78,13 +79,52 @@ def test_the_index_names_every_group_and_version() -> None:
 @pytest.mark.parametrize("place", sorted(get("/openapi/v3")["paths"]))
 def test_every_document_is_whole(place: str) -> None:
     document = get(f"/openapi/v3/{place}")
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    known = {f"#/components/schemas/{name}" for name in document["components"].get("schemas", {})}
     assert references(document) <= known
     ids = [op["operationId"] for item in document["paths"].values() for key, op in item.items() if key != "parameters"]
     assert ids and len(ids) == len(set(ids))
     for path, item in document["paths"].items():
-        named = {parameter["name"] for parameter in item["parameters"] if parameter["in"] == "path"}
+        named = {parameter["name"] for parameter in item.get("parameters", ()) if parameter["in"] == "path"}
         assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+def test_paths_that_are_no_resource_have_documents() -> None:
+    paths = get("/openapi/v3")["paths"]
+    alone = {".well-known/openid-configuration", "api", "apis", "apis/apps", "openid/v1/jwks", "version"}
+    assert alone <= paths.keys() and list(paths) == sorted(paths)
+    whole = get("/openapi/v2")["paths"]
+    for place in alone | {"apis/apps/v1", "api/v1"}:
+        url = paths[place]["serverRelativeURL"]
+        answer = OPENAPI.answer(f"/openapi/v3/{place}", hash=url.partition("?hash=")[2])
+        assert answer is not None and answer.immutable and len(answer.etag) == 130
+        operation = json.loads(answer.body)["paths"][f"/{place}/"]["get"]
+        assert operation["operationId"] == whole[f"/{place}/"]["get"]["operationId"]
+    assert get("/openapi/v3/apis/apps")["paths"]["/apis/apps/"]["get"]["operationId"] == "getAppsAPIGroup"
+    assert OPENAPI.answer("/openapi/v3/") is None and OPENAPI.answer("/openapi/v3/apis/nope") is None
+    custom = with_widget()
+    assert "apis/example.com" not in get("/openapi/v3", custom)["paths"]
+    assert "/apis/example.com/v1/" not in get("/openapi/v3/apis/example.com/v1", custom)["paths"]
+
+
+def test_watches_and_proxies_have_their_older_and_longer_paths() -> None:
+    paths = get("/openapi/v3/api/v1")["paths"]
+    watched = paths["/api/v1/watch/namespaces/{namespace}/pods/{name}"]["get"]
+    assert (watched["operationId"], watched["x-kubernetes-action"]) == ("watchCoreV1NamespacedPod", "watch")
+    assert "application/json;stream=watch" in watched["responses"]["200"]["content"]
+    assert paths["/api/v1/watch/pods"]["get"]["operationId"] == "watchCoreV1PodListForAllNamespaces"
+    proxied = paths["/api/v1/namespaces/{namespace}/services/{name}/proxy/{path}"]
+    assert {"get", "put", "post", "delete", "options", "head", "patch", "parameters"} == set(proxied)
+    assert proxied["head"]["operationId"] == "connectCoreV1HeadNamespacedServiceProxyWithPath"
+
+
+@pytest.mark.parametrize(("release", "version"), [("1.30", "v1.30.0"), ("1.36", "1.36")])
+def test_documents_name_the_release(release: str, version: str) -> None:
+    assert OpenApi(Registry(release, behaviors=()))._info() == {"title": "Kubernetes", "version": version}
+
+
+@pytest.mark.parametrize(("accept", "spoken"), [("", True), ("*/*", True), ("text/html", False), (PROTOBUF, True)])
+def test_who_reads_none_of_its_media(accept: str, spoken: bool) -> None:
+    assert speaks(accept) is spoken
 
 
 def test_patch_says_what_kubectl_looks_for() -> None:
@@ -243,7 +283,7 @@ def test_custom_kinds_are_published() -> None:
     assert schema["x-kubernetes-group-version-kind"] == [{"group": "example.com", "version": "v1", "kind": "Widget"}]
     assert schema["properties"].keys() == {"apiVersion", "kind", "metadata", "spec"}
     assert schema["description"] == "A widget."
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    known = {f"#/components/schemas/{name}" for name in document["components"].get("schemas", {})}
     assert references(document) <= known
     item = document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"]
     assert item["patch"]["operationId"] == "patchExampleComV1NamespacedWidget"
