@@ -28,9 +28,27 @@ _PATTERNS = {
     "ssn": r"^\d{3}[- ]?\d{2}[- ]?\d{4}$",
     "mac": "^([0-9a-f]{2}([:-][0-9a-f]{2}){5}(([:-][0-9a-f]{2}){2})?|[0-9a-f]{4}(\\.[0-9a-f]{4}){2,3})$",
 }
+_BYTE = r"\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*"
+_RGB = re.compile(rf"rgb\({_BYTE},{_BYTE},{_BYTE}\)", re.ASCII)
+_SPACES = re.compile(r"[\s-]+", re.ASCII)
+_ISBN10, _ISBN13 = re.compile("[0-9]{9}[0-9X]"), re.compile("[0-9]{13}")
+_CARD = re.compile(
+    r"4\d{12}(\d{3})?|5[1-5]\d{14}|6(011|5\d\d)\d{12}|3[47]\d{13}|3(0[0-5]|[68]\d)\d{11}|(2131|1800|35\d{3})\d{11}",
+    re.ASCII,
+)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"(\d\d:\d\d:\d\d)(?:.\d+)?(?:z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
-_WORDS = re.compile(r"\d+\s*(n|u|µ|mi?|s|h|d|w)", re.ASCII | re.IGNORECASE)  # 22 ns, 1 day
+_NUMBERED = re.compile(r"(\d+)\s*([A-Za-zµ]+)", re.ASCII)
+_UNITS: tuple[tuple[int | str, ...], ...] = (
+    (1, "ns", "nano"),
+    (10**3, "us", "µs", "micro"),
+    (10**6, "ms", "milli"),
+    (10**9, "s", "sec"),
+    (60 * 10**9, "m", "min"),
+    (3600 * 10**9, "h", "hr", "hour"),
+    (86400 * 10**9, "d", "day"),
+    (7 * 86400 * 10**9, "w", "wk", "week"),
+)
 _SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*:|/)[^\s\x00-\x1f\x7f]*", re.ASCII | re.IGNORECASE)
 _PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 _MAIL = re.compile(r"[^\s@<>,;:]+@[^\s@<>,;:]+|[^<>@]*<[^\s@<>]+@[^\s@<>]+>")
@@ -95,16 +113,58 @@ def _bytes(text: str) -> bool:
     return True
 
 
-def _duration(text: str) -> bool:
+def go_duration(text: str) -> str:
+    """A duration in words, such as `2 days`, in Go's notation; what is none of these as it is."""
     try:
         durations.seconds(text)
     except ValueError:
-        return bool(_WORDS.search(text))
+        pass
+    else:
+        return text
+    total = 0
+    known = False
+    for number, word in _NUMBERED.findall(text):
+        for factor, *variants in _UNITS:
+            unit = word.lower()
+            if unit in variants or unit.startswith(str(variants[-1])):
+                known, total = True, total + int(number) * int(factor)
+    return f"{total}ns" if known and total < 2**63 else text
+
+
+def _duration(text: str) -> bool:
+    try:
+        durations.seconds(go_duration(text))
+    except ValueError:
+        return False
     return True
 
 
 def _uri(text: str) -> bool:
     return bool(_SCHEME.fullmatch(text)) and not _PERCENT.search(text)
+
+
+def _isbn10(text: str) -> bool:
+    digits = _SPACES.sub("", text)
+    if not _ISBN10.fullmatch(digits):
+        return False
+    return sum(at * (10 if digit == "X" else int(digit)) for at, digit in enumerate(digits, 1)) % 11 == 0
+
+
+def _isbn13(text: str) -> bool:
+    digits = _SPACES.sub("", text)
+    return (
+        bool(_ISBN13.fullmatch(digits))
+        and sum(int(digit) * (1, 3)[at % 2] for at, digit in enumerate(digits)) % 10 == 0
+    )
+
+
+def _credit_card(text: str) -> bool:
+    """A number of a card of some issuer whose last digit is right (Luhn)."""
+    digits = re.sub("[^0-9]+", "", text)
+    if not _CARD.fullmatch(digits):
+        return False
+    doubled = (int(digit) * (1 + at % 2) for at, digit in enumerate(reversed(digits)))
+    return sum(each - 9 if each > 9 else each for each in doubled) % 10 == 0
 
 
 def _pattern(text: str) -> Callable[[str], bool]:
@@ -124,6 +184,11 @@ _KNOWN: Mapping[str, Callable[[str], bool]] = {
     "uri": _uri,
     "hostname": _host,
     "email": lambda text: bool(_MAIL.fullmatch(text)),
+    "isbn": lambda text: _isbn10(text) or _isbn13(text),
+    "isbn10": lambda text: _isbn10(text),
+    "isbn13": lambda text: _isbn13(text),
+    "creditcard": lambda text: _credit_card(text),
+    "rgbcolor": lambda text: bool(_RGB.fullmatch(text)),
     "k8sshortname": lambda text: not names.dns_label(text),
     "k8slongname": lambda text: not names.dns_subdomain(text),
 }
@@ -135,10 +200,13 @@ def has(text: str, wanted: str) -> bool:
     return check is None or check(text)
 
 
-def fits(value: float, wanted: str) -> bool:
-    """Whether a number has the format of a number: int32, int64, float."""
-    if wanted == "int32":
-        return -(2**31) <= value < 2**31
-    if wanted == "float":
-        return abs(value) <= 3.4028234663852886e38
+def fits(value: float, kind: str, wanted: str) -> bool:
+    """Whether a number is of a type (integer or any) in a format of numbers: int32, int64, float."""
+    if kind == "integer":
+        if not (isinstance(value, int) or value.is_integer()):
+            return False
+        bits = 31 if wanted == "int32" else 63
+        return -(2**bits) <= value < 2**bits
+    if wanted in ("float", "float32"):
+        return abs(value) <= 3.4028235677973366e38
     return True

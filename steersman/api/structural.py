@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from steersman.api import formats
 from steersman.api.cel.operators import regex
 from steersman.api.cel.syntax import CelError
 from steersman.api.errors import FieldError
-from steersman.api.validation import invalid, not_supported, required, show
+from steersman.api.validation import duplicate, invalid, not_supported, required, show, too_many
 
 Schema = Mapping[str, Any]
 
@@ -45,14 +46,6 @@ _OBJECT_META = frozenset(
         "uid",
     }
 )
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "boolean": (bool,),
-    "integer": (int,),
-    "number": (int, float),
-}
 
 
 def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> list[str]:
@@ -99,6 +92,10 @@ def default(value: Any, schema: Schema) -> None:
         return
     properties = schema.get("properties") or {}
     for key, node in properties.items():
+        if key in value and value[key] is None and "default" not in node and not node.get("nullable"):
+            if node.get("type") or node.get(_INT_OR_STRING):
+                del value[key]  # which is as if it was not there
+            continue
         if "default" in node and (key not in value or (value[key] is None and not node.get("nullable"))):
             value[key] = copy.deepcopy(node["default"])
         if key in value:
@@ -111,26 +108,62 @@ def default(value: Any, schema: Schema) -> None:
 
 
 def validate(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> list[FieldError]:
-    """Complaints about a value. At the root apiVersion, kind and metadata are not looked at."""
-    if value is None and (schema.get("nullable") or not schema.get("type")):
-        return []
-    if schema.get(_INT_OR_STRING):
-        if not isinstance(value, int | str) or isinstance(value, bool):
-            return [_type_error(value, path, "integer,string")]
-        return _common(value, schema, path)
-    wanted = schema.get("type")
-    if wanted and not _is(value, wanted):
-        return [_type_error(value, path, wanted)]
-    found = _common(value, schema, path)
-    if isinstance(value, dict):
-        found += _object(value, schema, path, root=root)
-    elif isinstance(value, list):
-        found += _array(value, schema, path)
-    elif isinstance(value, str):
+    """Complaints about a value, sets and maps at the end. The root's apiVersion, kind and metadata are passed by."""
+    return check(value, schema, path, root=root) + check_lists(value, schema, path)
+
+
+def check(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> list[FieldError]:
+    """What the schema says of a value: its type, what it must match, then by its kind, its choices, its fields."""
+    if _is_float(value) and isinstance(value, int):
+        value = float(value)  # as Go reads what no 64 bits hold
+    found = _type(value, schema, path)
+    if value is None:
+        return found + _choices(value, schema, path)
+    found += _junctors(value, schema, path)
+    if isinstance(value, str):
         found += _string(value, schema, path)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         found += _number(value, schema, path)
-    return found
+    elif isinstance(value, list):
+        found += _array(value, schema, path)
+    found += _choices(value, schema, path)
+    return found + _object(value, schema, path, root=root) if isinstance(value, dict) else found
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63
+    )
+
+
+def _type(value: Any, schema: Schema, path: str) -> list[FieldError]:
+    wanted = ["integer", "string"] if schema.get(_INT_OR_STRING) else [schema["type"]] if schema.get("type") else []
+    layout = schema.get("format") or ""
+    if value is None:
+        allowed = not wanted or schema.get("nullable")
+        return [] if allowed else [_type_error("null", path, ",".join(wanted))]
+    if not wanted and not layout:
+        return []
+    got, form = _kind(value)
+    whole = got == "number" and "integer" in wanted and float(value).is_integer() and abs(value) < 2**53
+    right = got in wanted or whole or (got == "integer" and "number" in wanted)
+    if layout and got not in ("string", "array") and not right and form != layout:
+        return [_type_error(form, path, layout)]
+    if layout and got in ("string", "array") and not {"number", "integer"} & set(wanted):
+        return []  # which the format judges
+    return [] if right else [_type_error(got, path, ",".join(wanted))]
+
+
+def _kind(value: Any) -> tuple[str, str]:
+    """What kube-openapi takes a value for: its type and its format."""
+    if isinstance(value, bool):
+        return "boolean", ""
+    if _is_float(value):
+        return "number", "float64"
+    for kind, name, form in ((int, "integer", "int64"), (str, "string", ""), (list, "array", "")):
+        if isinstance(value, kind):
+            return name, form
+    return "object", ""
 
 
 def ratchet(found: list[FieldError], new: Any, old: Any) -> list[FieldError]:
@@ -151,109 +184,146 @@ def _unchanged(path: str, new: Any, old: Any) -> bool:
     return False
 
 
-def _is(value: Any, wanted: str) -> bool:
-    if isinstance(value, bool):
-        return wanted == "boolean"
-    if wanted == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(wanted, (object,)))
-
-
-def _name(value: Any) -> str:
-    for name in ("boolean", "integer", "number", "string", "array", "object"):
-        if _is(value, name):
-            return name
-    return "null"
-
-
 def _complain(value: Any, path: str, text: str) -> FieldError:
-    shown = f'"{value}"' if isinstance(value, str) else ("null" if value is None else str(value))
-    if isinstance(value, bool):
-        shown = str(value).lower()
-    elif isinstance(value, (dict, list)):
-        shown = _compact(value)
-    return FieldError("FieldValueInvalid", path or "<nil>", f"Invalid value: {shown}: {path} in body {text}", value)
+    detail = f"Invalid value: {_shown(value)}: {path} in body {text}"
+    return FieldError("FieldValueInvalid", path or "<nil>", detail, value)
 
 
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _shown(value: Any) -> str:
+    """A value as an error shows it; a number in Go's form."""
+    return number_text(value) if isinstance(value, float) else show(value)
 
 
-def _type_error(value: Any, path: str, wanted: str) -> FieldError:
-    found = _name(value)
-    text = f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{found}"'
-    return FieldError("FieldValueTypeInvalid", path or "<nil>", text, value)
+def number_text(value: float) -> str:
+    """A number as Go's %v prints it."""
+    if isinstance(value, int) or not isfinite(value):
+        return str(value)
+    if value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    text = repr(value)
+    mantissa, mark, exponent = text.partition("e")
+    return f"{mantissa}e{exponent[0]}{exponent[1:]:0>2}" if mark else text
 
 
-def _common(value: Any, schema: Schema, path: str) -> list[FieldError]:
-    found: list[FieldError] = []
+def _type_error(got: str, path: str, wanted: str) -> FieldError:
+    text = f'Invalid value: "{got}": {path} in body must be of type {wanted}: "{got}"'
+    return FieldError("FieldValueTypeInvalid", path or "<nil>", text, got)
+
+
+def _choices(value: Any, schema: Schema, path: str) -> list[FieldError]:
     choices = schema.get("enum")
-    if choices is not None and value not in choices:
-        found.append(not_supported(path, value, [str(choice) for choice in choices]))
-    for part in schema.get("allOf") or ():
-        found += validate(value, part, path, root=False)
-    if (options := schema.get("anyOf")) and all(validate(value, option, path, root=False) for option in options):
-        found.append(_complain(value, path, "must validate at least one schema (anyOf)"))
+    if not choices or any(type(value) is type(choice) and value == choice for choice in choices):
+        return []
+    if isinstance(value, float) and value in choices:
+        return []
+    names = [choice if isinstance(choice, str) else show(choice) for choice in choices]
+    found = not_supported(path or "<nil>", value, names)
+    return [found]
+
+
+def _junctors(value: Any, schema: Schema, path: str) -> list[FieldError]:
+    found: list[FieldError] = []
+    if (options := schema.get("anyOf")) and all(check(value, option, path, root=False) for option in options):
+        found.append(_joined(path, "must validate at least one schema (anyOf)"))
+        found += _best(value, options, path)
     if options := schema.get("oneOf"):
-        good = sum(not validate(value, option, path, root=False) for option in options)
+        good = sum(not check(value, option, path, root=False) for option in options)
         if good != 1:
             tail = "Found none valid" if not good else f"Found {good} valid alternatives"
-            found.append(_complain(value, path, f"must validate one and only one schema (oneOf). {tail}"))
-    if (never := schema.get("not")) and not validate(value, never, path, root=False):
-        found.append(_complain(value, path, "must not validate the schema (not)"))
+            found.append(_joined(path, f"must validate one and only one schema (oneOf). {tail}"))
+            found += [] if good else _best(value, options, path)
+    if parts := schema.get("allOf"):
+        wrong = [check(value, part, path, root=False) for part in parts]
+        if any(wrong):
+            tail = ". None validated" if all(wrong) else ""
+            found += [error for each in wrong for error in each]
+            found.append(_joined(path, f"must validate all the schemas (allOf){tail}"))
+    if (never := schema.get("not")) and not check(value, never, path, root=False):
+        found.append(_joined(path, "must not validate the schema (not)"))
     return found
+
+
+def _joined(path: str, text: str) -> FieldError:
+    return FieldError("FieldValueInvalid", "<nil>", f'Invalid value: "": "{path}" {text}', "")
+
+
+def _best(value: Any, options: Sequence[Schema], path: str) -> list[FieldError]:
+    """What the option that came nearest says; the first of several."""
+    return min((check(value, option, path, root=False) for option in options), key=len)
 
 
 def _object(value: dict[str, Any], schema: Schema, path: str, *, root: bool) -> list[FieldError]:
-    missing = [key for key in schema.get("required") or () if key not in value]
-    found = [required(f"{path}.{key}" if path else key) for key in missing]
+    found: list[FieldError] = []
     least, most = schema.get("minProperties"), schema.get("maxProperties")
     if least is not None and len(value) < least:
-        found.append(_complain(value, path, f"should have at least {least} properties"))
+        found.append(FieldError("FieldValueInvalid", path or "<nil>", _few(path, len(value), least, "properties")))
     if most is not None and len(value) > most:
-        text = f"Too many: {len(value)}: must have at most {most} items"
-        found.append(FieldError("FieldValueTooMany", path, text, len(value)))
+        found.append(too_many(path or "<nil>", len(value), most))
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
     skip = _META if root or schema.get(_EMBEDDED) else ()
+    if isinstance(extra, dict):
+        for key, item in value.items():
+            if key not in properties and key not in skip:
+                found += check(item, extra, f"{path}.{key}" if path else key, root=False)
     for key, item in value.items():
-        here = f"{path}.{key}" if path else key
-        if key in skip:
-            continue
-        if key in properties:
-            found += validate(item, properties[key], here, root=False)
-        elif isinstance(extra, dict):
-            found += validate(item, extra, f"{path}.{key}" if path else key, root=False)
-    return found
+        if key in properties and key not in skip:
+            found += check(item, properties[key], f"{path}.{key}" if path else key, root=False)
+    missing = [key for key in schema.get("required") or () if key not in value]
+    return found + [required(f"{path}.{key}" if path else key) for key in missing]
+
+
+def _few(path: str, count: int, least: int, what: str) -> str:
+    return f"Invalid value: {count}: {path} in body should have at least {least} {what}"
 
 
 def _array(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
-    least, most = schema.get("minItems"), schema.get("maxItems")
-    if least is not None and len(value) < least:
-        found.append(_complain(value, path, f"should have at least {least} items"))
-    if most is not None and len(value) > most:
-        text = f"Too many: {len(value)}: must have at most {most} items"
-        found.append(FieldError("FieldValueTooMany", path, text, len(value)))
     items = schema.get("items")
     if isinstance(items, dict):
         for at, item in enumerate(value):
-            found += validate(item, items, f"{path}[{at}]", root=False)
-    found += _unique(value, schema, path)
+            found += check(item, items, f"{path}[{at}]", root=False)
+    least, most = schema.get("minItems"), schema.get("maxItems")
+    if least is not None and len(value) < least:
+        found.append(FieldError("FieldValueInvalid", path or "<nil>", _few(path, len(value), least, "items")))
+    if most is not None and len(value) > most:
+        found.append(too_many(path or "<nil>", len(value), most))
+    return found
+
+
+def check_lists(value: Any, schema: Schema, path: str = "") -> list[FieldError]:
+    """Sets hold an item once, maps a key once; at every depth, which the schema's own rules do not see."""
+    found: list[FieldError] = []
+    if isinstance(value, dict):
+        properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+        for key, item in value.items():
+            if isinstance(item, (dict, list)):
+                inner = properties.get(key)
+                if inner is not None:
+                    found += check_lists(item, inner, f"{path}.{key}" if path else key)
+                elif isinstance(extra, dict):
+                    found += check_lists(item, extra, f"{path}[{key}]")
+    elif isinstance(value, list):
+        found += _unique(value, schema, path)
+        items = schema.get("items")
+        for at, item in enumerate(value if isinstance(items, dict) else ()):
+            if isinstance(item, (dict, list)):
+                found += check_lists(item, items or {}, f"{path}[{at}]")
     return found
 
 
 def _unique(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]:
-    """Sets hold an item once, maps a key once."""
     kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or ()
-    seen: set[bytes] = set()
+    seen: dict[bytes, int] = {}
     found: list[FieldError] = []
     for at, item in enumerate(value if kind in ("set", "map") else ()):
-        key = item if kind == "set" else {name: item.get(name) for name in keys if isinstance(item, dict)}
+        if kind == "map" and not isinstance(item, dict):
+            found.append(invalid(f"{path}[{at}]", item, "must be an object for an array of list-type map"))
+            continue
+        key = item if kind == "set" else {name: item[name] for name in keys if name in item}
         told = msgspec.json.encode(key, order="deterministic")
-        if told in seen:
-            text = f"Duplicate value: {_compact(key)}"
-            found.append(FieldError("FieldValueDuplicate", f"{path}[{at}]", text, key))
-        seen.add(told)
+        seen[told] = seen.get(told, 0) + 1
+        if seen[told] == 2:  # a third is not told of
+            found.append(duplicate(f"{path}[{at}]", key))
     return found
 
 
@@ -268,7 +338,8 @@ def _string(value: str, schema: Schema, path: str) -> list[FieldError]:
         found.append(_complain(value, path, f"should be at least {least} chars long"))
     elif pattern and not _pattern(pattern).search(value):
         found.append(_complain(value, path, f"should match '{pattern}'"))
-    if (wanted := schema.get("format")) and not formats.has(value, wanted):
+    typed = schema.get("type") in (None, "", "string") and not schema.get(_INT_OR_STRING)
+    if (wanted := schema.get("format")) and typed and not formats.has(value, wanted):
         shown = show(value)
         text = f"Invalid value: {shown}: {path} in body must be of type {wanted}: {shown}"
         found.append(FieldError("FieldValueTypeInvalid", path or "<nil>", text, value))
@@ -307,16 +378,17 @@ def check_patterns(schema: Schema, path: str) -> list[FieldError]:
 def _number(value: float, schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     least, most, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
-    kind, wanted = schema.get("type"), schema.get("format") or ""
-    if kind and not formats.fits(value, wanted):
-        text = f'Invalid value: "": Checked value must be of type {kind} with format {wanted} in {path}'
+    kind, wanted = schema.get("type") or "", schema.get("format") or ""
+    if not formats.fits(value, kind, wanted):
+        how = f"with format {wanted}" if wanted else "(default format)"
+        text = f'Invalid value: "": Checked value must be of type {kind} {how} in {path}'
         found.append(FieldError("FieldValueInvalid", "<nil>", text, ""))
+    if step and (value / step) % 1:
+        found.append(_complain(value, path, f"should be a multiple of {number_text(step)}"))
     if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
         equal = "" if schema.get("exclusiveMinimum") else " or equal to"
-        found.append(_complain(value, path, f"should be greater than{equal} {least}"))
+        found.append(_complain(value, path, f"should be greater than{equal} {number_text(least)}"))
     if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
         equal = "" if schema.get("exclusiveMaximum") else " or equal to"
-        found.append(_complain(value, path, f"should be less than{equal} {most}"))
-    if step and (value / step) % 1:
-        found.append(_complain(value, path, f"should be a multiple of {step}"))
+        found.append(_complain(value, path, f"should be less than{equal} {number_text(most)}"))
     return found

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from steersman.api import definitions, errors, jsonpath, rules, structural, table
+from steersman.api import customparts, definitions, errors, jsonpath, meta, rules, structural, table
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Update, Version, only_status
 from steersman.api.registry import behave, version_priority
@@ -144,11 +144,23 @@ class CustomResources:
 
         async def judge(call: Any, obj: Object, old: Object | None = None) -> None:
             schema, level = levels.get(call.version) or levels[kind.storage_version.name]
-            obj = matching.in_version(call, obj, call.version) or obj
-            if not level or structural.validate(obj, schema):
-                return  # what the schema refuses is told first
-            if found := rules.check_object(level, obj, matching.in_version(call, old, call.version)):
-                raise errors.invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), found)
+            if not level:
+                return
+            below, now = call.info.subresource == "status", matching.in_version(call, obj, call.version) or obj
+            before = matching.in_version(call, old, call.version)
+            found = _status_complaints(now, before or {}, schema) if below else structural.check(now, schema)
+            if before is not None and not below:
+                found = structural.ratchet(found, now, before)
+            found += customparts.scale(now, _scale_of(kind, call.version), status_only=below)
+            lists = structural.check_lists(now, schema)
+            found += [] if below else customparts.embedded(now, schema)
+            found += [] if before is not None and structural.check_lists(before, schema) else lists
+            said = customparts.unchecked(found) or rules.check_object(level, now, before)
+            if said:
+                fresh = before is None
+                own = meta.validate(obj, namespaced=kind.namespaced) if fresh else meta.validate_update(obj, old or {})
+                name = obj["metadata"].get("name", "")
+                raise errors.invalid(kind.group, kind.kind, name, [*own, *found, *said])
 
         hooks["before_create"][where] = [judge]
         hooks["before_update"][where] = [judge]
@@ -265,22 +277,42 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
             structural.prune(obj, schema)
         structural.default(obj, schema)
 
-    def validate(obj: Object) -> list[FieldError]:
-        return structural.validate(obj, schema)
+    paths = _scale_of(kind, kind.storage_version.name)
 
-    below = (schema.get("properties") or {}).get("status")
+    def validate(obj: Object) -> list[FieldError]:
+        found = structural.check(obj, schema) + customparts.scale(obj, paths)
+        return found + customparts.embedded(obj, schema) + structural.check_lists(obj, schema)
 
     def validate_status(new: Object, old: Object) -> list[FieldError]:
-        """As the original: the schema of status is told of fields by their names below it."""
-        if below is None or "status" not in new:
-            return []
-        found = structural.validate(new["status"], below, root=False)
-        placed = [replace(each, field=_in_status(each.field)) for each in found]
-        return structural.ratchet(placed, new, old)
+        found = _status_complaints(new, old, schema) + customparts.scale(new, paths, status_only=True)
+        return found + ([] if structural.check_lists(old, schema) else structural.check_lists(new, schema))
 
     updates = {"status": Update(only_status, validate_status)} if kind.subresource("status") else {}
     fields = {path: _field(f".{path}") for each in kind.versions for path in each.fields}
-    return Behavior(kind.group, kind.kind, default=default, validate=validate, updates=updates, fields=fields)
+    return Behavior(
+        kind.group,
+        kind.kind,
+        default=default,
+        validate=validate,
+        updates=updates,
+        fields=fields,
+        warnings=customparts.finalizer_warnings,
+    )
+
+
+def _status_complaints(new: Object, old: Object, schema: Mapping[str, Any]) -> list[FieldError]:
+    """As the original: the schema of status is told of fields by their names below it."""
+    below = (schema.get("properties") or {}).get("status")
+    if below is None or "status" not in new:
+        return []
+    found = structural.check(new["status"], below, root=False)
+    placed = [replace(each, field=_in_status(each.field)) for each in found]
+    return structural.ratchet(placed, new, old)
+
+
+def _scale_of(kind: Kind, version: str) -> ScalePaths | None:
+    found = kind.subresource("scale", version)
+    return found.scale if found is not None else None
 
 
 def _in_status(field: str) -> str:

@@ -72,5 +72,5 @@ def test_what_an_update_leaves_as_it_was_may_be_wrong() -> None:
     old = {"a": "long", "l": ["long", "x"]}
     assert left(old, old) == []
     assert left({**old, "b": 1}, old) == ["spec.r"]  # of the level that changed
-    assert left({**old, "a": "longer"}, old) == ["spec.r", "spec.a"]
-    assert left({**old, "l": ["long", "y"]}, old) == ["spec.r", "spec.l[0]"]
+    assert left({**old, "a": "longer"}, old) == ["spec.a", "spec.r"]
+    assert left({**old, "l": ["long", "y"]}, old) == ["spec.l[0]", "spec.r"]

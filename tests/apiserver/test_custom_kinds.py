@@ -167,8 +167,9 @@ async def test_a_status_that_the_schema_refuses(plane: ControlPlane) -> None:
     with pytest.raises(ApiError) as refused:
         await plane.client.call("PATCH", path, {"status": {"afloat": "x"}}, content_type=merge)
     assert refused.value.message == (
-        'Fleet.sea.example.com "f" is invalid: status.afloat: Invalid value: "string": afloat in body must be of type '
-        'integer: "string"'
+        'Fleet.sea.example.com "f" is invalid: [status.afloat: Invalid value: "string": afloat in body must be of type '
+        'integer: "string", .status.afloat: Invalid value: 0: .status.afloat accessor error: x is of the type string, '
+        "expected int64]"
     )
     changed = await plane.client.call("PATCH", path, {"status": {"afloat": 2}}, content_type=merge)
     assert changed["status"] == {"afloat": 2}

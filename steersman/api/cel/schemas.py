@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from steersman.api import formats
 from steersman.api.cel import types
 from steersman.api.cel.estimate import REQUEST_MOST
 from steersman.api.cel.syntax import CelError
@@ -130,7 +131,7 @@ def _text(value: str, schema: Schema) -> Any:
     if form == "date":
         return timestamp(f"{value}T00:00:00Z")
     if form == "duration":
-        return duration(value)
+        return duration(formats.go_duration(value))
     if form == "byte":
         try:
             return base64.b64decode(value)

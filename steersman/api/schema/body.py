@@ -99,6 +99,7 @@ def read(
     return Body(obj, problems if validation == WARN else [])
 
 
+_METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 APPLY = "application/apply-patch+yaml"
 STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
@@ -165,7 +166,10 @@ def _typed(
     name = decoders.schemas.name(*found)
     if name is None:
         try:
-            return msgspec.json.decode(body)
+            obj = msgspec.json.decode(body)
+            if isinstance(obj, dict) and isinstance(obj.get("metadata"), dict):  # which is typed in every object
+                decoders.decode(_METADATA, msgspec.json.encode(obj["metadata"]))
+            return obj
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
     return decoders.decode(name, body, problems, None if applied else (found.api_version, found.kind))

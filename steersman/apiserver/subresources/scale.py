@@ -73,7 +73,7 @@ async def _written(call: Call, item: Item, body: Object | None, paths: ScalePath
         if version:
             obj["metadata"]["resourceVersion"] = version
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
-        if replicas < 0:
+        if replicas < 0 and not call.kind.custom:  # which has rules of its own for its replicas
             text = f"Invalid value: {replicas}: must be greater than or equal to 0"
             found = errors.FieldError("FieldValueInvalid", "spec.replicas", text, replicas)
             raise errors.invalid("autoscaling", "Scale", call.info.name, [found])

@@ -71,7 +71,7 @@ def check_unknown(call: Call, obj: Object, validation: str) -> None:
     version = call.kind.version(call.version)
     if version is None or isinstance(version.schema, str) or not version.schema:
         return
-    unknown = [f'unknown field "{path}"' for path in structural.prune(obj, version.schema)]
+    unknown = [f'unknown field "{path}"' for path in sorted(structural.prune(obj, version.schema))]
     if unknown and validation == STRICT:
         raise errors.bad_request(
             f'{call.kind.kind} in version "{call.version}" cannot be handled as a {call.kind.kind}: '
