@@ -180,20 +180,23 @@ class Kind:
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
     kept: Callable[[Object], str] | None = None
+    storage_location: tuple[str, str] = field(init=False, repr=False, compare=False)
+    """(group, plural) under which objects are stored. It is asked for a dozen times in a request."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "storage_location", self.stored_as or (self.group, self.plural))
 
     @property
     def storage_version(self) -> Version:
         """The version that objects are stored in."""
         return next(version for version in self.versions if version.storage)
 
-    @property
-    def storage_location(self) -> tuple[str, str]:
-        """(group, plural) under which objects are stored."""
-        return self.stored_as or (self.group, self.plural)
-
     def version(self, name: str) -> Version | None:
         """The served version of that name."""
-        return next((version for version in self.versions if version.name == name and version.served), None)
+        for version in self.versions:
+            if version.name == name and version.served:
+                return version
+        return None
 
     def subresource(self, name: str, version: str = "") -> Subresource | None:
         """The subresource of that name, in `version` (default: any)."""

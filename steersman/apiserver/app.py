@@ -181,7 +181,7 @@ class ApiServer:
             if not isinstance(user, User):
                 return self._guarded(self._serve_later(request, user), request, began)
             answer = self._serve(request, user)
-            if isinstance(answer, Awaitable):
+            if answer.__class__ is not Response and isinstance(answer, Awaitable):
                 return self._guarded(answer, request, began)
             answer = compressed(request, answer)
         except ApiError as error:
@@ -271,7 +271,7 @@ class ApiServer:
             answer = self.flow.through(self._authorized, request, query, info, user)
         else:
             answer = self._authorized(request, query, info, user)
-        if isinstance(answer, Awaitable) and not info.long_running:
+        if answer.__class__ is not Response and isinstance(answer, Awaitable) and not info.long_running:
             return self._in_time(answer, min(info.seconds or self.request_seconds, self.request_seconds))
         return answer
 
@@ -411,7 +411,7 @@ class ApiServer:
             answer = _performed(verb, call)
         except ApiError as error:
             raise _with_warnings(error, call) from None
-        if isinstance(answer, Awaitable):
+        if answer.__class__ is not Response and isinstance(answer, Awaitable):
             return _warned(answer, call)
         if isinstance(answer, Stream) and websocket.wanted(request):
             return websocket.over_websocket(request, answer, text=True)

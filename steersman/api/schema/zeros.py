@@ -11,7 +11,7 @@ from typing import Any
 
 from steersman.api.protobuf.table import Message, Table, table
 
-_EMPTY = (b'""', b"[]", b"{}", b":false", b":0,", b":0}")
+_EMPTY = (b"{}", b":0,", b":0}", b":false", b"[]", b'""')
 
 _TOLD_APART = {("HPAScalingRules", "policies")}
 """Lists whose defaults tell an empty one from one that is not there."""

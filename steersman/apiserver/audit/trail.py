@@ -53,7 +53,7 @@ class Auditor:
         else:
             trail = request.context = Trail(self._policy, self._sinks, self._clock, request, number, self.tally)
         answer = handle(request)
-        if isinstance(answer, Awaitable):
+        if answer.__class__ is not Response and isinstance(answer, Awaitable):
             return self._later(answer, trail, number)
         return _finished(answer, trail, number)
 

@@ -196,7 +196,7 @@ class Gate:
         except ApiError as error:
             error.headers = [*error.headers, *place.headers]
             raise
-        if isinstance(answer, Awaitable):
+        if answer.__class__ is not Response and isinstance(answer, Awaitable):
             place.tally.begun -= 1  # not yet
             return self._held(place, seats, answer, info, request)
         if info.verb == "watch":
