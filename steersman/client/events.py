@@ -82,12 +82,12 @@ class EventRecorder:
         message = message[:_MESSAGE]
         source = {"component": self._component} | ({"host": self._host} if self._host else {})
         stamp = rfc3339(now)
-        key, message = self._correlated(involved, type, reason, message, now)
+        key, message, combined = self._correlated(involved, type, reason, message, now)
         body: Object = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"namespace": involved.get("namespace") or "default"},
-            "involvedObject": involved,
+            "involvedObject": reference(regarding, versioned=True),
             "reason": reason,
             "message": message,
             "source": source,
@@ -95,8 +95,8 @@ class EventRecorder:
             "lastTimestamp": stamp,
             "count": 1,
             "type": type,
-            "reportingComponent": self._component,
-            "reportingInstance": self._host,
+            "reportingComponent": "" if combined else self._component,
+            "reportingInstance": "" if combined else self._host,
         }
         body["metadata"]["name"] = event_name(involved.get("name", ""), now, key)
         self._queue.put_nowait((key, body))
@@ -113,8 +113,8 @@ class EventRecorder:
             self._buckets.popitem(last=False)
         return tokens >= 1
 
-    def _correlated(self, involved: Object, type: str, reason: str, message: str, now: float) -> tuple[str, str]:
-        """The key under which repetitions are counted, and the text: many messages for one reason become one event."""
+    def _correlated(self, involved: Object, type: str, reason: str, message: str, now: float) -> tuple[str, str, bool]:
+        """The key under which repetitions are counted, the text, and whether many messages became one event."""
         key = "\0".join(map(str, (self._component, *sorted(involved.items()), type, reason)))
         group = self._groups.pop(key, None)
         if group is None or now - group.last > _WINDOW:
@@ -125,9 +125,9 @@ class EventRecorder:
         if len(self._groups) > _REMEMBERED:
             self._groups.popitem(last=False)
         if len(group.messages) < _SIMILAR:
-            return f"{key}\0{message}", message
+            return f"{key}\0{message}", message, False
         group.messages.pop()  # the number is enough
-        return key, f"(combined from similar events): {message}"[:_MESSAGE]
+        return key, f"(combined from similar events): {message}"[:_MESSAGE], True
 
     async def _write_all(self) -> None:
         """Write what waits, then end; the next event starts a new task."""

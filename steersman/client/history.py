@@ -13,12 +13,13 @@ from typing import Any
 from steersman.api import protobuf
 from steersman.api.errors import ApiError
 from steersman.api.labels import Selector
-from steersman.api.resource import CONTROLLERREVISIONS, Object, Resource
+from steersman.api.resource import CONTROLLERREVISIONS, STATEFULSETS, Object, Resource
 from steersman.client.children import Children
 from steersman.client.controller import Context
 from steersman.client.workload import owner_reference, safe_hash
 
 HASH_LABEL = "controller-revision-hash"
+_SET_LABEL = "controller.kubernetes.io/hash"  # on revisions of StatefulSets; their pods have the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,14 @@ def restored(owner: Object, revision: Object) -> Object:
     return {**owner, "spec": {**owner["spec"], "template": template}}
 
 
+def _label_for(kind: Resource) -> str:
+    return _SET_LABEL if kind is STATEFULSETS else HASH_LABEL
+
+
 def hash_of(revision: Object) -> str:
     """The revision's hash, which pods carry."""
-    return str(revision["metadata"]["labels"][HASH_LABEL])
+    labels = revision["metadata"].get("labels") or {}
+    return str(labels.get(HASH_LABEL) or labels.get(_SET_LABEL) or "")
 
 
 async def record(context: Context, owner: Object, kind: Resource, selector: Selector) -> History:
@@ -87,7 +93,7 @@ async def _create(
     meta = owner["metadata"]
     while True:
         digest = safe_hash(data, collisions)
-        labels = {**((owner["spec"]["template"].get("metadata") or {}).get("labels") or {}), HASH_LABEL: digest}
+        labels = {**((owner["spec"]["template"].get("metadata") or {}).get("labels") or {}), _label_for(kind): digest}
         name = f"{meta['name'][:223]}-{digest}"
         body: Object = {
             "metadata": {

@@ -24,6 +24,7 @@ from steersman.client.backends import (
 )
 from steersman.client.children import namespace_terminates
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.triggertimes import TriggerTimes, stamped
 
 _MANAGED_BY, _US = "endpoints.kubernetes.io/managed-by", "endpoint-controller"
 _OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
@@ -116,7 +117,9 @@ async def reconcile(context: Context, key: Key) -> Result:
     service = context.informer(SERVICES).get(*key)
     current = context.informer(ENDPOINTS).get(*key)
     seen: set[Key] = context.memory.setdefault("seen", set())
+    times: TriggerTimes = context.memory.setdefault(TriggerTimes, TriggerTimes())
     if service is None:
+        times.forget(key)
         ours = current is not None and (current["metadata"].get("labels") or {}).get(_MANAGED_BY) == _US
         if current is not None and (ours or key in seen):
             await _delete(context, key)
@@ -126,9 +129,11 @@ async def reconcile(context: Context, key: Key) -> Result:
     if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
         return DONE
     terminating = bool(service["spec"].get("publishNotReadyAddresses"))
-    wanted = plan(service, list(backends(context, service, terminating=terminating)), current)
+    behind = list(backends(context, service, terminating=terminating))
+    changed = times.of(key, service, behind)
+    wanted = plan(service, behind, current)
     if wanted is not None:
-        await _write(context, service, wanted, new=current is None)
+        await _write(context, service, stamped(wanted, changed), new=current is None)
     return DONE
 
 

@@ -26,6 +26,7 @@ from steersman.client.backends import (
 from steersman.client.children import Children
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
 from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Group, plan, write
+from steersman.client.triggertimes import TriggerTimes, stamped
 from steersman.client.workload import owner_reference
 
 _US = "endpointslice-controller.k8s.io"
@@ -111,8 +112,10 @@ def empty_slice(service: Object, group: Group) -> Object:
 async def reconcile(context: Context, key: Key) -> Result:
     """Bring one Service's slices in line with its pods."""
     service = context.informer(SERVICES).get(*key)
+    times: TriggerTimes = context.memory.setdefault(TriggerTimes, TriggerTimes())
     if service is None or service["metadata"].get("deletionTimestamp"):
         context.expectations.forget([key])
+        times.forget(key)
         return DONE
     if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
         return DONE
@@ -125,11 +128,16 @@ async def reconcile(context: Context, key: Key) -> Result:
         node = nodes.get("", name) if name else None
         return str(((node or {}).get("metadata", {}).get("labels") or {}).get(_ZONE, ""))
 
-    groups = groups_of(service, list(backends(context, service, terminating=True)), zone_of)
+    behind = list(backends(context, service, terminating=True))
+    changed = times.of(key, service, behind)
+    groups = groups_of(service, behind, zone_of)
     existing = [each for each in children.informer.by_index(_BY_SERVICE, str(key)) if _is_ours(each)]
     most = int(context.config.get("max-endpoints-per-slice", "100"))
     changes = plan(groups, existing, most, lambda group: empty_slice(service, group))
-    await write(context, children, changes, {each["metadata"]["name"]: each for each in existing})
+    known = {each["metadata"]["name"]: each for each in existing}
+    changes.create = [stamped(each, changed) for each in changes.create]
+    changes.update = [stamped(each, changed) for each in changes.update if each != known[each["metadata"]["name"]]]
+    await write(context, children, changes, known)
     return DONE
 
 

@@ -17,7 +17,11 @@ _NAME = "kube-root-ca.crt"
 _FIELDS = f"metadata.name={_NAME}"
 _AGAIN = 10.0  # seconds: what we made may go before we see it, and then nothing tells
 _DESCRIPTION = "kubernetes.io/description"
-_TEXT = "The authority that signed the API server's certificate for its addresses inside the cluster."
+_TEXT = (
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
+    "internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
+)
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -33,7 +37,7 @@ async def reconcile(context: Context, key: Key) -> Result:
             meta = {"name": _NAME, "annotations": {_DESCRIPTION: _TEXT}}
             await context.client.create(CONFIGMAPS, {"metadata": meta, "data": wanted}, key.name)
             return Result(_AGAIN)
-        elif found.get("data") != wanted or _DESCRIPTION not in (found["metadata"].get("annotations") or {}):
+        elif found.get("data") != wanted or (found["metadata"].get("annotations") or {}).get(_DESCRIPTION) != _TEXT:
             annotations = {**(found["metadata"].get("annotations") or {}), _DESCRIPTION: _TEXT}
             changed = {**found, "metadata": {**found["metadata"], "annotations": annotations}, "data": wanted}
             await context.client.update(CONFIGMAPS, changed)

@@ -79,7 +79,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     seconds = stay(pod["spec"].get("tolerations") or (), taints) if taints else None
     if seconds is None:
         if due.drop(key):
-            context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
+            context.recorder.event(_named(key), "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
         return DONE
     now = context.clock.now()
     left = (
@@ -94,8 +94,13 @@ async def reconcile(context: Context, key: Key) -> Result:
     return DONE
 
 
+def _named(key: Key) -> Object:
+    """The pod as its events name it: without its uid, as the original's."""
+    return {"apiVersion": "v1", "kind": "Pod", "namespace": key.namespace, "name": key.name}
+
+
 async def _evict(context: Context, key: Key, pod: Object) -> None:
-    context.recorder.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key}")
+    context.recorder.event(_named(key), "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key}")
     text = "Taint manager: deleting due to NoExecute taint"
     await disrupt(context, pod, "DeletionByTaintManager", text)
 

@@ -10,7 +10,7 @@ from steersman.testing.cluster import ApiCluster
 POD: Object = {
     "apiVersion": "v1",
     "kind": "Pod",
-    "metadata": {"name": "web", "namespace": "default", "uid": "u1"},
+    "metadata": {"name": "web", "namespace": "default", "uid": "u1", "resourceVersion": "7"},
 }
 
 
@@ -33,6 +33,7 @@ async def test_an_event_says_who_what_and_when(cluster: ApiCluster, recorder: Ev
         "name": "web",
         "uid": "u1",
         "apiVersion": "v1",
+        "resourceVersion": "7",
     }
     assert event["source"] == {"component": "kubelet", "host": "node-1"}
     assert (event["reportingComponent"], event["reportingInstance"]) == ("kubelet", "node-1")
@@ -42,8 +43,9 @@ async def test_an_event_says_who_what_and_when(cluster: ApiCluster, recorder: Ev
 
 
 async def test_a_repeated_event_is_counted(cluster: ApiCluster, recorder: EventRecorder) -> None:
-    for _ in range(3):
-        recorder.event(POD, "Normal", "Pulled", "again")
+    for version in "123":  # another version is no other object
+        newer = {**POD, "metadata": {**POD["metadata"], "resourceVersion": version}}
+        recorder.event(newer, "Normal", "Pulled", "again")
         await cluster.clock.sleep(60)
     await recorder.flush()
     [event] = await events(cluster)
@@ -60,6 +62,7 @@ async def test_similar_events_are_combined(cluster: ApiCluster, recorder: EventR
     assert len(found) == 10
     assert [event["count"] for event in combined] == [11]
     assert combined[0]["message"].endswith("message 19")
+    assert not combined[0].get("reportingComponent"), "of many nobody in particular is the author"
 
 
 async def test_one_object_cannot_flood(cluster: ApiCluster, recorder: EventRecorder) -> None:

@@ -38,14 +38,14 @@ def of(
         always=("terminatingReplicas",),
     )
     _judge_pause(conditions, deployment, now)
+    if has_deadline(deployment):
+        _note_new_set(conditions, new, deployment, now)
     if available >= strategy.least:
         text = "Deployment has minimum availability."
         set_condition(conditions, "Available", "True", "MinimumReplicasAvailable", text, now, updated=True)
     else:
         text = "Deployment does not have minimum availability."
         set_condition(conditions, "Available", "False", "MinimumReplicasUnavailable", text, now, updated=True)
-    if has_deadline(deployment):
-        _note_new_set(conditions, new, deployment, now)
     if rollout:
         _judge_progress(conditions, deployment, status, new, now)
         _report_failures(conditions, sets, new)

@@ -207,6 +207,7 @@ async def _measure(look: Look, scale: Object, current: int) -> tuple[Proposal, l
         count = f"({len(failures)} invalid out of {len(metrics)})"
         whole = f"invalid metrics {count}, first error is: {reported(metric, text)}"
         look.warn("FailedComputeMetricsReplicas", whole)
+        look.status["currentMetrics"] = statuses
         raise Trouble
     if best is None:
         raise Trouble

@@ -113,7 +113,7 @@ async def _advance(context: Context, children: Children, selector: Selector) -> 
             error = problem
         if is_complete(counted, active):
             declared = Verdict("SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods")
-        elif error is None:
+        else:
             _note_suspension(context, job, status, now)
     status |= {"active": active, "ready": ready, "terminating": terminating}
     if not active:
