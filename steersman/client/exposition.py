@@ -1,26 +1,44 @@
-"""What a component tells of itself over HTTP: `GET /metrics` and `GET /healthz`.
+"""What a component tells of itself over HTTP: `/metrics`, `/healthz`, `/livez`, `/readyz` and `/configz`.
 
-Owns the answers' form. Made by `cluster`, which serves it on a socket that only the machine's user can reach.
+Owns the answers' form. Made by `cluster`, which serves it on a socket that only the machine's user can reach, and on
+the component's port behind `delegated`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
 from steersman.lib.http.messages import Request, Response
 from steersman.lib.metrics import Registry
 
-_TEXT = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
+_METRICS = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
+_TEXT = [("content-type", "text/plain; charset=utf-8"), ("x-content-type-options", "nosniff")]
+_JSON = [("content-type", "application/json")]
+_HEALTH = ("/healthz", "/livez", "/readyz")
 
 
 class Exposition:
-    """Answers from `registry`; who answers is well."""
+    """Answers from `registry`, which may be another later; who answers is well. `config`: by its group's name."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, config: Mapping[str, Any] | None = None) -> None:
+        self.registry = registry
+        self._config = config
 
     async def handle(self, request: Request) -> Response:
         """One request; anything but what the module says is 404."""
-        if request.method == "GET" and request.path == "/metrics":
-            return Response(200, _TEXT, self._registry.text().encode())
-        if request.method == "GET" and request.path in ("/healthz", "/livez", "/readyz"):
-            return Response(200, _TEXT, b"ok")
+        path = request.path
+        if request.method in ("GET", "HEAD"):
+            if path == "/metrics":
+                return Response(200, _METRICS, self.registry.text().encode())
+            if path in _HEALTH:
+                return Response(200, _TEXT, _verbose(path) if "verbose" in request.query else b"ok")
+            if path == "/configz" and self._config is not None:
+                return Response(200, _JSON, msgspec.json.encode(self._config))
         return Response(404, _TEXT, b"404 page not found\n")
+
+
+def _verbose(path: str) -> bytes:
+    return f"[+]ping ok\n{path.strip('/')} check passed\n".encode()

@@ -58,8 +58,14 @@ def identities(nodes: Sequence[tuple[str, str]], api_addresses: Sequence[str], d
     people = [
         ADMINISTRATOR,
         Identity("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"]),
-        Identity("controller-manager", "system:kube-controller-manager"),
-        Identity("scheduler", "system:kube-scheduler"),
+        Identity(
+            "controller-manager",
+            "system:kube-controller-manager",
+            server=True,
+            names=["localhost"],
+            addresses=["127.0.0.1"],
+        ),
+        Identity("scheduler", "system:kube-scheduler", server=True, names=["localhost"], addresses=["127.0.0.1"]),
         Identity("kube-proxy", "system:kube-proxy"),
         Identity("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
         Identity("dns", "system:serviceaccount:kube-system:kube-dns", ["system:serviceaccounts"]),

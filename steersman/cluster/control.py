@@ -21,7 +21,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.exposition import Exposition
 from steersman.client.informer import Informers
 from steersman.client.metrics import Metrics
-from steersman.cluster import controllerfiles, controllerflags, process, scheduling
+from steersman.cluster import controllerfiles, controllerflags, ports, process, scheduling
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
 from steersman.controllers import USUAL
@@ -69,14 +69,18 @@ async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event)
 
 async def _controllers(profile: Profile) -> None:
     metrics = _metrics()
+    names, config = _settings(profile)
+    exposition = Exposition(
+        metrics.registry, {"kubecontrollermanager.config.k8s.io": {"Generic": {"Controllers": names}}}
+    )
     async with (
         process.client(profile, "controller-manager", "kube-controller-manager", metrics=metrics) as (client, clock),
         Tasks() as tasks,
-        Server(Exposition(metrics.registry).handle, clock) as server,
+        Server(exposition.handle, clock) as server,
+        ports.served(profile, "controller-manager", exposition.handle, client, clock),
     ):
         await server.listen_unix(profile.run / "controller-manager.sock")
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
-        names, config = _settings(profile)
 
         async def work(term: Term | None) -> None:
             async with Tasks() as inner:
@@ -91,14 +95,20 @@ async def _controllers(profile: Profile) -> None:
 
 async def _scheduler(profile: Profile) -> None:
     metrics = _metrics()
+    found = scheduling.configuration(profile)
+    exposition = Exposition(metrics.registry, scheduling.told(found))
 
     async def work(term: Term | None) -> None:
         socket = profile.run / "scheduler.sock"
-        await scheduling.run(profile, scheduling.configuration(profile), socket, metrics, term)
+        try:
+            await scheduling.run(profile, found, socket, metrics, term, exposition)
+        finally:
+            exposition.registry = metrics.registry
 
     async with (
         process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
         Tasks() as tasks,
+        ports.served(profile, "scheduler", exposition.handle, client, clock),
     ):
         recorder = EventRecorder(client, clock, tasks, component="kube-scheduler")
         await _lead(profile, "scheduler", client, clock, recorder, work, metrics)

@@ -164,10 +164,11 @@ _APISERVER = """
     service-node-port-range token-auth-file
 """
 _SWITCHES = ("leader-elect",)
+_PORT = "secure-port"
 COMPONENTS: dict[str, frozenset[str]] = {
     "apiserver": frozenset(_APISERVER.split()),
     "controller-manager": controllerflags.FLAGS,
-    "scheduler": frozenset({"config", "leader-elect", "scheduler-name"}),
+    "scheduler": frozenset({"config", "leader-elect", "scheduler-name", _PORT}),
     "kubelet": frozenset({"cloud-provider", "max-pods", "registry-mirrors"}),
     "kube-proxy": frozenset(),
 }
@@ -201,6 +202,8 @@ def check_extra_config(text: str) -> str:
         raise ProfileError(f"invalid value for --extra-config: {where} is true or false, not {value!r}")
     if key == _SERVICE_RANGE:
         _check_range(where, value)
+    if key == _PORT and not (value.isascii() and value.isdecimal() and int(value) <= 65535):
+        raise ProfileError(f"invalid value for --extra-config: {where}: {value} must be between 0 and 65535")
     if (component, key) == ("kubelet", "cloud-provider") and value not in ("", "external"):
         raise ProfileError(f"invalid value for --extra-config: {where} is external or empty, not {value!r}")
     return text

@@ -13,6 +13,7 @@ from typing import Any
 
 from steersman.api.resource import NODES
 from steersman.api.term import Term
+from steersman.client.exposition import Exposition
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
 from steersman.client.series import SeriesRecorder
@@ -36,6 +37,24 @@ def configuration(profile: Profile) -> Configuration:
     return named(options["scheduler-name"]) if options.get("scheduler-name") else Configuration()
 
 
+def told(found: Configuration) -> dict[str, Any]:
+    """What /configz says: of the original's internal form what there is here."""
+    profiles = [
+        {"SchedulerName": each.name, "Plugins": each.plugins, "PluginConfig": [
+            {"Name": name, "Args": args} for name, args in each.args.items()
+        ]}
+        for each in found.profiles
+    ]  # fmt: skip
+    return {
+        "kubescheduler.config.k8s.io": {
+            "PodInitialBackoffSeconds": found.initial_backoff,
+            "PodMaxBackoffSeconds": found.max_backoff,
+            "Profiles": profiles,
+            "Extenders": list(found.extenders),
+        }
+    }
+
+
 def read(path: Path) -> Configuration:
     """A file's configuration. Raises ProfileError in the original's words."""
     try:
@@ -55,11 +74,16 @@ def check(found: Configuration) -> None:
 
 
 async def run(
-    profile: Profile, found: Configuration, socket: Path, metrics: Metrics | None = None, term: Term | None = None
+    profile: Profile,
+    found: Configuration,
+    socket: Path,
+    metrics: Metrics | None = None,
+    term: Term | None = None,
+    exposition: Exposition | None = None,
 ) -> None:
     """Schedule until cancelled, from the first node on; `socket` is for those who ask why, and for `metrics`.
 
-    `term`: a leader's, which its writes end with.
+    `term`: a leader's, which its writes end with. `exposition` tells of this term's metrics meanwhile.
     """
     async with (
         process.client(profile, "scheduler", "kube-scheduler", metrics=metrics) as (client, clock),
@@ -74,6 +98,8 @@ async def run(
         registry = Registry()  # of this term: whoever leads again begins anew
         if metrics is not None:
             registry.include(metrics.registry)
+        if exposition is not None:
+            exposition.registry = registry
         counted = module.SchedulerMetrics(registry)
         scheduler = module.Scheduler(client, informers, recorder, clock, process.random(), found, counted)
         async with Server(Endpoint(scheduler.explain, registry).handle, clock) as server:

@@ -90,6 +90,8 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         ("etcd.x=1", "unknown component 'etcd'"),
         ("kubelet.nonsense=1", "kubelet has no setting 'nonsense'"),
         ("kubelet.cloud-provider=mine", "kubelet.cloud-provider is external or empty, not 'mine'"),
+        ("scheduler.secure-port=x", "scheduler.secure-port: x must be between 0 and 65535"),
+        ("scheduler.secure-port=65536", "scheduler.secure-port: 65536 must be between 0 and 65535"),
         ("scheduler.leader-elect=maybe", "scheduler.leader-elect is true or false, not 'maybe'"),
     ],
 )
