@@ -36,7 +36,9 @@ Convert = Callable[[Object, str], Object]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One printer column. Priority 0 shows always, 1 only with `-o wide`."""
+    """One printer column. Priority 0 shows always, 1 only with `-o wide`.
+
+    `stated`: somebody has said what its description is, though it be nothing."""
 
     name: str
     cell: Cell
@@ -44,6 +46,7 @@ class Column:
     format: str = ""
     description: str = ""
     priority: int = 0
+    stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

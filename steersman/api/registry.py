@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from steersman.api import kind as generic
 from steersman.api import schema
+from steersman.api.columntexts import ColumnTexts
 from steersman.api.kind import Behavior, Kind, Subresource, Update, Version
 from steersman.api.schema import Schemas
 from steersman.api.schema.decode import Decoders
@@ -27,6 +28,7 @@ class Registry:
     def __init__(self, release: str = schema.NEWEST, behaviors: Iterable[Behavior] | None = None) -> None:
         """`behaviors` defaults to `kinds.ALL`. Raises schema.UnknownRelease."""
         self.schemas: Schemas = schema.load(release)
+        self.column_texts = ColumnTexts(self.schemas)
         self.decoders = Decoders(self.schemas)
         self.revision = 0
         self._kinds: dict[tuple[str, str], Kind] = {}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from steersman.api import labels
@@ -170,6 +171,11 @@ def columns(kind: Kind, version: str) -> tuple[Column, ...]:
     return GENERIC if own is None else own
 
 
+def generic(kind: Kind, version: str) -> bool:
+    """Whether a built-in kind has no columns of its own."""
+    return not kind.custom and kind.columns_of(version) is None
+
+
 _DONE = {
     "Succeeded": "The pod has completed successfully.",
     "Failed": "The pod failed.",
@@ -215,24 +221,28 @@ def table(
     headers: bool = True,
     list_meta: Mapping[str, Any] | None = None,
     version: str = "v1",
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> Object:
-    """A Table of objects. `list_meta` is the list's metadata, or has the object's resourceVersion for a single one."""
+    """A Table of objects. `list_meta` is the list's metadata, or has the object's resourceVersion for a single one.
+
+    `texts`: words for columns that do not say themselves what they mean."""
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": dict(list_meta or {}),
-        "columnDefinitions": [definition(column) for column in shown] if headers else None,
+        "columnDefinitions": [definition(column, texts) for column in shown] if headers else None,
         "rows": [row(shown, obj, now, include=include, version=version) for obj in objects],
     }
 
 
-def definition(column: Column) -> Object:
+def definition(column: Column, texts: Mapping[str, str] = MappingProxyType({})) -> Object:
     """The column's head, as the Table carries it."""
+    text = column.description if column.stated else texts.get(column.name) or column.description
     return {
         "name": column.name,
         "type": column.type,
         "format": column.format,
-        "description": column.description or f"{column.name} of the object.",
+        "description": text or ("" if column.stated else f"{column.name} of the object."),
         "priority": column.priority,
     }
 
@@ -240,7 +250,7 @@ def definition(column: Column) -> Object:
 def custom_columns(declared: Sequence[Mapping[str, Any]] | None) -> tuple[Column, ...]:
     """Name, and a CustomResourceDefinition's additionalPrinterColumns; Age when it declares none."""
     if not declared:
-        return (NAME, AGE)
+        return (NAME, replace(AGE, type="date"))
     return (NAME, *(_custom(column) for column in declared))
 
 
@@ -264,8 +274,10 @@ def _custom(declared: Mapping[str, Any]) -> Column:
         cell,
         kind,
         declared.get("format", ""),
-        declared.get("description", ""),
+        declared.get("description")
+        or f"Custom resource definition column (in JSONPath format): {declared['jsonPath']}",
         declared.get("priority", 0),
+        stated=True,
     )
 
 

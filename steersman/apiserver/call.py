@@ -109,6 +109,7 @@ class Call:
             self.format,
             include=self.query.get("includeObject"),
             now=self.services.clock.now(),
+            texts=self.services.registry.column_texts,
         )
 
     def respond(self, status: int, body: Any, kind: str = "", api_version: str = "") -> Response:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from steersman.api import table
+from steersman.api.columntexts import ColumnTexts
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
 from steersman.apiserver.cache import Item, encode, prefix_of, stored_api_version
@@ -24,8 +25,18 @@ Objects = list[Object]
 class Encoder:
     """Encodes objects of one kind, served in one version, in one format."""
 
-    def __init__(self, kind: Kind, version: str, format: Format, *, include: str = "", now: float = 0.0) -> None:
-        """`include`: a Table's includeObject; `now`: Unix seconds, for ages."""
+    def __init__(
+        self,
+        kind: Kind,
+        version: str,
+        format: Format,
+        *,
+        include: str = "",
+        now: float = 0.0,
+        texts: ColumnTexts | None = None,
+    ) -> None:
+        """`include`: a Table's includeObject; `now`: Unix seconds, for ages; `texts`: words for columns."""
+        self._texts = texts
         self._kind = kind
         self._api_version = kind.api_version(version)
         self._version = version
@@ -71,9 +82,16 @@ class Encoder:
         shown = table.columns(self._kind, self._version)
         if blank:
             shown = table.blank(shown)
-        version = self._format.version or "v1"
+        texts = self._texts.of("" if self._kind.custom else self._kind.plural) if self._texts and headers else {}
         return table.table(
-            shown, objects, self._now, include=self._include, headers=headers, list_meta=meta, version=version
+            shown,
+            objects,
+            self._now,
+            include=self._include,
+            headers=headers,
+            list_meta=meta,
+            version=self._format.version or "v1",
+            texts=texts,
         )
 
     @property
@@ -83,6 +101,8 @@ class Encoder:
 
     def list(self, items: Sequence[Item], meta: Object) -> bytes | Sequence[bytes]:
         """A whole list."""
+        if not items and self._format.transform == "Table" and table.generic(self._kind, self._version):
+            return self._whole(self._table([], meta) | {"rows": None})  # the original's, for kinds without columns
         if not self.parted:
             if self._format.transform == "Table":
                 return self._whole(self._table(self._all(items), meta))

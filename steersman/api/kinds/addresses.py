@@ -83,7 +83,7 @@ IPADDRESS = Behavior(
     "IPAddress",
     validate=_validate_address,
     validate_update=_validate_address_update,
-    columns=(NAME, Column("ParentRef", _parent), AGE),
+    columns=(NAME, Column("ParentRef", _parent)),
     name_rule=_address_name,
 )
 SERVICECIDR = Behavior(

@@ -5,6 +5,8 @@ Source: ValidateRuntimeClass, printRuntimeClass.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior
@@ -51,5 +53,5 @@ RUNTIMECLASS = Behavior(
     default=default,
     validate=validate,
     validate_update=validate_update,
-    columns=(NAME, field("Handler", "handler"), AGE),
+    columns=(NAME, replace(field("Handler", "handler"), stated=True), AGE),
 )

@@ -377,5 +377,4 @@ CSISTORAGECAPACITY = Behavior(
     "CSIStorageCapacity",
     validate=_validate_capacity,
     validate_update=_capacity_update,
-    columns=(NAME, field("StorageClassName", "storageClassName"), field("Capacity", "capacity", empty=UNSET)),
 )

@@ -13,7 +13,6 @@ from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior
 from steersman.api.kinds.podspec import defaults
 from steersman.api.resource import Object
-from steersman.api.table import CREATED, NAME
 from steersman.api.validation import duplicate, forbidden, invalid, required
 
 _TYPES = ("Pod", "Container", "PersistentVolumeClaim")
@@ -101,6 +100,4 @@ def _order(path: str, item: Mapping[str, Any], name: str) -> list[FieldError]:
     return out
 
 
-LIMITRANGE = Behavior(
-    "", "LimitRange", default=default, validate=validate, prepare_create=prepare_create, columns=(NAME, CREATED)
-)
+LIMITRANGE = Behavior("", "LimitRange", default=default, validate=validate, prepare_create=prepare_create)
