@@ -78,6 +78,7 @@ class Kubelet:
         self._recorder = recorder
         self._tasks = Tasks()
         self._pods: Informer = informers.informer(PODS, fields=f"spec.nodeName={settings.name}")
+        self._own: Informer = informers.informer(NODES, fields=f"metadata.name={settings.name}")
         services = informers.informer(SERVICES)
         self._services = services
         self._agent = NodeAgent(client, clock, settings, runtime, images)
@@ -144,6 +145,7 @@ class Kubelet:
         self._recorder.event(node, "Normal", "NodeReady", ready)
         self._clean_up_orphans()
         self._pods.add_handler(self._pod_changed)
+        self._own.add_handler(self._node_changed)
         self.registered.set()
         await self._agent.keep_alive()
 
@@ -164,6 +166,16 @@ class Kubelet:
             worker.update(new)
             if podspec.finished(new) and not (old is not None and podspec.finished(old)):
                 self._room_changed()
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and self._agent.notice(new):
+            self._tasks.spawn(self._report(), f"status of {self.node_name}")
+
+    async def _report(self) -> None:
+        try:
+            await self._agent.report()
+        except (ApiError, OSError) as error:
+            log.warning("cannot write the status of node %s, will with the next: %s", self.node_name, error)
 
     def _begin(self, pod: Object) -> None:
         worker = PodWorker(self._node, pod)

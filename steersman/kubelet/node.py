@@ -129,6 +129,9 @@ class NodeAgent:
         self._runtime = runtime
         self._images = images
         self._conditions: Sequence[Object] = ()
+        self._added: Mapping[str, str] = {}
+        self._withdrawn: Sequence[str] = ()
+        self._noticed: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
         self._lease: Object | None = None
 
     async def register(self) -> Object:
@@ -151,6 +154,7 @@ class NodeAgent:
                 raise
             made = await self._client.get(NODES, self._settings.name)
             self._conditions = (made.get("status") or {}).get("conditions") or ()
+            self.notice(made)
             meta = {key: _changed(made["metadata"].get(key) or {}, wanted["metadata"][key]) for key in ("labels",)}
             if meta["labels"]:
                 await self._client.patch(NODES, self._settings.name, "", {"metadata": meta}, type="merge")
@@ -163,7 +167,19 @@ class NodeAgent:
 
     def _status(self) -> Object:
         version = self._runtime.version()
-        return node_status(self._settings, self._conditions, self._images.list(), version, self._clock.now())
+        status = node_status(self._settings, self._conditions, self._images.list(), version, self._clock.now())
+        status["allocatable"] |= self._added
+        status["allocatable"] |= dict.fromkeys(self._withdrawn)
+        return status
+
+    def notice(self, node: Object) -> bool:
+        """Look at what others say that the node has: pods may use all of it. True when that is news to be told."""
+        status, own = node.get("status") or {}, self._settings.capacity
+        self._added = {name: amount for name, amount in (status.get("capacity") or {}).items() if name not in own}
+        said = {name: amount for name, amount in (status.get("allocatable") or {}).items() if name not in own}
+        self._withdrawn = [name for name in said if name not in self._added]
+        before, self._noticed = self._noticed, (self._added, said)
+        return said != self._added and before != self._noticed
 
     async def report(self) -> None:
         """Write the Node's status. Raises ApiError or OSError."""

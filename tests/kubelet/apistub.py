@@ -257,6 +257,8 @@ def _merge(old: Object, patch: Object) -> Object:
                 else:
                     items[name] = _merge(items.get(name) or {}, each)
             out[key] = list(items.values())
+        elif isinstance(value, dict):
+            out[key] = _merge(out.get(key) or {}, value)
         else:
             out[key] = value
     return out

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -653,3 +654,27 @@ async def test_a_pod_is_taken_for_a_label_that_somebody_gave_the_node(world: Wor
         await world.until_phase("blue", "Running")
         refused = await world.until_phase("green", "Failed")
     assert refused["status"]["reason"] == "NodeAffinity"
+
+
+@virtual
+async def test_pods_may_use_what_others_say_the_node_has(world: World) -> None:
+    async with world.kubelet():
+        await world.api.until(lambda: ("nodes", "", "node-1") in world.api.objects)
+
+        async def say(capacity: Any) -> None:
+            await world.api.patch(NODES, "node-1", "", {"status": {"capacity": capacity}})
+
+        def allocatable() -> Any:
+            return world.api.objects["nodes", "", "node-1"]["status"]["allocatable"]
+
+        before = dict(allocatable())
+        await say({"example.com/dongle": "4"})
+        await world.api.until(lambda: allocatable().get("example.com/dongle") == "4", 60)
+        await say({"example.com/dongle": "2", "example.com/lamp": "1"})
+        await world.api.until(
+            lambda: allocatable() == {**before, "example.com/dongle": "2", "example.com/lamp": "1"}, 60
+        )
+        await say({"example.com/dongle": None, "example.com/lamp": None})
+        await world.api.until(lambda: allocatable() == before, 60)
+        patches = [each for each in world.api.requests if each[:2] == ("patch", "nodes")]
+        assert len(patches) == 6, "one report of ours for each change of theirs"

@@ -46,11 +46,13 @@ def connect(bundle: Path) -> socket.socket:
 class AttachSession:
     """The streams of a container's first process. Implements `engine.interface.Session`."""
 
-    def __init__(self, connection: socket.socket, bundle: Path, *, stdin: bool, tty: bool) -> None:
+    def __init__(self, connection: socket.socket, bundle: Path, *, stdin: bool, tty: bool, once: bool) -> None:
+        """`once`: the container's standard input ends with the first session that ends it."""
         self._connection = connection
         self._bundle = bundle
         self._stdin = stdin
         self._tty = tty
+        self._leaves = stdin and not tty and not once
         self._outgoing: deque[bytes] = deque()
         self._finish = False
         self._room = asyncio.Event()
@@ -82,14 +84,17 @@ class AttachSession:
         self._room.set()
         if self._finish:
             with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_WR)
+                self._connection.shutdown(socket.SHUT_RDWR if self._leaves else socket.SHUT_WR)
 
     async def drain(self) -> None:
         """Wait until conmon has taken what was written."""
         await self._room.wait()
 
     def close_stdin(self) -> None:
-        """End of standard input; conmon passes it on if the container was made for one user of it."""
+        """End of standard input; conmon passes it on if the container was made for one user of it.
+
+        Otherwise the session is over, as with containerd: a client that has nothing more to say would wait for ever.
+        """
         if self._stdin and not self._finish and not self._over.is_set():
             if self._tty:
                 self.write(b"\x04")

@@ -447,7 +447,10 @@ class LocalRuntime:
             raise RuntimeFailure(f"container {container_id} is not running")
         bundle = self._layout.container(container_id)
         connection = attach.connect(bundle)
-        return attach.AttachSession(connection, bundle, stdin=stdin and record.config.stdin, tty=record.config.tty)
+        config = record.config
+        return attach.AttachSession(
+            connection, bundle, stdin=stdin and config.stdin, tty=config.tty, once=config.stdin_once
+        )
 
     async def port_forward(self, sandbox_id: str, port: int) -> Duplex:
         """Connect to localhost:port inside the sandbox's network. Raises RuntimeFailure when nothing listens."""

@@ -261,6 +261,23 @@ async def attach_streams(runtime: Runtime, programs: Programs) -> None:
     assert runtime.container(container.id).state == ContainerState.RUNNING
 
 
+async def attach_ends_with_its_input(runtime: Runtime, programs: Programs) -> None:
+    """Input that others may give as well does not end; the session of who ends his own does."""
+    sandbox = await _sandbox(runtime, programs)
+    config = replace(_config(programs, programs.echoes), stdin=True)
+    container = await runtime.create_container(sandbox.id, config)
+    session = await runtime.attach(container.id, stdin=True)
+    await runtime.start_container(container.id)
+    session.write(b"hello\n")
+    async with asyncio.timeout(_PATIENCE):
+        assert await session.read_stdout() == b"hello\n"
+        session.close_stdin()
+        assert await session.read_stdout() == b""
+        assert await session.wait() == 0
+    await session.close()
+    assert runtime.container(container.id).state == ContainerState.RUNNING
+
+
 async def stats_are_plausible(runtime: Runtime, programs: Programs) -> None:
     """Usage of a running container."""
     container = await _run(runtime, programs, programs.forever)
@@ -286,6 +303,7 @@ CHECKS: Sequence[Callable[[Runtime, Programs], Awaitable[None]]] = (
     exec_needs_a_running_container,
     exec_streams,
     attach_streams,
+    attach_ends_with_its_input,
     stats_are_plausible,
 )
 """The whole contract."""
