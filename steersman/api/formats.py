@@ -210,3 +210,10 @@ def fits(value: float, kind: str, wanted: str) -> bool:
     if wanted in ("float", "float32"):
         return abs(value) <= 3.4028235677973366e38
     return True
+
+
+def known(wanted: str, kind: str) -> bool:
+    """Whether a format means something for values of a type."""
+    if kind in ("", "string"):
+        return wanted.replace("-", "") in _KNOWN or wanted == "password"
+    return wanted in {"integer": ("int32", "int64"), "number": ("float", "double")}.get(kind, ())

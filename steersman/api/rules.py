@@ -8,6 +8,7 @@ pkg/apiserver/schema/cel and its validation of definitions.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from steersman.api.cel.syntax import CostError
 from steersman.api.cel.types import Type, optional_of
 from steersman.api.cel.values import NONE, Optional
 from steersman.api.errors import FieldError
-from steersman.api.validation import duplicate, forbidden, invalid, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
 
 RULES = "x-kubernetes-validations"
 _RULE_LIMIT, _TOTAL_LIMIT, _BUDGET = 10_000_000, 100_000_000, 10_000_000
@@ -61,6 +62,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
         self.total = 0
+        self.dearest: list[tuple[int, str]] = []
 
     def level(self, schema: Mapping[str, Any], path: str, times: int, *, root: bool = False) -> Level:
         """Compile a schema's rules; `times` is how often its values may be in one object."""
@@ -86,7 +88,6 @@ class _Compiler:
     ) -> Rule | None:
         source = rule.get("rule") or ""
         if not source.strip():
-            self.errors.append(required(f"{path}.rule", "rule is not specified"))
             return None
         kind = schemas.type_of(schema, root=root)
         known: dict[str, Type] = {"self": kind}
@@ -130,6 +131,8 @@ class _Compiler:
     def _cost(self, program: cel.Program, path: str, times: int, what: str) -> None:
         cost = program.estimate() * times
         self.total += cost
+        if cost >= _TOTAL_LIMIT // 100:
+            self.dearest = sorted([*self.dearest, (cost, path)], key=lambda each: -each[0])[:4]
         if cost > _RULE_LIMIT:
             self.errors.append(forbidden(path, _over(what, cost, _RULE_LIMIT)))
 
@@ -158,22 +161,74 @@ def compile_rules(schema: Mapping[str, Any], path: str = "") -> tuple[Level, lis
     found = _Compiler()
     level = found.level(schema, path, 1, root=True)
     if found.total > _TOTAL_LIMIT:
+        text = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        found.errors += [forbidden(where, text) for _, where in found.dearest]
         what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
         found.errors.append(forbidden(path, _over(what, found.total, _TOTAL_LIMIT)))
     return level, found.errors
 
 
-def check_definition(definition: Mapping[str, Any]) -> list[FieldError]:
-    """Complaints about the rules of every version of a CustomResourceDefinition."""
+def check_keywords(schema: Mapping[str, Any], path: str) -> list[FieldError]:
+    """Complaints about what rules say beside their expressions, at every level of a schema."""
     found: list[FieldError] = []
-    versions = (definition.get("spec") or {}).get("versions") or ()
-    given = [(version.get("schema") or {}).get("openAPIV3Schema") for version in versions]
-    if given and isinstance(given[0], dict) and all(each == given[0] for each in given):  # one for all of them
-        return compile_rules(given[0], "spec.validation.openAPIV3Schema")[1]
-    for at, schema in enumerate(given):
-        if isinstance(schema, dict):
-            found += compile_rules(schema, f"spec.versions[{at}].schema.openAPIV3Schema")[1]
+    for at, rule in enumerate(schema.get(RULES) or ()):
+        found += _keywords(rule, schema, f"{path}.{RULES}[{at}]")
+    for name, each in (schema.get("properties") or {}).items():
+        found += check_keywords(each, f"{path}.properties[{name}]")
+    for key in ("items", "additionalProperties"):
+        if isinstance(inner := schema.get(key), dict):
+            found += check_keywords(inner, f"{path}.{key}")
     return found
+
+
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+
+
+def _keywords(rule: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> list[FieldError]:
+    source, message, told, where = (
+        rule.get(key) or "" for key in ("rule", "message", "messageExpression", "fieldPath")
+    )
+    found: list[FieldError] = []
+    if not source.strip():
+        found.append(required(f"{path}.rule", "rule is not specified"))
+    elif message and not message.strip():
+        found.append(invalid(f"{path}.message", message, "must be non-empty if specified"))
+    elif "\n" in message.strip():
+        found.append(invalid(f"{path}.message", message, "must not contain line breaks"))
+    elif "\n" in source.strip() and not message.strip():
+        found.append(required(f"{path}.message", "message must be specified if rule contains line breaks"))
+    if told and not told.strip():
+        found.append(required(f"{path}.messageExpression", "messageExpression must be non-empty if specified"))
+    reason = rule.get("reason")
+    if reason is not None and reason not in _REASONS:
+        found.append(not_supported(f"{path}.reason", reason, _REASONS))
+    here = f"{path}.fieldPath"
+    if where and not where.strip():
+        found.append(invalid(here, where, "must be non-empty if specified"))
+    if "\n" in where:
+        found.append(invalid(here, where, "must not contain line breaks"))
+    if where and not _leads(where, schema):
+        found.append(invalid(here, where, "must be a valid path"))
+    return found
+
+
+_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]")
+
+
+def _leads(path: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a path such as `.a['b']` names a field below a schema."""
+    at, here = 0, schema
+    while at < len(path):
+        step = _STEP.match(path, at)
+        if step is None:
+            return False
+        name, at = step[1] or step[2] or "", step.end()
+        inner = (here.get("properties") or {}).get(name)
+        inner = inner if inner is not None else here.get("additionalProperties")
+        if not isinstance(inner, dict):
+            return False
+        here = inner
+    return True
 
 
 _ABSENT, _OMITTED = object(), object()

@@ -19,7 +19,7 @@ from steersman.api import formats
 from steersman.api.cel.operators import regex
 from steersman.api.cel.syntax import CelError
 from steersman.api.errors import FieldError
-from steersman.api.validation import duplicate, invalid, not_supported, required, show, too_many
+from steersman.api.validation import duplicate, invalid, not_supported, required, show, too_long, too_many
 
 Schema = Mapping[str, Any]
 
@@ -332,8 +332,7 @@ def _string(value: str, schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     least, most, pattern = schema.get("minLength"), schema.get("maxLength"), schema.get("pattern")
     if most is not None and len(value) > most:
-        text = f"Too long: may not be more than {most} bytes"
-        found.append(FieldError("FieldValueTooLong", path, text, value))
+        found.append(too_long(path or "<nil>", most))
     elif least is not None and len(value) < least:
         found.append(_complain(value, path, f"should be at least {least} chars long"))
     elif pattern and not _pattern(pattern).search(value):

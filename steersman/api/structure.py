@@ -43,11 +43,11 @@ def check_definition(definition: Schema) -> Complaints:
         out += check_schema(schema, path)
     for path, found in _places(versions, lambda each: each.get("subresources"), "subresources", "subresources"):
         if isinstance(scale := found.get("scale"), dict):
-            out += _scale(scale, f"{path}.scale")
+            out += check_scale(scale, f"{path}.scale")
     for at, version in enumerate(versions):
         path = "spec.selectableFields" if len(versions) == 1 else f"spec.versions[{at}].selectableFields"
         schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-        out += _selectable(version.get("selectableFields") or (), schema, path)
+        out += check_selectable(version.get("selectableFields") or (), schema, path)
     return out
 
 
@@ -66,13 +66,15 @@ def _places(
 
 
 def check_schema(schema: Schema, path: str) -> Complaints:
-    """Complaints about one schema; `path` is where it is."""
+    """Complaints about one schema; `path` is where it is. First its structure, or its defaults, then its keywords."""
+    return check_structure(schema, path) + check_plain(schema, path)
+
+
+def check_structure(schema: Schema, path: str) -> Complaints:
+    """Whether a schema is structural; its defaults when it is."""
     out = [forbidden(f"{path}.nullable", "nullable cannot be true at the root")] if schema.get("nullable") else []
-    out += _plain(schema, path)
     deeper = _level(schema, path, "root") + _complete(schema, schema, path, path)
-    if not deeper and not out:
-        return _defaults(schema, path)
-    return out + sorted(deeper, key=lambda each: (each.field, each.detail))
+    return out + (sorted(deeper, key=lambda each: (each.field, each.detail)) if deeper else _defaults(schema, path))
 
 
 def _inner(schema: Schema) -> Iterator[tuple[str, Schema, str]]:
@@ -93,7 +95,7 @@ def _junctors(schema: Schema) -> Iterator[tuple[str, Schema]]:
             yield f".{key}[{at}]", each
 
 
-def _plain(schema: Schema, path: str) -> Complaints:
+def check_plain(schema: Schema, path: str) -> Complaints:
     """What no schema may have, structural or not."""
     out: Complaints = []
     kind = schema.get("type") or ""
@@ -114,9 +116,9 @@ def _plain(schema: Schema, path: str) -> Complaints:
         out.append(invalid(f"{path}.{_PRESERVE}", False, "must be true or undefined"))
     out += _topology(schema, path, kind)
     for where, each, _ in _inner(schema):
-        out += _plain(each, path + where)
+        out += check_plain(each, path + where)
     for where, each in _junctors(schema):
-        out += _plain(each, path + where)
+        out += check_plain(each, path + where)
     return out
 
 
@@ -285,7 +287,8 @@ def _defaults(schema: Schema, path: str) -> Complaints:
     return out
 
 
-def _scale(scale: Schema, path: str) -> Complaints:
+def check_scale(scale: Schema, path: str) -> Complaints:
+    """Where a scale has its numbers and its selector."""
     out: Complaints = []
     for key, roots in (
         ("specReplicasPath", (".spec.",)),
@@ -303,7 +306,8 @@ def _scale(scale: Schema, path: str) -> Complaints:
     return out
 
 
-def _selectable(fields: Sequence[Schema], schema: Schema, path: str) -> Complaints:
+def check_selectable(fields: Sequence[Schema], schema: Schema, path: str) -> Complaints:
+    """Fields that selectors may name are there and are scalars."""
     out: Complaints = []
     seen: set[str] = set()
     for at, each in enumerate(fields):

@@ -8,6 +8,7 @@ import pytest
 import re2  # noqa: F401  # type: ignore[import-not-found]
 
 from steersman.api import rules
+from steersman.api.kinds import definitionspec
 
 
 def schema(spec: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,8 @@ POINT = {"type": "object", "properties": {"x": INTEGER, "my-name": {"type": "str
     ],
 )
 def test_a_bad_rule_is_told(spec: dict[str, Any], text: str) -> None:
-    found = rules.compile_rules(schema(spec), "spec.versions[0].schema.openAPIV3Schema")[1]
+    path = "spec.versions[0].schema.openAPIV3Schema"
+    found = rules.check_keywords(schema(spec), path) + rules.compile_rules(schema(spec), path)[1]
     assert any(text in str(each) for each in found)
     assert found[0].field.startswith("spec.versions[0].schema.openAPIV3Schema.properties[spec]")
 
@@ -165,5 +167,8 @@ def test_scalars_are_shown_and_schemas_of_all_versions_are_one() -> None:
         ({"schema": bad}, "spec.validation.openAPIV3Schema"),
         ({}, "spec.versions[0].schema.openAPIV3Schema"),
     ):
-        found = rules.check_definition({"spec": {"versions": [{"schema": bad}, others]}})
-        assert [each.field for each in found] == [f"{path}.x-kubernetes-validations[0].rule"]
+        found = definitionspec.check({"versions": [{"schema": bad}, others]}, schemas=True)
+        assert f"{path}.x-kubernetes-validations[0].rule" in [each.field for each in found]
+        assert not any(
+            "rule" in each.field for each in definitionspec.check({"versions": [{"schema": bad}]}, schemas=False)
+        )

@@ -7,16 +7,14 @@ apiextensions-apiserver's v1/defaults.go and validation, kube-aggregator's.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Any
 
-from steersman.api import definitions, names, rules, structural, structure
+from steersman.api import definitions, names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
-from steersman.api.kinds import strategy
+from steersman.api.kinds import definitionspec, strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, CREATED, NAME, dig
-from steersman.api.validation import duplicate, immutable, invalid, not_supported, required
+from steersman.api.validation import immutable, invalid, not_supported, required
 
 Complaints = list[FieldError]
 
@@ -32,8 +30,10 @@ def _default_names(found: Object) -> None:
 def _default_definition(definition: Object) -> None:
     spec = definition.setdefault("spec", {})
     _default_names(spec.setdefault("names", {}))
-    conversion = spec.setdefault("conversion", {})
-    conversion["strategy"] = conversion.get("strategy") or "None"
+    conversion = spec.setdefault("conversion", {"strategy": "None"})
+    for version in spec.get("versions") or ():
+        version.setdefault("served", False)
+        version.setdefault("storage", False)
     if service := dig(conversion, "webhook", "clientConfig", "service"):
         service.setdefault("port", 443)
 
@@ -42,7 +42,7 @@ def _begin(definition: Object) -> None:
     """Every version that is stored is remembered."""
     stored = [each.get("name") for each in definition["spec"].get("versions") or () if each.get("storage")]
     definition["status"] = {
-        "conditions": [],
+        "conditions": None,
         "acceptedNames": {"plural": "", "kind": ""},
         "storedVersions": stored,
     }
@@ -63,32 +63,16 @@ def _validate_definition(definition: Object) -> Complaints:
     spec = definition["spec"]
     group, found = spec.get("group") or "", spec.get("names") or {}
     out: Complaints = []
-    wanted = f"{found.get('plural', '')}.{group}"
+    wanted = f"{found.get('plural') or ''}.{group}"
     name = definition["metadata"].get("name") or ""
     if name and name != wanted:
         out.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
-    if not group:
-        out.append(required("spec.group"))
-    elif texts := names.dns_subdomain(group):
-        out.append(invalid("spec.group", group, ",".join(texts)))
-    elif "." not in group:
-        out.append(invalid("spec.group", group, "should be a domain with at least one dot"))
-    if spec.get("scope") not in ("Cluster", "Namespaced"):
-        out.append(not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced")))
-    if not dig(definition, "status", "conditions"):  # nobody has looked at it yet: it is new
-        out += definitions.check_approval(definition)
-        out += structure.check_definition(definition) + _keeps_unknown(spec)
-    out += _versions(spec.get("versions") or ())
-    out += _names("spec.names", found) + rules.check_definition(definition)
-    kind = dig(spec, "conversion", "strategy") or ""
-    if kind not in ("None", "Webhook"):
-        out.append(not_supported("spec.conversion.strategy", kind, ("None", "Webhook")))
-    elif kind == "Webhook" and not dig(spec, "conversion", "webhook", "clientConfig"):
-        text = "required when strategy is set to Webhook"
-        out.append(required("spec.conversion.webhookClientConfig", text))
-    if kind == "Webhook" and not dig(spec, "conversion", "webhook", "conversionReviewVersions"):
-        out.append(required("spec.conversion.conversionReviewVersions"))
-    return out
+    fresh = not dig(definition, "status", "conditions")  # nobody has looked at it yet
+    out += definitionspec.check(spec, schemas=fresh)
+    status = definition.get("status") or {}
+    out += definitionspec.check_names("status.acceptedNames", status.get("acceptedNames") or {})
+    out += definitionspec.stored_versions(status.get("storedVersions"), spec.get("versions") or ())
+    return out + (definitions.check_approval(definition) + _keeps_unknown(spec) if fresh else [])
 
 
 def _keeps_unknown(spec: Object) -> Complaints:
@@ -99,90 +83,26 @@ def _keeps_unknown(spec: Object) -> Complaints:
     return [invalid("spec.preserveUnknownFields", True, text)]
 
 
-def _versions(versions: Any) -> Complaints:
-    out: Complaints = []
-    seen: set[str] = set()
-    for i, version in enumerate(versions):
-        here, name = f"spec.versions[{i}]", version.get("name") or ""
-        out += [invalid(f"{here}.name", name, text) for text in names.dns1035_label(name)]
-        if name in seen:
-            text = "must contain unique version names"
-            out.append(invalid("spec.versions", [each.get("name") for each in versions], text))
-        seen.add(name)
-        if not dig(version, "schema", "openAPIV3Schema"):
-            out.append(required(f"{here}.schema.openAPIV3Schema", "schemas are required"))
-        if isinstance(schema := dig(version, "schema", "openAPIV3Schema"), dict):
-            out += structural.check_patterns(schema, f"{here}.schema.openAPIV3Schema")
-        columns: set[str] = set()
-        above = "spec" if len(versions) == 1 else here  # where the original keeps what all versions share
-        for j, column in enumerate(version.get("additionalPrinterColumns") or ()):
-            out += _column(f"{above}.additionalPrinterColumns[{j}]", column)
-            if column.get("name") in columns:
-                out.append(duplicate(f"{above}.additionalPrinterColumns[{j}].name", column.get("name")))
-            columns.add(column.get("name") or "")
-    if sum(bool(version.get("storage")) for version in versions) != 1:
-        shown = [dict(version) for version in versions]
-        out.append(invalid("spec.versions", shown, "must have exactly one version marked as storage version"))
-    return out
-
-
-def _column(path: str, column: Mapping[str, Any]) -> Complaints:
-    kinds = ("boolean", "date", "integer", "number", "string")
-    out = [] if column.get("name") else [required(f"{path}.name")]
-    if not column.get("type"):
-        out.append(required(f"{path}.type", f"must be one of {','.join(kinds)}"))
-    elif column["type"] not in kinds:
-        out.append(invalid(f"{path}.type", column["type"], f"must be one of {','.join(kinds)}"))
-    if not column.get("jsonPath"):
-        out.append(required(f"{path}.JSONPath"))
-    elif not column["jsonPath"].startswith("."):
-        out.append(invalid(f"{path}.JSONPath", column["jsonPath"], "must be a simple json path starting with ."))
-    return out
-
-
-def _names(path: str, found: Mapping[str, Any]) -> Complaints:
-    out: Complaints = []
-    for key in ("plural", "singular", "kind", "listKind"):
-        value = found.get(key) or ""
-        lowered = value.lower() if key in ("kind", "listKind") else value
-        if texts := names.dns1035_label(lowered):
-            out.append(invalid(f"{path}.{key}", value, _may(key, texts)))
-    if found.get("kind") and found.get("kind") == found.get("listKind"):
-        out.append(invalid(f"{path}.listKind", found["listKind"], "kind and listKind may not be the same"))
-    for i, short in enumerate(found.get("shortNames") or ()):
-        if texts := names.dns1035_label(short):
-            out.append(invalid(f"{path}.shortNames[{i}]", short, ",".join(texts)))
-    return out
-
-
-def _may(key: str, texts: list[str]) -> str:
-    text = ",".join(texts)
-    return f"may have mixed case, but should otherwise match: {text}" if key in ("kind", "listKind") else text
-
-
 def _definition_update(new: Object, old: Object) -> Complaints:
     fresh, before = new["spec"], old["spec"]
-    out = immutable("spec.group", fresh.get("group"), before.get("group"))
-    out += immutable("spec.names.plural", dig(fresh, "names", "plural"), dig(before, "names", "plural"))
-    established = any(
-        each.get("type") == "Established" and each.get("status") == "True"
-        for each in dig(old, "status", "conditions") or ()
-    )
-    if established:
+    out: Complaints = []
+    if definitions.condition(old, "Established") == "True":
         out += immutable("spec.scope", fresh.get("scope"), before.get("scope"))
         out += immutable("spec.names.kind", dig(fresh, "names", "kind"), dig(before, "names", "kind"))
-    out += definitions.check_approval(new, old)
-    if fresh.get("versions") != before.get("versions"):  # what is stored may stay as it is
-        out += structure.check_definition(new)
+    out += immutable("spec.group", fresh.get("group"), before.get("group"))
+    out += immutable("spec.names.plural", dig(fresh, "names", "plural"), dig(before, "names", "plural"))
+    if dig(new, "status", "conditions"):  # else all of it was looked at
+        out += definitions.check_approval(new, old)
+        if fresh.get("versions") != before.get("versions"):  # what is stored may stay as it is
+            out += _changed_schemas(fresh)
     if not before.get("preserveUnknownFields"):
         out += _keeps_unknown(fresh)
-    known = {each.get("name") for each in fresh.get("versions") or ()}
-    for i, name in enumerate(dig(new, "status", "storedVersions") or ()):
-        if name not in known:
-            text = "missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions"
-            text = text.replace("v1", name, 1)
-            out.append(invalid(f"status.storedVersions[{i}]", name, text))
     return out
+
+
+def _changed_schemas(spec: Object) -> Complaints:
+    around = {str(each) for each in definitionspec.check(spec, schemas=False)}
+    return [each for each in definitionspec.check(spec, schemas=True) if str(each) not in around]
 
 
 CUSTOMRESOURCEDEFINITION = Behavior(
@@ -193,6 +113,7 @@ CUSTOMRESOURCEDEFINITION = Behavior(
     validate_update=_definition_update,
     prepare_create=_begin,
     prepare_update=_remember_stored,
+    warnings=definitionspec.warnings,
     columns=(NAME, CREATED),
 )
 

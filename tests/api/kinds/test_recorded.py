@@ -21,10 +21,8 @@ from steersman.api.schema.body import GroupVersionKind, read
 from tests.api.kinds import stage
 
 HERE = Path(__file__).parent / "recorded"
-OBJECTS: list[dict[str, Any]] = (
-    list(yaml.load_all((HERE / "objects.yaml").read_text(), yaml.CSafeLoader)) if HERE.exists() else []
-)
-LINES = (HERE / "complaints.jsonl").read_text().splitlines() if HERE.exists() else ['{"details":[]}']
+OBJECTS: list[dict[str, Any]] = list(yaml.load_all((HERE / "objects.yaml").read_text(), yaml.CSafeLoader))
+LINES = (HERE / "complaints.jsonl").read_text().splitlines()
 LONG = 260
 DETAILS = json.loads(LINES[0])["details"]
 
