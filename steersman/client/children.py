@@ -18,6 +18,7 @@ from steersman.client.informer import Informer
 from steersman.client.workload import controller_of, is_controlled_by, owner_reference
 
 BY_CONTROLLER = "controller"
+_COUNTED = ("DaemonSet", "Job", "ReplicaSet", "StatefulSet")  # whose waits for caches metrics tell of
 BURST = 500  # children created or deleted in one go
 _AT_ONCE = 32  # requests: each more is a new connection, whose handshake costs more than to wait
 _ASK_FIRST, _ASK_MOST = 0.1, 30.0  # seconds between questions that get no answer
@@ -98,7 +99,13 @@ class Children:
 
     def settled(self) -> bool:
         """Whether the informer shows all that this owner has done."""
-        return self.context.expectations.fulfilled(self._key, self.informer)
+        if self.context.expectations.fulfilled(self._key, self.informer):
+            return True
+        if self.owner_kind.kind in _COUNTED:
+            name = f"{self.owner_kind.kind.lower()}_controller_stale_sync_skips_total"
+            family = self.context.metrics.counter(name, "Looks put off until caches show all.", ("group", "resource"))
+            family.labels(self.kind.group, self.kind.plural).inc()
+        return False
 
     async def claim(
         self, selector: Selector, also: Callable[[Object], bool] = lambda _: True, *, adopt: bool = True

@@ -16,6 +16,11 @@ _TINY = [1e-8 * 10.0**power for power in range(10)]  # seconds
 _REQUESTS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 
+def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
+    """Bounds of a histogram, each so many times the one before."""
+    return tuple(start * factor**number for number in range(count))
+
+
 class QueueMetrics:
     """One queue's: told of what happens to each key."""
 
@@ -76,6 +81,7 @@ class Metrics:
             "rest_client_request_duration_seconds", "Seconds to an answer's head.", ("verb", "host"), _REQUESTS
         )
         self._queues: dict[str, QueueMetrics] = {}
+        self._asked: dict[str, Callable[[], None]] = {}
         self._families: dict[str, Family[Value] | Family[Distribution]] = {}
         of.collect(self._collect)
 
@@ -104,7 +110,13 @@ class Metrics:
             self._families[name] = self.registry.histogram(name, text, labels, bounds)
         return cast(Family[Distribution], self._families[name])
 
+    def ask(self, name: str, collect: Callable[[], None]) -> None:
+        """Call `collect` before every print; of one name only the latest, for who leads again asks again."""
+        self._asked[name] = collect
+
     def _collect(self) -> None:
+        for collect in self._asked.values():
+            collect()
         for name, queue in self._queues.items():
             gauges = (self._depth, self._unfinished, self._longest)
             for gauge, value in zip(gauges, queue.figures(), strict=True):

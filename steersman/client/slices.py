@@ -16,6 +16,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import ENDPOINTSLICES, Object
 from steersman.client.children import Children, namespace_terminates
 from steersman.client.controller import Context
+from steersman.client.metrics import exponential
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -124,8 +125,30 @@ def _fill(slice_: Object, left: list[Object], most: int) -> None:
     del left[: max(room, 0)]
 
 
-async def write(context: Context, children: Children, changes: Changes, existing: Mapping[str, Object]) -> None:
-    """Carry a plan out. `existing` are the slices by name: an update that changes nothing is left out."""
+def _count(context: Context, changes: Changes, existing: Mapping[str, Object], of: str) -> None:
+    """What a look changes, for metrics of the controller `of`."""
+    family = context.metrics.counter(f"{of}_changes", "Slices written.", ("operation",))
+    updated = [each for each in changes.update if each != existing.get(each["metadata"]["name"])]
+    for operation, found in (("create", changes.create), ("update", updated), ("delete", changes.delete)):
+        if found:
+            family.labels(operation).inc(len(found))
+    before = {name: {_identity(each) for each in found.get("endpoints") or ()} for name, found in existing.items()}
+    old = [before.get(each["metadata"]["name"], set()) for each in (*updated, *changes.delete)]
+    was = set().union(*old)
+    now = {_identity(each) for found in (*changes.create, *updated) for each in found["endpoints"]}
+    for word, number in (("added", len(now - was)), ("removed", len(was - now))):
+        name, text = f"{of}_endpoints_{word}_per_sync", f"Endpoints {word} at a look."
+        context.metrics.histogram(name, text, (), exponential(2, 2, 15)).labels().observe(number)
+
+
+async def write(
+    context: Context, children: Children, changes: Changes, existing: Mapping[str, Object], of: str
+) -> None:
+    """Carry a plan out. `existing` are the slices by name: an update that changes nothing is left out.
+
+    `of` is what metrics call the controller.
+    """
+    _count(context, changes, existing, of)
     client, key = context.client, (children.owner["metadata"]["namespace"], children.owner["metadata"]["name"])
     for new in changes.create:
         try:

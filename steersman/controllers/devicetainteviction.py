@@ -34,6 +34,9 @@ Seen = dict[tuple[str, ...], float]
 """When a taint of a device was first seen, for one that does not say when it was added."""
 
 
+_LATE = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240)  # seconds
+
+
 async def reconcile(context: Context, key: Key) -> Result:
     """Evict one pod if its time is up, or tell what one rule does."""
     if key.name.startswith(_RULE):
@@ -54,6 +57,10 @@ async def reconcile(context: Context, key: Key) -> Result:
         return Result(left)
     due.pop(key, None)
     await _evict(context, pod)
+    name = "device_taint_eviction_controller_pod_deletion"
+    context.metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels().inc()
+    text = "Seconds from the moment a pod was to go to its deletion."
+    context.metrics.histogram(f"{name}_duration_seconds", text, (), _LATE).labels().observe(max(-left, 0.0))
     evicted = context.memory.setdefault("evicted", {})
     for rule in context.informer(RULES).list():
         if _evicts(rule) and any(True for _ in _leaving(context, pod, rule)):

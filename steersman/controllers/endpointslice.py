@@ -137,7 +137,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     known = {each["metadata"]["name"]: each for each in existing}
     changes.create = [stamped(each, changed) for each in changes.create]
     changes.update = [stamped(each, changed) for each in changes.update if each != known[each["metadata"]["name"]]]
-    await write(context, children, changes, known)
+    await write(context, children, changes, known, "endpoint_slice_controller")
     return DONE
 
 

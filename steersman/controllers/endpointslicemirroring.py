@@ -111,7 +111,8 @@ async def reconcile(context: Context, key: Key) -> Result:
     else:
         changes = Changes(delete=existing)
     children = Children(context, owner, ENDPOINTS, ENDPOINTSLICES)
-    await write(context, children, changes, {each["metadata"]["name"]: each for each in existing})
+    known = {each["metadata"]["name"]: each for each in existing}
+    await write(context, children, changes, known, "endpoint_slice_mirroring_controller")
     return DONE
 
 

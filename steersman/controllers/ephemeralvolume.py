@@ -28,10 +28,14 @@ async def _claim(context: Context, pod: Object, volume: Object) -> None:
     meta, name = pod["metadata"], f"{pod['metadata']['name']}-{volume['name']}"
     found = context.informer(PERSISTENTVOLUMECLAIMS).get(meta["namespace"], name)
     if found is None:
+        family = context.metrics.counter("ephemeral_volume_controller_create_total", "Claims to be made.")
+        family.labels().inc()
         try:
             await context.client.create(PERSISTENTVOLUMECLAIMS, _made(pod, volume, name), meta["namespace"])
         except ApiError as error:
             if error.reason != "AlreadyExists":
+                failed = "ephemeral_volume_controller_create_failures_total"
+                context.metrics.counter(failed, "Claims that could not be made.").labels().inc()
                 context.recorder.event(pod, "Warning", "FailedBinding", f"ephemeral volume {volume['name']}: {error}")
             raise
     elif not _owned(found, pod):

@@ -23,6 +23,15 @@ _BY_OWNER = "owner"
 _BY_CLAIM, _BY_TEMPLATE = "device claim", "device claim template"  # of pods
 
 
+def _count(context: Context, template: Object | None, status: str) -> None:
+    spec = ((template or {}).get("spec") or {}).get("spec") or {}
+    requests = (spec.get("devices") or {}).get("requests") or ()
+    admin = any((each.get("exactly") or {}).get("adminAccess") for each in requests)
+    name, labels = "resourceclaim_controller_creates_total", ("status", "admin_access")
+    family = context.metrics.counter(name, "Claims made from templates.", labels)
+    family.labels(status, "true" if admin else "false").inc()
+
+
 async def reconcile(context: Context, key: Key) -> Result:
     """Make one pod's claims, or free one claim."""
     if key.name.startswith(_CLAIM):
@@ -74,7 +83,9 @@ async def _ensure(context: Context, key: Key, pod: Object, wanted: Object, name:
             await catch_up(context, pod, CLAIMS)
         text = f"PodResourceClaim {wanted['name']}: {error.message}"
         context.recorder.event(pod, "Warning", "FailedResourceClaimCreation", text)
+        _count(context, template, "failure")
         raise
+    _count(context, template, "success")
     context.expectations.created(key, made)
     return str(made["metadata"]["name"])
 

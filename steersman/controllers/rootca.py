@@ -12,6 +12,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import CONFIGMAPS, NAMESPACES, Object
 from steersman.client.children import namespace_terminates
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.metrics import exponential
 
 _NAME = "kube-root-ca.crt"
 _FIELDS = f"metadata.name={_NAME}"
@@ -32,6 +33,7 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     wanted = {"ca.crt": authority}
     found = context.informers.informer(CONFIGMAPS, fields=_FIELDS).get(key.name, _NAME)
+    began, code = context.clock.monotonic(), "200"
     try:
         if found is None:
             meta = {"name": _NAME, "annotations": {_DESCRIPTION: _TEXT}}
@@ -42,10 +44,16 @@ async def reconcile(context: Context, key: Key) -> Result:
             changed = {**found, "metadata": {**found["metadata"], "annotations": annotations}, "data": wanted}
             await context.client.update(CONFIGMAPS, changed)
     except ApiError as error:
+        code = str(error.code)
         if error.reason != "AlreadyExists" and error.code != 404 and not namespace_terminates(error):
             raise
         if error.reason == "AlreadyExists":
             return Result(_AGAIN)
+    finally:
+        name, metrics = "root_ca_cert_publisher_sync", context.metrics
+        metrics.counter(f"{name}_total", "Looks at namespaces.", ("code",)).labels(code).inc()
+        family = metrics.histogram(f"{name}_duration_seconds", "Their seconds.", ("code",), exponential(0.001, 2, 15))
+        family.labels(code).observe(context.clock.monotonic() - began)
     return DONE
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from steersman.api.errors import ApiError
 from steersman.api.resource import JOBS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
+from steersman.client.metrics import exponential
 from steersman.lib.clock import parse_rfc3339
 
 
@@ -22,6 +23,9 @@ def expires(job: Object) -> float | None:
     return None
 
 
+_LATE = "ttl_after_finished_controller_job_deletion_duration_seconds"
+
+
 async def reconcile(context: Context, key: Key) -> Result:
     """Delete one job when its time has come."""
     job = context.informer(JOBS).get(*key)
@@ -34,6 +38,9 @@ async def reconcile(context: Context, key: Key) -> Result:
     fresh = await _fresh(context, key)
     if fresh is not None and expires(fresh) is not None and fresh["metadata"]["uid"] == job["metadata"]["uid"]:
         await _delete(context, key, fresh)
+        text = "Seconds from the moment a Job was to go to its deletion."
+        family = context.metrics.histogram(_LATE, text, (), exponential(0.1, 2, 14))
+        family.labels().observe(max(context.clock.now() - at, 0.0))
     return DONE
 
 

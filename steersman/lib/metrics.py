@@ -119,6 +119,10 @@ class Family(Generic[Child]):
         """Label values, in the order of the names, and what is counted under them."""
         yield from list(self._children.items())
 
+    def clear(self) -> None:
+        """Drop every child: what is counted anew at each print."""
+        self._children.clear()
+
     def lines(self) -> Iterator[str]:
         """The text form of every child; nothing where there is none. Labels are in the order of their names."""
         if not self._children:

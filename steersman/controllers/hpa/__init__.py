@@ -18,6 +18,7 @@ from steersman.api.resource import PODS, Object, Resource
 from steersman.client.client import Client
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
 from steersman.client.discovery import discover
+from steersman.client.metrics import exponential
 from steersman.controllers.hpa.metrics import Unable, propose, reported
 from steersman.controllers.hpa.replicas import Proposal, Settings
 from steersman.controllers.hpa.rules import History, normalize
@@ -25,6 +26,7 @@ from steersman.lib.clock import rfc3339
 
 HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 _TRIES = 5
+_METRICS = "horizontal_pod_autoscaler_controller"
 _REASONS = {
     "Resource": "FailedGetResourceMetric",
     "ContainerResource": "FailedGetContainerResourceMetric",
@@ -50,6 +52,7 @@ class Look:
     history: History
     status: Object
     settings: Settings
+    before: int = 0  # the target's size
 
     def condition(self, type: str, status: str, reason: str, message: str) -> None:
         """Set one condition; its transition time changes only with its status."""
@@ -72,6 +75,8 @@ async def reconcile(context: Context, key: Key) -> Result:
     scaler = context.informer(HPAS).get(*key)
     if scaler is None or scaler["metadata"].get("deletionTimestamp"):
         context.memory.pop(key, None)
+        wanted = context.metrics.gauge(f"{_METRICS}_desired_replicas", "Wanted replicas.", ("namespace", "hpa_name"))
+        wanted.forget(*key)
         return DONE
     now = context.clock.now()
     history = context.memory.setdefault(key, History())
@@ -85,11 +90,13 @@ async def reconcile(context: Context, key: Key) -> Result:
     before = scaler.get("status") or {}
     status = {**before, "conditions": [dict(each) for each in before.get("conditions") or ()]}
     look = Look(context, scaler, key, now, history, status, settings)
+    began, wrong = context.clock.monotonic(), "none"
     try:
         await _scale(look)
     except Trouble:
-        pass  # the condition and the event say it
+        wrong = "internal"  # the condition and the event say it
     finally:
+        _count(look, context.clock.monotonic() - began, wrong)
         history.due = context.clock.now() + settings.period
     look.status.setdefault("desiredReplicas", 0)
     if look.status != before:
@@ -97,11 +104,27 @@ async def reconcile(context: Context, key: Key) -> Result:
     return Result(settings.period)
 
 
+def _count(look: Look, seconds: float, error: str) -> None:
+    before, after = look.before, look.status.get("desiredReplicas", 0)
+    action = "none" if error != "none" or after == before else "scale_up" if after > before else "scale_down"
+    metrics, labels = look.context.metrics, ("action", "error")
+    family = metrics.counter(f"{_METRICS}_reconciliations_total", "Looks at autoscalers.", labels)
+    family.labels(action, error).inc()
+    name, bounds = f"{_METRICS}_reconciliation_duration_seconds", exponential(0.001, 2, 15)
+    metrics.histogram(name, "Their seconds.", labels, bounds).labels(action, error).observe(seconds)
+    wanted = metrics.gauge(f"{_METRICS}_desired_replicas", "Wanted replicas.", ("namespace", "hpa_name"))
+    wanted.labels(*look.key).set(after)
+    informer = look.context.informer(HPAS)
+    there = metrics.gauge(f"{_METRICS}_num_horizontal_pod_autoscalers", "Autoscalers.")
+    metrics.ask(_METRICS, lambda: there.labels().set(len(informer.list())))
+
+
 async def _scale(look: Look) -> None:
     """Measure, decide, and set the target's size."""
     spec, client = look.scaler["spec"], look.context.client
     resource, scale = await _target(look)
     current = int((scale.get("spec") or {}).get("replicas") or 0)
+    look.before = current
     look.history.begin(current, look.now)
     least, most = int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
     desired, why, measured = current, "", []

@@ -19,6 +19,7 @@ from steersman.client.children import Children
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
 from steersman.client.selecting import BY_SELECTOR, file_by_selector, object_selector, selectors
 from steersman.client.workload import Conditions, condition, controller_of, drop_condition
+from steersman.controllers.job import counts
 from steersman.controllers.job.indexes import index_of, render
 from steersman.controllers.job.plan import Verdict, deadline_left, is_complete, new_pods, plan, verdict
 from steersman.controllers.job.policy import on_failure
@@ -65,14 +66,32 @@ async def reconcile(context: Context, key: Key) -> Result:
     children = Children(context, job, JOBS, PODS, finalizers=(FINALIZER,))
     seen = context.expectations.fulfilled((key, "status"), context.informer(JOBS))
     if not children.settled() or not seen:
+        counts.synced(context.metrics, (_mode(job), "success", "reconciling"), 0.0)
         return DONE
-    return await _advance(context, children, selector)
+    return await _counted(context, children, selector)
 
 
 def is_over(job: Object) -> bool:
     """Whether the Job is Complete or Failed."""
     conditions = (job.get("status") or {}).get("conditions") or ()
     return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+
+
+async def _counted(context: Context, children: Children, selector: Selector) -> Result:
+    """Advance, for metrics too."""
+    began, result = context.clock.monotonic(), "error"
+    try:
+        looked = await _advance(context, children, selector)
+        result = "success"
+    finally:
+        action = context.memory.pop((key_of(children.owner), "action"), "tracking")
+        labels = (_mode(children.owner), result, action)
+        counts.synced(context.metrics, labels, context.clock.monotonic() - began)
+    return looked
+
+
+def _mode(job: Object) -> str:
+    return str(job["spec"].get("completionMode") or "NonIndexed")
 
 
 async def _advance(context: Context, children: Children, selector: Selector) -> Result:
@@ -100,6 +119,8 @@ async def _advance(context: Context, children: Children, selector: Selector) -> 
     elif not job["metadata"].get("deletionTimestamp"):
         steps = plan(counted, backoff_left(failures.count, failures.last, now), now)
         wait = steps.wait
+        if steps.create or steps.delete:
+            context.memory[key_of(job), "action"] = "pods_created" if steps.create else "pods_deleted"
         try:
             await _free(context, children, steps.delete, exact=True)
             await children.delete_all(steps.delete)
@@ -198,6 +219,7 @@ async def _write_down(context: Context, children: Children, counted: Tally, over
 
 
 def _tell_end(context: Context, job: Object, over: Verdict) -> None:
+    counts.finished(context.metrics, _mode(job), "failed" if over.failed else "succeeded", over.reason)
     if over.failed:
         context.recorder.event(job, "Warning", over.reason, over.message)
         return
@@ -269,6 +291,7 @@ async def _flush(context: Context, children: Children, status: Object, current: 
     if wanted == job.get("status"):
         return job
     written = await context.client.update(JOBS, {**job, "status": wanted}, subresource="status")
+    counts.tracked(context.metrics, _mode(job), job.get("status") or {}, wanted)
     context.expectations.created((key_of(job), "status"), written)
     return written
 

@@ -18,7 +18,7 @@ from steersman.api.resource import LEASES, NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
 from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workload import condition, created_at
-from steersman.controllers.nodelifecycle.zones import Pace, Zones, is_ready
+from steersman.controllers.nodelifecycle.zones import Pace, Zones, is_ready, zone_of
 from steersman.lib.clock import rfc3339
 
 _PREFIX = "node.kubernetes.io/"
@@ -74,8 +74,15 @@ def tainted(node: Object, wanted: set[Taint], now: float) -> list[Object] | None
         return None
     left = [each for each in have if (each["key"].removeprefix(_PREFIX), each["effect"]) not in ours - wanted]
     stamp = rfc3339(now)
-    added = [{"key": _PREFIX + key, "effect": effect, "timeAdded": stamp} for key, effect in sorted(wanted - ours)]
+    added = [
+        {"key": _PREFIX + key, "effect": effect, "timeAdded": stamp} for key, effect in sorted(wanted - ours, key=_late)
+    ]
     return left + added
+
+
+def _late(taint: tuple[str, str]) -> tuple[bool, str]:
+    """What keeps pods away comes before what drives them out."""
+    return taint[1] != "NoSchedule", taint[0]
 
 
 def silent(node: Object, now: float) -> list[Object] | None:
@@ -128,6 +135,12 @@ async def reconcile(context: Context, key: Key) -> Result:
     turn = _turn(zones, node, context.clock.monotonic())
     taints = tainted(node, wanted_taints(node, evict=turn == 0), context.clock.now())
     labels = relabelled(node)
+    if taints is not None and (_PREFIX + "unreachable", "NoExecute") in _marks(taints) - _marks(
+        node["spec"].get("taints")
+    ):
+        text = "Nodes whose pods were to go."
+        family = context.metrics.counter("node_collector_evictions_total", text, ("zone",))
+        family.labels(zone_of(node)).inc()
     if taints is not None or labels is not None:
         spec = node["spec"] if taints is None else {**node["spec"], "taints": taints}
         meta = node["metadata"] if labels is None else {**node["metadata"], "labels": labels}
@@ -138,12 +151,30 @@ async def reconcile(context: Context, key: Key) -> Result:
     return Result(min(waits, default=0.0))
 
 
+def _marks(taints: Iterable[Object] | None) -> set[tuple[str, str]]:
+    return {(each["key"], each["effect"]) for each in taints or ()}
+
+
 def _zones(context: Context) -> Zones:
     found = context.memory.get("zones")
     if found is None:
         found = context.memory["zones"] = Zones(Pace.of(context.config))
+        context.metrics.ask("node_collector", lambda: _count_zones(context, found))
     assert isinstance(found, Zones)
     return found
+
+
+def _count_zones(context: Context, zones: Zones) -> None:
+    gauge = context.metrics.gauge
+    health = gauge("node_collector_zone_health", "Percent of a zone's nodes that are ready.", ("zone",))
+    sizes = gauge("node_collector_zone_size", "Nodes of a zone.", ("zone",))
+    failing = gauge("node_collector_unhealthy_nodes_in_zone", "Nodes of a zone that are not ready.", ("zone",))
+    for family in (health, sizes, failing):
+        family.clear()
+    for zone, size, ready in zones.figures():
+        health.labels(zone).set(100 * ready / size)
+        sizes.labels(zone).set(size)
+        failing.labels(zone).set(size - ready)
 
 
 def _turn(zones: Zones, node: Object, now: float) -> float | None:

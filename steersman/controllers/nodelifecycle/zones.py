@@ -8,7 +8,7 @@ Source: kubernetes' pkg/controller/nodelifecycle (zone states, RateLimitedTimedQ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from steersman.api import pods
@@ -84,6 +84,11 @@ class Zones:
                 self._ready[found[0]] += sign * found[1]
         self._sizes, self._ready = +self._sizes, +self._ready
         self.moved |= before != (self.stopped, {zone: self.rate(zone) for zone in touched})
+
+    def figures(self) -> Iterator[tuple[str, int, int]]:
+        """Each zone: its nodes, and those that are ready."""
+        for zone, size in self._sizes.items():
+            yield zone, size, self._ready[zone]
 
     @property
     def stopped(self) -> bool:

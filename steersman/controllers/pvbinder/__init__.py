@@ -14,7 +14,7 @@ from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PO
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.volumematch import class_of, suits
 from steersman.client.workqueue import WorkQueue
-from steersman.controllers.pvbinder import claims, volumes
+from steersman.controllers.pvbinder import claims, counts, volumes
 from steersman.controllers.pvbinder.claims import BY_CLAIM, FREE, STORAGECLASSES
 from steersman.controllers.pvbinder.operations import Operations
 from steersman.controllers.pvbinder.writes import COMPLETED
@@ -40,6 +40,7 @@ async def reconcile(context: Context, key: Key) -> Result:
 async def _feed(context: Context, queue: WorkQueue[Key]) -> None:
     """Look again at what waits; runs what takes its time, too."""
     period = float(context.config.get("pvclaimbinder-sync-period", "15"))
+    context.metrics.ask("pv_collector", lambda: counts.collect(context))
     async with Tasks() as tasks:
         context.memory[Operations] = Operations(context.clock, tasks)
         while True:

@@ -1,0 +1,140 @@
+"""What controllers count, under the original's names."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from steersman.api.resource import (
+    CRONJOBS,
+    DEPLOYMENTS,
+    JOBS,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SERVICES,
+)
+from steersman.client.controller import Context
+from steersman.client.metrics import Metrics
+from steersman.controllers.hpa import HPAS
+from steersman.controllers.run import run_controllers
+
+from .conftest import World
+from .objects import deployment, pod, service, template
+from .test_pvbinder import new_claim, volume
+
+
+class Counted:
+    """Controllers whose metrics can be read."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.metrics = Metrics(world.clock.monotonic)
+
+    def start(self, *names: str, **config: str) -> None:
+        world = self.world
+        context = Context(
+            world.client, world.informers, world.clock, world.recorder, Random(1), config, None, self.metrics
+        )
+        world.tasks.spawn(run_controllers(context, names), "controllers")
+
+    def __getitem__(self, sample: str) -> float | None:
+        """One sample's value; None when it is not printed."""
+        for line in self.metrics.registry.text().splitlines():
+            if line.rpartition(" ")[0] == sample:
+                return float(line.rpartition(" ")[2])
+        return None
+
+
+@pytest.fixture
+def counted(world: World) -> Counted:
+    return Counted(world)
+
+
+async def test_jobs(world: World, counted: Counted) -> None:
+    counted.start("job-controller", "ttl-after-finished-controller")
+    spec = {"ttlSecondsAfterFinished": 60, "template": template(restartPolicy="Never")}
+    await world.client.create(JOBS, {"metadata": {"name": "j"}, "spec": spec}, "default")
+    await world.settle()
+    [made] = await world.list(PODS)
+    await world.make_ready(made)
+    await world.set_status(PODS, made, phase="Succeeded")
+    await world.settle()
+    mode = 'completion_mode="NonIndexed"'
+    assert counted[f'job_controller_jobs_finished_total{{{mode},reason="CompletionsReached",result="succeeded"}}'] == 1
+    assert counted[f'job_controller_job_pods_finished_total{{{mode},result="succeeded"}}'] == 1
+    assert counted[f'job_controller_job_syncs_total{{action="pods_created",{mode},result="success"}}'] == 1
+    await world.settle(70)
+    assert counted["ttl_after_finished_controller_job_deletion_duration_seconds_count"] == 1
+    assert counted['running_managed_controllers{manager="kube-controller-manager",name="job-controller"}'] == 1
+    assert (counted['workqueue_adds_total{name="job"}'] or 0) > 0
+    assert (counted['workqueue_adds_total{name="ttl_jobs_to_delete"}'] or 0) > 0
+
+
+async def test_schedules(world: World, counted: Counted) -> None:
+    counted.start("cronjob-controller")
+    body: Any = {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": template(restartPolicy="Never")}}}
+    await world.client.create(CRONJOBS, {"metadata": {"name": "cron"}, "spec": body}, "default")
+    await world.settle(310)
+    assert counted["cronjob_controller_job_creation_skew_duration_seconds_count"] == 1
+    assert counted['cronjob_controller_job_creation_skew_duration_seconds_bucket{le="1"}'] == 1
+
+
+async def test_slices(world: World, counted: Counted) -> None:
+    counted.start("endpointslice-controller")
+    await world.client.create(SERVICES, service(), "default")
+    await world.settle()
+    await world.make_ready(await world.client.create(PODS, pod("web-0"), "default"))
+    await world.settle()
+    assert counted['endpoint_slice_controller_changes{operation="create"}'] == 1
+    assert counted['endpoint_slice_controller_changes{operation="update"}'] == 1
+    assert counted["endpoint_slice_controller_endpoints_added_per_sync_sum"] == 1
+
+
+async def test_volumes(world: World, counted: Counted) -> None:
+    counted.start("persistentvolume-binder-controller")
+    await world.client.create(PERSISTENTVOLUMES, volume())
+    await world.client.create(PERSISTENTVOLUMES, volume("other", storageClassName="x"))
+    await world.client.create(PERSISTENTVOLUMECLAIMS, new_claim(storageClassName=""), "default")
+    await world.settle()
+    assert counted['pv_collector_bound_pv_count{storage_class=""}'] == 1
+    assert counted['pv_collector_unbound_pv_count{storage_class="x"}'] == 1
+    kind = 'plugin_name="kubernetes.io/host-path",volume_mode="Filesystem"'
+    assert counted[f"pv_collector_total_pv_count{{{kind}}}"] == 2
+    labels = 'namespace="default",storage_class="",volume_attributes_class=""'
+    assert counted[f"pv_collector_bound_pvc_count{{{labels}}}"] == 1
+
+
+async def test_zones(world: World, counted: Counted) -> None:
+    counted.start("node-lifecycle-controller")
+    for name, status in (("a", "True"), ("b", "False")):
+        node = await world.client.create(NODES, {"metadata": {"name": name}})
+        await world.set_status(NODES, node, conditions=[{"type": "Ready", "status": status}])
+    await world.settle()
+    assert counted['node_collector_zone_size{zone=""}'] == 2
+    assert counted['node_collector_zone_health{zone=""}'] == 50
+    assert counted['node_collector_unhealthy_nodes_in_zone{zone=""}'] == 1
+
+
+async def test_autoscaling(world: World, counted: Counted) -> None:
+    await world.client.create(DEPLOYMENTS, deployment(), "default")
+    counted.start("horizontal-pod-autoscaler-controller")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    spec = {"scaleTargetRef": target, "minReplicas": 3, "maxReplicas": 5}
+    await world.client.create(HPAS, {"metadata": {"name": "web"}, "spec": spec}, "default")
+    await world.settle(1)
+    of = "horizontal_pod_autoscaler_controller"
+    assert counted[f'{of}_reconciliations_total{{action="scale_up",error="none"}}'] == 1
+    assert counted[f'{of}_desired_replicas{{hpa_name="web",namespace="default"}}'] == 3
+    assert counted[f"{of}_num_horizontal_pod_autoscalers"] == 1
+
+
+async def test_authorities_and_forced_ends(world: World, counted: Counted) -> None:
+    counted.start("root-ca-certificate-publisher-controller", "pod-garbage-collector-controller", **{"root-ca": "PEM"})
+    await world.make_ready(await world.client.create(PODS, pod("lost"), "default"), "nowhere")
+    await world.settle(60)
+    assert (counted['root_ca_cert_publisher_sync_total{code="200"}'] or 0) >= 4
+    assert counted['pod_gc_collector_force_delete_pods_total{namespace="default",reason="orphaned"}'] == 1
