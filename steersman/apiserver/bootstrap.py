@@ -6,7 +6,7 @@ Owns the list. Written through the ordinary pipeline at each start where missing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from steersman.api.errors import ApiError
@@ -98,12 +98,17 @@ async def bootstrap(
         made = {"metadata": {"name": "standard", "annotations": default}, "provisioner": provisioner}
         await ensure(server, STORAGECLASSES, {**made, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
     if authentication:
-        meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
-        await reconcile(server, CONFIGMAPS, {"metadata": meta, "data": authentication})
+        await publish_authentication(server, authentication)
     await _service_cidr(server)
     await _kubernetes_service(server, service_ip, port)
     if resolvers:
         await _dns_service(server, dns, resolvers)
+
+
+async def publish_authentication(server: Any, data: Mapping[str, str]) -> None:
+    """Tell extension API servers whom to believe."""
+    meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    await reconcile(server, CONFIGMAPS, {"metadata": meta, "data": data})
 
 
 async def _rbac(server: Any) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import ssl
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
         raise ValueError(f"{path}: a certificate or key cannot be used: {error}") from None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     address = Address(parts.hostname, port or (443 if tls else 80), tls, server_name=cluster.get("tls-server-name", ""))
-    return Webhook(address, target, _credentials(path.parent, user), clock, timeout)
+    return Webhook(address, target, credentials(path.parent, user), clock, timeout)
 
 
 def _named(path: Path, config: Object, plural: str, key: str, name: str) -> Any:
@@ -150,7 +151,8 @@ def _named(path: Path, config: Object, plural: str, key: str, name: str) -> Any:
     raise ValueError(f'{path}: {key} "{name}" does not exist')
 
 
-def _credentials(folder: Path, user: Object) -> dict[str, str]:
+def credentials(folder: Path, user: Mapping[str, Any]) -> dict[str, str]:
+    """The Authorization header of a kubeconfig's user, if it has one. Raises OSError."""
     if token := user.get("token"):
         return {"authorization": f"Bearer {token}"}
     if file := user.get("tokenFile"):
@@ -162,20 +164,26 @@ def _credentials(folder: Path, user: Object) -> dict[str, str]:
 
 
 def _tls(folder: Path, cluster: Object, user: Object) -> ssl.SSLContext:
-    import tempfile  # here: it costs a start milliseconds
-
-    def data(where: Object, key: str) -> bytes:
-        if encoded := where.get(f"{key}-data"):
-            return base64.b64decode(encoded, validate=True)
-        return (folder / where[key]).read_bytes() if where.get(key) else b""
 
     skip = bool(cluster.get("insecure-skip-tls-verify"))
-    context = client_tls(authority_data=data(cluster, "certificate-authority").decode(), verify=not skip)
-    certificate, key = data(user, "client-certificate"), data(user, "client-key")
+    context = client_tls(authority_data=data_of(folder, cluster, "certificate-authority").decode(), verify=not skip)
+    certificate, key = data_of(folder, user, "client-certificate"), data_of(folder, user, "client-key")
     if certificate:
-        with tempfile.TemporaryDirectory(prefix="steer-webhook-") as made:  # Python loads keys only from files
-            chain = Path(made, "pair.pem")
-            chain.touch(mode=0o600)
-            chain.write_bytes(certificate + b"\n" + key)
-            context.load_cert_chain(chain)
+        load_pair(context, certificate + b"\n" + key)
     return context
+
+
+def load_pair(context: ssl.SSLContext, pair: bytes) -> None:
+    """Show this certificate, in PEM with its key. Raises ssl.SSLError."""
+    with tempfile.TemporaryDirectory(prefix="steer-webhook-") as made:  # Python loads keys only from files
+        chain = Path(made, "pair.pem")
+        chain.touch(mode=0o600)
+        chain.write_bytes(pair)
+        context.load_cert_chain(chain)
+
+
+def data_of(folder: Path, where: Mapping[str, Any], key: str) -> bytes:
+    """What a kubeconfig holds itself or in a file; nothing where it says nothing. Raises OSError, binascii.Error."""
+    if encoded := where.get(f"{key}-data"):
+        return base64.b64decode(encoded, validate=True)
+    return (folder / where[key]).read_bytes() if where.get(key) else b""

@@ -19,6 +19,8 @@ from steersman.api.resource import Object
 from steersman.apiserver import serviceref, webhookwords
 from steersman.apiserver.call import Services
 from steersman.apiserver.dialing import dial
+from steersman.apiserver.webhookclient import load_pair
+from steersman.apiserver.webhookusers import NOBODY, Caller, Users
 from steersman.lib.http.client import Address, HttpClient, client_tls
 from steersman.lib.http.messages import TooLong, read_at_most
 
@@ -44,22 +46,24 @@ class Clients:
     """One client for each place and caBundle; those that were not needed for longest are forgotten."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[str, int, str, str], HttpClient] = OrderedDict()
+        self._made: OrderedDict[tuple[str, int, str, str, str], HttpClient] = OrderedDict()
         self.asked = Counter[tuple[str, str]]()  # by the answer's code and host, for the metrics
 
-    def to(self, host: str, port: int, bundle: str, server_name: str = "") -> HttpClient:
+    def to(self, host: str, port: int, bundle: str, server_name: str = "", caller: Caller = NOBODY) -> HttpClient:
         """The client of a place; `bundle` is base64. Raises CallFailed."""
-        key = host, port, bundle, server_name
+        key = host, port, bundle, server_name, caller.name
         found = self._made.get(key)
         if found is not None:
             self._made.move_to_end(key)
             return found
         try:
             tls = client_tls(authority_data=base64.b64decode(bundle).decode() if bundle else "")
+            if caller.certificate:
+                load_pair(tls, caller.certificate)
         except (ValueError, ssl.SSLError) as error:
             raise CallFailed(f"the caBundle cannot be used: {error}") from error
         made = HttpClient(
-            Address(host, port, tls, server_name=server_name),
+            Address(host, port, tls, server_name=server_name), headers=caller.headers,
             connect_timeout=_LONGEST, answer_timeout=None, pool=_IDLE, idle_seconds=_IDLE_SECONDS, dial=dial,
         )  # fmt: skip
         self._made[key] = made
@@ -73,9 +77,9 @@ class Clients:
             await self._made.popitem()[1].close()
 
 
-async def post(services: Services, config: Object, timeout: float, body: Object) -> bytes:
-    """The answer's body. Raises CallFailed, also when it is no success."""
-    client, path, shown = _client(services, config, timeout)
+async def post(services: Services, config: Object, timeout: float, body: Object, users: Users | None = None) -> bytes:
+    """The answer's body, asked as one of `users`. Raises CallFailed, also when it is no success."""
+    client, path, shown = _client(services, config, timeout, users)
     code = "<error>"
     target = f"{path}{'&' if '?' in path else '?'}timeout={timeout}s"
     try:
@@ -96,14 +100,15 @@ async def post(services: Services, config: Object, timeout: float, body: Object)
     return data
 
 
-def _client(services: Services, config: Object, timeout: float) -> tuple[HttpClient, str, str]:
+def _client(services: Services, config: Object, timeout: float, users: Users | None) -> tuple[HttpClient, str, str]:
     """By which client to send it, the path, and the URL as errors show it. Raises CallFailed."""
     clients: Clients = services.extras[CLIENTS]
     bundle = config.get("caBundle") or ""
     if url := config.get("url"):
         parts = urlsplit(url)
         path = _cleaned(parts.path)
-        client = clients.to(parts.hostname or "", parts.port or 443, bundle)
+        host, port = parts.hostname or "", parts.port or 443
+        client = clients.to(host, port, bundle, caller=users.of(host, port) if users is not None else NOBODY)
         return client, path, f"{parts.scheme}://{parts.netloc}{path}"
     service = config["service"]
     port, path = service.get("port") or 443, _cleaned(service.get("path") or "")
@@ -112,7 +117,8 @@ def _client(services: Services, config: Object, timeout: float) -> tuple[HttpCli
         host, number = serviceref.resolve(services, service["namespace"], service["name"], port)
     except serviceref.Unroutable as error:
         raise CallFailed(f'Post "https://{name}:{port}{path}?timeout={timeout}s": {error}') from error
-    return clients.to(host, number, bundle, name), path, f"https://{name}:{port}{path}"
+    caller = users.of(name, port) if users is not None else NOBODY
+    return clients.to(host, number, bundle, name, caller), path, f"https://{name}:{port}{path}"
 
 
 def _cleaned(path: str) -> str:

@@ -10,14 +10,22 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from steersman.apiserver.admission import event_rate_limit, image_policy, limited, pod_node_selector, pod_tolerations
+from steersman.apiserver.admission import (
+    event_rate_limit,
+    image_policy,
+    limited,
+    pod_node_selector,
+    pod_tolerations,
+    webhooks,
+)
 from steersman.apiserver.admission.podsecurity import plugin as podsecurity
+from steersman.apiserver.webhookusers import Users
 from steersman.cluster.configfile import read_any
 from steersman.lib.clock import Clock
 
 _VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1")
 _LEGACY = {"imagePolicy": image_policy.NAME, "podNodeSelectorPluginConfig": pod_node_selector.NAME}
-_WEBHOOKS = ("MutatingAdmissionWebhook", "ValidatingAdmissionWebhook")
+_WEBHOOKS = (webhooks.MUTATING, webhooks.VALIDATING)
 
 
 def _plain(read: Callable[[Any], object]) -> Callable[[Any, Clock], object]:
@@ -25,9 +33,13 @@ def _plain(read: Callable[[Any], object]) -> Callable[[Any, Clock], object]:
 
 
 def _webhooks(given: Any, clock: Clock) -> object:
-    if (given or {}).get("kubeConfigFile"):
-        raise ValueError("kubeConfigFile: webhooks are asked without credentials here")
-    return None
+    """As whom webhooks are asked: a WebhookAdmissionConfiguration's kubeConfigFile."""
+    file = (given or {}).get("kubeConfigFile")
+    if not file:
+        return None
+    if not Path(file).is_absolute():
+        raise ValueError(f'kubeConfigFile: Invalid value: "{file}": must be an absolute file path')
+    return Users(Path(file))
 
 
 _READERS: Mapping[str, Callable[[Any, Clock], object]] = {

@@ -28,7 +28,7 @@ from steersman.apiserver.aggregation.backend import Proxy
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.authn.legacytoken import LegacyTokens
-from steersman.apiserver.bootstrap import bootstrap, ensure
+from steersman.apiserver.bootstrap import bootstrap, ensure, publish_authentication
 from steersman.apiserver.cache import Unreadable
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
@@ -42,10 +42,11 @@ from steersman.apiserver.serviceref import ROUTES
 from steersman.apiserver.telemetry.health import Check
 from steersman.apiserver.telemetry.server import Telemetry
 from steersman.apiserver.telemetry.storing import Measured
-from steersman.cluster import admissionconfig, auditing, flowing, process, sealing, storage
+from steersman.cluster import admissionconfig, auditing, flowing, process, reloading, sealing, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
+from steersman.cluster.reloading import Follower
 from steersman.controllers.hostpathprovisioner import PROVISIONER
 from steersman.lib.clock import Clock, SystemClock
 from steersman.lib.http.client import Address, HttpClient, client_tls
@@ -114,13 +115,15 @@ async def _run(
             server = await make(profile, store, clock, tasks, options)
         except Unreadable as error:
             raise StartFailure(f"cannot read {error.shown}: {error.why}") from error
+        proxies = profile.options("apiserver").get("requestheader-client-ca-file")
+        clients = [profile.pki / "ca.crt", *([Path(proxies)] if proxies else [])]
+        own = profile.pki / "apiserver.crt", profile.pki / "apiserver.key"
         try:
-            proxies = profile.options("apiserver").get("requestheader-client-ca-file")
-            clients = [profile.pki / "ca.crt", *([Path(proxies)] if proxies else [])]
-            tls = server_tls(profile.pki / "apiserver.crt", profile.pki / "apiserver.key", clients)
+            tls = server_tls(*own, clients)
         except (OSError, ssl.SSLError) as error:
             raise StartFailure(f"cannot use the certificate in {profile.pki}: {error}") from error
         web = Server(server.handle, clock, tls=tls, limits=limits())
+        Follower(clock, tasks).follow("certificates", [*own, *clients], lambda: web.renew(server_tls(*own, clients)))
         for listener in sockets:
             await web.listen_on(listener.dup())
         tasks.spawn(storage.compact(store, clock, every), "compaction")
@@ -191,9 +194,9 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         openapi := paths.OpenApiPaths(registry),
         paths.Issuer(tokens),
     ]
-    telemetry = Telemetry(
-        server, paths.version_info(registry.release), options.checks, [measured.metrics, *options.metrics]
-    )
+    configured = _configurations(flags)
+    metrics = [measured.metrics, *options.metrics, *(each.registry for each in configured.values())]
+    telemetry = Telemetry(server, paths.version_info(registry.release), options.checks, metrics)
     telemetry.attach()
     server.paths.append(paths.Root(server.discovery, telemetry.paths()))
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
@@ -218,6 +221,7 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         provisioner=PROVISIONER if profile.nodes else "",
     )
     await _endpoints(server, profile, store, clock, tasks)
+    _follow(server, identity, profile, Follower(clock, tasks), configured)
     proxy = Proxy(profile.pki / "front-proxy-client.crt", profile.pki / "front-proxy-client.key")
     residents = await _metrics(server) if profile.nodes else {}
     aggregator = Aggregator(server, tasks, proxy, residents=residents)
@@ -231,6 +235,36 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     tasks.spawn(Repair(server, allocator, clock).run(), "repair of service addresses")
     server.started = True
     return server
+
+
+def _configurations(flags: Mapping[str, str]) -> dict[str, reloading.Metrics]:
+    """The metrics of each configuration that is a file of its own."""
+    found = {name: flags.get(f"{name}-config") for name in ("authentication", "authorization")}
+    return {name: reloading.Metrics(name, Path(path)) for name, path in found.items() if path}
+
+
+def _follow(
+    server: ApiServer,
+    identity: Identity,
+    profile: Profile,
+    follower: Follower,
+    configured: Mapping[str, reloading.Metrics],
+) -> None:
+    """Read anew what the original does: who signs clients, and who is believed and asked."""
+    flags, client_ca = profile.options("apiserver"), profile.pki / "ca.crt"
+    acts: dict[str, reloading.Act] = {
+        "authentication": identity.reload_authentication,
+        "authorization": identity.reload_authorization,
+    }
+    for name, metrics in configured.items():
+        follower.follow(f"{name} configuration", [Path(flags[f"{name}-config"])], acts[name], metrics)
+
+    async def authorities() -> None:
+        identity.reload_authorities()
+        await publish_authentication(server, identity.for_extensions(profile.pki / "front-proxy-ca.crt"))
+
+    proxies = [identity.front_proxy_ca] if identity.front_proxy_ca is not None else []
+    follower.follow("client authorities", [client_ca, *proxies], authorities)
 
 
 async def _endpoints(server: ApiServer, profile: Profile, store: Store, clock: Clock, tasks: Tasks) -> None:

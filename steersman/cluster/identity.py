@@ -18,7 +18,7 @@ from steersman.apiserver.app import Authenticator, Authorizer
 from steersman.apiserver.authn import tokenfile
 from steersman.apiserver.authn.bearer import Bearer, Source, own_sources
 from steersman.apiserver.authn.certificate import Authorities, CertificateAuthenticator
-from steersman.apiserver.authn.oidc import Issuer, Oidc
+from steersman.apiserver.authn.oidc import Issuer, Oidc, Outsiders
 from steersman.apiserver.authn.requestheader import Headers, RequestHeader
 from steersman.apiserver.authn.serviceaccount import Tokens, Used
 from steersman.apiserver.authn.tokenwebhook import TokenWebhook
@@ -29,13 +29,14 @@ from steersman.apiserver.authz.webhook import WebhookAuthorizer
 from steersman.apiserver.storage import Storage
 from steersman.apiserver.webhookclient import from_kubeconfig
 from steersman.cluster import authorizers, issuers
-from steersman.cluster.authorizers import WebhookSettings
+from steersman.cluster.authorizers import Entry, WebhookSettings
 from steersman.cluster.issuers import Anonymous
 from steersman.cluster.process import StartFailure
 from steersman.lib.clock import Clock
 
 MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PATIENCE = 60.0  # seconds for new issuers to answer
 _Read = TypeVar("_Read")
 
 
@@ -46,7 +47,11 @@ class Identity:
         self._flags = flags
         self._clock = clock
         self._client_ca = client_ca
-        self._issuers, self._anonymous = self._outside()
+        self._members: dict[str, Decide] = {}  # those that stay when the AuthorizationConfiguration changes
+        self._webhooks: list[WebhookAuthorizer] = []
+        self._authorities: list[Authorities] = []
+        self._outsiders = Outsiders()
+        self._issuers, self._stated = self._outside()
         self.authorizer = self._authorizer()
         self.front_proxy_ca = self._path("requestheader-client-ca-file")
 
@@ -58,11 +63,15 @@ class Identity:
             return False  # as the original: who may do everything has to say who he is
         return self._anonymous.enabled and (not self._anonymous.paths or path in self._anonymous.paths)
 
-    def _outside(self) -> tuple[list[Issuer], Anonymous]:
+    @property
+    def _anonymous(self) -> Anonymous:
+        return self._stated or Anonymous(self._flag("anonymous-auth", otherwise=True))
+
+    def _outside(self) -> tuple[list[Issuer], Anonymous | None]:
         flags, config = self._flags, self._path("authentication-config")
-        anonymous = Anonymous(self._flag("anonymous-auth", otherwise=True))
+        self._flag("anonymous-auth", otherwise=True)
         if config is None:
-            return self._try("oidc-issuer-url", lambda: issuers.of_flags(flags)), anonymous
+            return self._try("oidc-issuer-url", lambda: issuers.of_flags(flags)), None
         if any(name.startswith("oidc-") for name in flags):
             raise StartFailure("authentication-config file and oidc-* flags are mutually exclusive")
         found, stated = self._try("authentication-config", lambda: issuers.of_file(config))
@@ -71,7 +80,31 @@ class Identity:
                 "--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration"
             )
             raise StartFailure(f"{text} file")
-        return found, stated or anonymous
+        return found, stated
+
+    async def reload_authentication(self, patience: float = _PATIENCE) -> None:
+        """Believe those whom the file names now, once all of them have told their keys, in `patience` seconds.
+
+        Raises OSError and ValueError; then it stays as it was.
+        """
+        path = self._path("authentication-config")
+        assert path is not None
+        found, stated = issuers.of_file(path)
+        if stated != self._stated:
+            raise ValueError("anonymous: Forbidden: changed from initial configuration file")
+        made = [Oidc(each, self._clock, self._outsiders.audiences) for each in found]
+        until = self._clock.monotonic() + patience
+        for each in made:
+            while problem := await each.begin():
+                if self._clock.monotonic() >= until:
+                    raise ValueError(problem)
+                await self._clock.sleep(1.0)
+        self._outsiders.believe(made)
+
+    def reload_authorities(self) -> None:
+        """Read anew who signs clients' certificates. Raises OSError and ValueError."""
+        for each in self._authorities:
+            each.reload()
 
     def audiences(self, issuer: str) -> list[str]:
         """The API server's own audiences."""
@@ -89,9 +122,10 @@ class Identity:
             _list(self._flags.get("requestheader-allowed-names", "")),
         )
         path = self.front_proxy_ca
-        proxies = self._try("requestheader-client-ca-file", lambda: RequestHeader(path, headers))
+        proxies = self._try("requestheader-client-ca-file", lambda: Authorities(path))
         users = self._try("client-ca-file", lambda: Authorities(self._client_ca))
-        return [proxies, CertificateAuthenticator(users)]
+        self._authorities = [proxies, users]
+        return [RequestHeader(proxies, headers), CertificateAuthenticator(users)]
 
     def for_extensions(self, front_proxy_ca: Path) -> dict[str, str]:
         """What extension API servers read of whom to believe; `front_proxy_ca` signed our own front proxy.
@@ -123,8 +157,11 @@ class Identity:
             sources.append(tokenfile.TokenFile(self._try("token-auth-file", lambda: tokenfile.read(path)),
                                                tokens.audiences))  # fmt: skip
         sources += own_sources(tokens, storage, registry, self._clock, used)
-        for issuer in self._issuers:
-            sources.append(self._try("oidc-ca-file", lambda one=issuer: Oidc(one, self._clock, tokens.audiences)))
+        self._outsiders.audiences = tokens.audiences
+        given = self._issuers
+        made = self._try("oidc-ca-file", lambda: [Oidc(each, self._clock, tokens.audiences) for each in given])
+        self._outsiders.believe(made)
+        sources.append(self._outsiders)
         if path := self._path("authentication-token-webhook-config-file"):
             webhook = self._try("authentication-token-webhook-config-file", lambda: from_kubeconfig(path, self._clock))
             version = self._version("authentication-token-webhook-version")
@@ -158,12 +195,40 @@ class Identity:
         modes = [entry.type for entry in entries]
         if "ABAC" in modes and not self._flags.get("authorization-policy-file"):
             raise StartFailure("--authorization-config: mode ABAC needs --authorization-policy-file")
-        return _united([
-            self._webhook(entry.webhook) if entry.webhook is not None else self._member(entry.type, modes)
-            for entry in entries if entry.type != "Node" or not _beside(modes)
-        ])  # fmt: skip
+        return Union(self._ordered(entries))
 
-    def _webhook(self, given: WebhookSettings) -> Decide:
+    def _ordered(self, entries: Sequence[Entry]) -> list[Decide]:
+        """Who is asked, in order: webhooks anew, the others as they are."""
+        modes, found = [entry.type for entry in entries], list[Decide]()
+        self._webhooks = []
+        for entry in entries:
+            if entry.webhook is not None:
+                self._webhooks.append(self._webhook(entry.webhook))
+                found.append(self._webhooks[-1])
+            elif entry.type != "Node" or not _beside(modes):
+                if entry.type not in self._members:
+                    self._members[entry.type] = self._member(entry.type, modes)
+                found.append(self._members[entry.type])
+        return found
+
+    async def reload_authorization(self) -> None:
+        """Ask those whom the file names now. Raises OSError and ValueError; then it stays as it was."""
+        path, union = self._path("authorization-config"), self.authorizer
+        assert path is not None and isinstance(union, Union)
+        entries, before = authorizers.of_file(path), self._webhooks
+        modes = {entry.type for entry in entries}
+        wanted = [mode for mode in self._members if mode not in modes]
+        if wanted or (modes - self._members.keys() - {"Webhook", "Node"}):
+            raise ValueError("authorizers: modes besides Webhook may not come or go while the server runs")
+        try:
+            union.members[:] = self._ordered(entries)
+        except StartFailure as error:
+            self._webhooks = before
+            raise ValueError(str(error)) from error
+        for each in before:
+            await each.close()
+
+    def _webhook(self, given: WebhookSettings) -> WebhookAuthorizer:
         file, timeout = given.kubeconfig, given.timeout
         webhook = self._try("authorization-config", lambda: from_kubeconfig(file, self._clock, timeout))
         return WebhookAuthorizer(

@@ -29,6 +29,9 @@ _PATCH = "patch.webhook.admission.k8s.io/"
 _VALIDATION = "validating.webhook.admission.k8s.io/"
 
 
+MUTATING, VALIDATING = "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
     """One webhook of one configuration; `index` is its place among all of its sort."""
@@ -42,6 +45,11 @@ class Hook:
     def name(self) -> str:
         """The webhook's own name, as errors say it."""
         return str(self.spec["name"])
+
+    @property
+    def plugin(self) -> str:
+        """Which of the two plugins asks it."""
+        return VALIDATING if self.validates else MUTATING
 
     @property
     def key(self) -> tuple[str, str]:
@@ -223,7 +231,9 @@ async def _ask(call: Call, hook: Hook, obj: Object | None, old: Object | None, v
     review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{spoken}", "request": request}
     timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
     try:
-        body = await post(call.services, hook.spec["clientConfig"], timeout, review)
+        body = await post(
+            call.services, hook.spec["clientConfig"], timeout, review, call.services.extras.get(hook.plugin)
+        )
     except CallFailed as error:
         raise Garbage(f"failed to call webhook: {error}") from error
     answer = answers.judged(body, request["uid"], spoken, mutating=not hook.validates)

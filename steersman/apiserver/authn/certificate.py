@@ -46,9 +46,14 @@ class Authorities:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, and ValueError without a certificate in the file."""
+        self._path = path
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file anew. Raises as at the start; then those of before stay."""
         from cryptography import x509
 
-        self._certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        self._certificates = x509.load_pem_x509_certificates(self._path.read_bytes())
         self._known: dict[bytes, str | None] = {}
 
     def signed(self, der: bytes) -> str | None:

@@ -92,6 +92,15 @@ class Oidc:
             return agnostic(self._user(claims), audiences, self._own)
         return self._later(token, algorithm, number, claims, audiences)
 
+    async def begin(self) -> str:
+        """Fetch the keys; why that is not possible, or nothing."""
+        async with self._fetching:
+            try:
+                self._keys = await self._fetch()
+            except Unreachable as error:
+                return f"oidc: authenticator for issuer {self._issuer.url!r}: {error}"
+        return ""
+
     async def _later(
         self, token: str, algorithm: str, number: str, claims: Object, audiences: Sequence[str]
     ) -> Verified | None:
@@ -223,6 +232,23 @@ class Oidc:
         if not isinstance(listed, list) or not all(_is_text(each) for each in listed):
             raise BadToken(f'oidc: parse groups claim "{self._issuer.groups}": not a string or a list of strings')
         return listed
+
+
+class Outsiders:
+    """A source of tokens: all issuers, who may be others after a while. `audiences` are the API server's own."""
+
+    def __init__(self) -> None:
+        self.audiences: Sequence[str] = ()
+        self._issuers: Sequence[Oidc] = ()
+
+    def believe(self, issuers: Sequence[Oidc]) -> None:
+        """From now on believe these, and nobody else."""
+        self._issuers = issuers
+
+    def __call__(self, token: str, audiences: Sequence[str]) -> Verified | Awaitable[Verified | None] | None:
+        """The user of a token of the issuer that it names, if that is known. Raises BadToken."""
+        found = (issuer(token, audiences) for issuer in self._issuers)
+        return next((each for each in found if each is not None), None)
 
 
 def _is_text(value: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import unquote
 
 from steersman.apiserver.authn.certificate import AUTHENTICATED, Authorities
@@ -30,9 +29,8 @@ class Headers:
 class RequestHeader:
     """Implements `app.Authenticator`."""
 
-    def __init__(self, authority: Path, headers: Headers) -> None:
-        """Raises OSError and ValueError when the authority's file cannot be used."""
-        self._authorities = Authorities(authority)
+    def __init__(self, authorities: Authorities, headers: Headers) -> None:
+        self._authorities = authorities
         self._headers = headers
 
     def __call__(self, request: Request) -> User | None:

@@ -72,6 +72,10 @@ class WebhookAuthorizer:
                 return self._failed(str(error))
         return self._ask(key, spec)
 
+    async def close(self) -> None:
+        """Nobody asks any more."""
+        await self._webhook.close()
+
     def reason(self, user: User, info: RequestInfo) -> str:
         """With what words it allowed what it last allowed."""
         return self._said.get(_key(user, info), "")

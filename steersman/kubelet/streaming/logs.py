@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from steersman.kubelet.streaming.criline import LogLines, LogOptions
-from steersman.kubelet.streaming.inotify import DirectoryWatch
+from steersman.lib.inotify import DirectoryWatch
 
 _BLOCK = 64 * 1024
 _LOOK = 1.0  # seconds between looks at the container while nothing is written

@@ -66,6 +66,7 @@ class Server:
         self._clock = clock
         self._tls = tls
         self._listeners: list[asyncio.AbstractServer] = []
+        self._sockets: list[socket.socket] = []
         self._connections: set[Connection] = set()
         self._background = Tasks()
         self._sweeping = False
@@ -87,7 +88,18 @@ class Server:
     async def listen_on(self, listener: socket.socket) -> None:
         """Serve on a socket that is bound already; `close` closes it."""
         loop = asyncio.get_running_loop()
+        self._sockets.append(listener)
         self._listeners.append(await _create_server(loop, lambda: Connection(self), listener, self._tls))
+
+    async def renew(self, tls: ssl.SSLContext) -> None:
+        """From now on greet new connections with this; those that are there keep what they have."""
+        self._tls = tls
+        before, sockets = self._listeners, self._sockets
+        self._listeners, self._sockets = [], []
+        for listener in [listener.dup() for listener in sockets]:
+            await self.listen_on(listener)
+        for old in before:
+            old.close()
 
     async def listen_unix(self, path: Path) -> None:
         """Serve on a Unix socket, without TLS; a stale socket file is replaced."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ import pytest
 import yaml
 
 from steersman.api.errors import ApiError
-from steersman.api.resource import EVENTS, NAMESPACES, PODS, SERVICEACCOUNTS, Object, Resource
+from steersman.api.resource import CONFIGMAPS, EVENTS, NAMESPACES, PODS, SERVICEACCOUNTS, Object, Resource
 from steersman.apiserver.admission import event_rate_limit, image_policy, pod_node_selector, pod_tolerations
+from steersman.apiserver.webhookusers import Users
 from steersman.cluster import admissionconfig
 from steersman.lib.clock import SystemClock
-from steersman.lib.http.messages import Response
+from steersman.lib.http.messages import Request, Response
 from tests.apiserver.admission.test_optional import pod
 from tests.apiserver.guarded import Guarded, status
 from tests.apiserver.remote import Remote
@@ -303,7 +306,8 @@ def quota_settings(rules: list[Object]) -> Object:
         ("ResourceQuota", {"kind": "ResourceQuotaConfiguration", "limitedResources": [{}]},
          r"limitedResources\[0\].resource: Required value"),
         ("ResourceQuota", {"kind": "Pod"}, "not a ResourceQuotaConfiguration"),
-        ("ValidatingAdmissionWebhook", {"kubeConfigFile": "x"}, "without credentials"),
+        ("ValidatingAdmissionWebhook", {"kubeConfigFile": "x"}, 'kubeConfigFile: Invalid value: "x": must be'),
+        ("MutatingAdmissionWebhook", {"kubeConfigFile": "/nowhere"}, "No such file"),
     ],
 )  # fmt: skip
 def test_settings_that_are_refused(tmp_path: Path, name: str, configuration: Object | None, why: str) -> None:
@@ -320,3 +324,60 @@ def test_a_file_from_before_there_was_a_kind(tmp_path: Path) -> None:
     file.write_text("podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: a=b}")
     found = admissionconfig.read(file, ["PodNodeSelector", "NamespaceLifecycle"], SystemClock())
     assert found == {"PodNodeSelector": {"clusterDefaultNodeSelector": "a=b"}}
+
+
+USERS = {
+    "users": [
+        {"name": "127.0.0.1:1", "user": {"token": "exact"}},
+        {"name": "*.svc", "user": {"token": "service"}},
+        {"name": "a.b.svc", "user": {"token": "named"}},
+        {"name": "c.b.svc:8443", "user": {"username": "u", "password": "p"}},
+        {"name": "other", "user": {"token": "current"}},
+    ],
+    "contexts": [{"name": "x", "context": {"user": "other"}}],
+    "current-context": "x",
+}
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("127.0.0.1", 1, "Bearer exact"),
+        ("127.0.0.1", 2, "Bearer current"),
+        ("a.b.svc", 443, "Bearer named"),
+        ("a.b.svc", 444, "Bearer current"),  # stars stand for whole steps, and a port is part of the last one
+        ("x.b.svc", 443, "Bearer service"),
+        ("c.b.svc", 8443, "Basic dTpw"),
+    ],
+)
+def test_as_whom_a_webhook_is_asked(tmp_path: Path, host: str, port: int, said: str) -> None:
+    file = tmp_path / "users"
+    file.write_text(json.dumps(USERS))
+    assert dict(Users(file).of(host, port).headers) == {"authorization": said}
+
+
+async def test_webhooks_are_asked_as_a_kubeconfig_says(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    def allow(request: Request) -> Object:
+        seen.append(request.header("authorization"))
+        asked = json.loads(request.body)
+        return asked | {"response": {"uid": asked["request"]["uid"], "allowed": True}}
+
+    async with Remote(tmp_path, allow) as remote:
+        file = tmp_path / "users"
+        file.write_text(json.dumps({"users": [{"name": "*", "user": {"token": "secret"}}]}))
+        async with configured(tmp_path, "ValidatingAdmissionWebhook", {"kubeConfigFile": str(file)}) as guarded:
+            bundle = base64.b64encode(remote.authority.read_bytes()).decode()
+            rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["*"]}
+            hook = {"name": "a.b.c", "clientConfig": {"url": remote.url, "caBundle": bundle}, "rules": [rule]}
+            hook |= {"sideEffects": "None", "admissionReviewVersions": ["v1"]}
+            admin = guarded.client("admin")
+            for kind in ("Validating", "Mutating"):
+                plural = f"{kind.lower()}webhookconfigurations"
+                resource = Resource(
+                    "admissionregistration.k8s.io", "v1", plural, f"{kind}WebhookConfiguration", namespaced=False
+                )
+                await admin.create(resource, {"metadata": {"name": "w"}, "webhooks": [hook]})
+            await admin.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "default")
+    assert seen == [None, "Bearer secret"]  # each plugin has settings of its own

@@ -120,7 +120,7 @@ class _Moved:
         self.seconds = 0.0
         self._clock = guarded.clock
         source: Any = guarded.bearer.sources[2]
-        source._clock = self
+        source._issuers[0]._clock = self
 
     def now(self) -> float:
         return self._clock.now() + self.seconds

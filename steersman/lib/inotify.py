@@ -1,6 +1,6 @@
 """Tells when something in a directory changes, without looking again and again. Linux' inotify(7).
 
-Owns one descriptor per watch. Used by `logs`.
+Owns one descriptor per watch. Called by whoever follows files: logs of containers, files of the API server.
 """
 
 from __future__ import annotations
