@@ -144,13 +144,17 @@ async def test_every_algorithm_that_is_allowed(tmp_path: Path, alg: str, head: O
     ("claims", "why"),
     [
         ({"exp": 1}, "token is expired"),
-        ({"exp": "soon"}, "token is expired"),
+        ({"exp": "soon"}, "cannot unmarshal string into Go struct field idToken.exp of type"),
         ({"exp": None}, "token is expired"),
         ({"nbf": 9e12}, "before the nbf"),
-        ({"aud": "other"}, "expected audience"),
-        ({"aud": [["steer"]]}, "expected audience"),
+        ({"nbf": SystemClock().now() + 200}, "before the nbf (not before) time: "),  # a minute is forgiven
+        ({"aud": "other"}, 'expected audience "steer" got ["other"]'),
+        ({"aud": None}, 'expected audience "steer" got []'),
+        ({"aud": [["steer"]]}, "cannot unmarshal array into Go struct field idToken.aud of type []string"),
+        ({"hd": 5}, "parse claim hd: json: cannot unmarshal number into Go value of type string"),
+        ({"_claim_names": {"x": "s"}, "_claim_sources": {}}, "oidc: source does not exist"),
+        ({"_claim_names": 5}, "failed to unmarshal claims"),
         ({"sub": None}, "claim not present"),
-        ({"sub": ""}, "empty"),
         ({"groups": [1]}, "parse groups claim"),
         ({"groups": {"a": 1}}, "parse groups claim"),
         ({"hd": "evil"}, "required claim hd value does not match. Got = evil, want = acme"),
@@ -308,3 +312,64 @@ def test_configuration_files_that_cannot_be_followed(tmp_path: Path, change: Obj
 def test_flags_that_cannot_be_followed(flags: dict[str, str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         issuers.of_flags(flags)
+
+
+async def test_names_may_be_empty_and_groups_come_twice_as_the_issuer_says(tmp_path: Path) -> None:
+    provider = Provider(tmp_path)
+    async with provider.remote, Guarded(tmp_path / "pki", provider.flags(groups_claim="groups")) as guarded:
+        code, user = await whoami(guarded.client(token=provider.token(sub="", groups=["a", "a"])))
+        assert (code, user["username"]) == (201, f"{provider.remote.url}#")
+        assert user["groups"] == ["a", "a", "system:authenticated"]
+
+
+def _elsewhere(provider: Provider, path: str, **more: Any) -> dict[str, Any]:
+    """Claims that say to ask for the groups."""
+    source = {"endpoint": f"{provider.remote.url}{path}", "access_token": "open"} | more
+    return {"_claim_names": {"groups": "s"}, "_claim_sources": {"s": source}}
+
+
+@pytest.mark.parametrize(
+    ("path", "claims", "why"),
+    [
+        ("/claims", {"groups": ["far"]}, ""),
+        ("/moved", {"groups": ["far"]}, ""),
+        ("/claims", {}, "did not contain claim: groups"),
+        (
+            "/claims",
+            {"groups": ["far"], "aud": "other"},
+            "verify distributed claim token: oidc: verify token: oidc: expected",
+        ),
+        ("/claims", {"groups": ["far"], "exp": 1}, "token is expired"),
+        ("/none", {}, 'while getting distributed claim "groups": '),
+        ("/round", {}, "stopped after 10 redirects"),
+        ("/garbage", {}, "could not expand distributed claims"),
+    ],
+)
+async def test_groups_that_somebody_else_tells(tmp_path: Path, path: str, claims: Object, why: str) -> None:
+    provider, asked = Provider(tmp_path), list[str | None]()
+    usual = provider._answer
+
+    def answer(request: Request) -> Any:
+        match request.path:
+            case "/claims":
+                asked.append(request.header("authorization"))
+                return Response(200, [], provider.token(**claims).encode())
+            case "/moved" | "/round" as here:
+                return Response(302, [("location", "/claims" if here == "/moved" else here)], b"")
+            case "/none":
+                return Response(404, [], b"")
+            case "/garbage":
+                return Response(200, [], b"\xff.x.y")
+        return usual(request)
+
+    provider.remote._answer = answer
+    async with provider.remote, Guarded(tmp_path / "pki", provider.flags(groups_claim="groups")) as guarded:
+        token = provider.token(**_elsewhere(provider, path))
+        if why:
+            assert why in (await review(guarded, token))["error"]
+            return
+        for _ in range(2):
+            assert (await whoami(guarded.client(token=token)))[1]["groups"] == ["far", "system:authenticated"]
+        assert asked == ["Bearer open"] * 2
+        own = provider.token(groups=["near"], **_elsewhere(provider, path))
+        assert (await whoami(guarded.client(token=own)))[1]["groups"] == ["near", "system:authenticated"]
