@@ -61,8 +61,8 @@ class Server:
         self.limits = limits or Limits()
         self.streams = streams
         self.tasks = Tasks()
-        self.joining = Joining()
         self.now = clock.monotonic
+        self.joining = Joining(self.now)
         self._clock = clock
         self._tls = tls
         self._listeners: list[asyncio.AbstractServer] = []

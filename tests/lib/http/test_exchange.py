@@ -209,12 +209,14 @@ async def test_pieces_that_come_together_are_one_write_and_keep_their_order() ->
         def write(self, data: bytes | bytearray | memoryview) -> None:
             written.append(bytes(data))
 
-    joining = Joining()
+    joining = Joining(SystemClock().monotonic)
     first, second = (Outgoing(Line(), 1000, joining) for _ in range(2))
     first.send_soon(b"a")
     second.send_soon(b"b")
     first.send_soon(b"c")
     assert written == []
+    await turn()
+    assert written == []  # answers go first
     await turn()
     assert written == [b"ac", b"b"]
     first.send_soon(b"d")
@@ -234,3 +236,30 @@ async def test_pieces_that_come_together_are_one_write_and_keep_their_order() ->
 async def test_a_stream_that_ends_has_sent_all(client: HttpClient) -> None:
     answer = await client.request("GET", "/framed")
     assert await answer.read() == b"one two "
+
+
+async def test_the_longer_writing_to_many_takes_the_more_is_joined() -> None:
+    now, written = [0.0], list[bytes]()
+
+    class Line(asyncio.WriteTransport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            written.append(bytes(data))
+            now[0] += 0.004
+
+    out = Outgoing(Line(), 1000, Joining(lambda: now[0]))
+    out.send_soon(b"a")
+    await turn()
+    await turn()
+    now[0] += 0.0075  # a little less than twice as long as it took
+    out.send_soon(b"b")
+    await turn()
+    await turn()
+    out.send_soon(b"c")
+    assert written == [b"a"]
+    await SystemClock().sleep(0.002)
+    assert written == [b"a", b"bc"]
+    now[0] += 1.0
+    out.send_soon(b"d")
+    await turn()
+    await turn()
+    assert written == [b"a", b"bc", b"d"]
