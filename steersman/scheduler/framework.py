@@ -43,7 +43,7 @@ ScoreRow = Callable[[Columns, PodInfo, int], float | None]
 
 
 Kind = Literal[
-    "node added", "node resources", "node labels", "node taints", "node removed",
+    "node added", "node resources", "node labels", "node taints", "node features", "node removed",
     "pod came", "pod freed", "pod changed",
     "claim", "volume", "class", "node limits", "attachment", "capacity", "device claim", "device class", "devices",
 ]  # fmt: skip
@@ -55,6 +55,7 @@ _LABELS: Mapping[Kind, str] = {
     "node resources": "NodeUpdateNodeAllocatable",
     "node labels": "NodeUpdateNodeLabel",
     "node taints": "NodeUpdateNodeTaint",
+    "node features": "NodeUpdateNodeDeclaredFeature",
     "pod came": "AssignedPodAdd",
     "pod freed": "AssignedPodDelete",
     "pod changed": "AssignedPodUpdate",

@@ -46,6 +46,7 @@ class _Container(TypedDict, total=False):
     resources: Any
     ports: Any
     restartPolicy: Any
+    restartPolicyRules: Any
 
 
 class _Volume(TypedDict, total=False):
@@ -64,6 +65,8 @@ class _Spec(TypedDict, total=False):
     affinity: Any
     nodeSelector: Any
     tolerations: Any
+    hostNetwork: Any
+    hostUsers: Any
     containers: list[_Container] | None
     initContainers: list[_Container] | None
     volumes: list[_Volume] | None

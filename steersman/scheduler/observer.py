@@ -242,6 +242,7 @@ _FACTS: Mapping[Kind, Callable[[Object], object]] = {
     "node resources": lambda node: (node.get("status") or {}).get("allocatable"),
     "node labels": lambda node: node["metadata"].get("labels"),
     "node taints": lambda node: (_spec("taints")(node), _spec("unschedulable")(node)),
+    "node features": lambda node: (node.get("status") or {}).get("declaredFeatures"),
 }
 
 

@@ -18,6 +18,7 @@ from steersman.scheduler.plugins import (
     image_locality,
     inter_pod_affinity,
     node_affinity,
+    node_declared_features,
     node_name,
     node_ports,
     node_resources,
@@ -90,4 +91,5 @@ KNOWN: Mapping[str, Known] = {
     "NodeResourcesBalancedAllocation": _known("preScore score", balanced_allocation.make, weight=1),
     "ImageLocality": _known("score", image_locality.make, weight=1),
     "DefaultBinder": _known("bind"),
+    "NodeDeclaredFeatures": _known(_FILTER, node_declared_features.make),
 }
