@@ -197,10 +197,13 @@ class Allocator:
 
     # The search --------------------------------------------------------------------------------------------------
 
-    def run(self) -> bool:
-        """Whether all claims can be allocated; `given` says how. Raises AllocationError, InvalidPools."""
+    def run(self, most: int = MOST_STEPS) -> bool:
+        """Whether all claims can be allocated; `given` says how. Raises AllocationError, InvalidPools.
+
+        After `most` steps it raises TimedOut.
+        """
         steps = [self._choices(Position())]
-        for _ in range(MOST_STEPS):
+        for _ in range(most):
             if not steps:
                 break
             position = next(steps[-1], None)

@@ -144,6 +144,10 @@ class Reservation(Protocol):
         """Give it back: the pod is not bound."""
         ...
 
+    async def release(self, client: Client) -> None:
+        """After `undo`: take back what was written, where others could have it. Raises ApiError, OSError."""
+        ...
+
 
 Reserve = Callable[[Columns, PodInfo, str], Reservation | None]
 """What the pod takes with the node that was chosen; None when nothing."""

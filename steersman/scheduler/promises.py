@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
@@ -45,11 +45,26 @@ class Taken:
     promises: Sequence[Promise]
     patience: float
     uses: Sequence[Object] = ()  # by which requests of the last claim containers have their extended resources
+    made: Object | None = None  # the claim for extended resources, once it is there
+    written: dict[str, Object] = field(default_factory=dict)  # by uid, as they are now
 
     def undo(self) -> None:
-        """Nobody gets what was promised; what is written stays with the claim."""
+        """Nobody gets what was promised."""
         for each in self.promises:
             self.devices.take_back(each.claim)
+
+    async def release(self, client: Client) -> None:
+        """The pod's reservations end; allocations stay with their claims. Raises ApiError, OSError."""
+        if self.made is not None:
+            await delete(client, await client.get(CLAIMS, self.made["metadata"]["name"], self.pod.namespace))
+        for known in self.claims:
+            claim = self.written.get(known["metadata"]["uid"], known)
+            meta = claim["metadata"]
+            if meta["name"] == UNNAMED or not allocation(claim) or not reserved_for(claim, self.pod.pod):
+                continue
+            gone = [{"$patch": "delete", "uid": self.pod.uid}]
+            body = {"metadata": {"uid": meta["uid"]}, "status": {"reservedFor": gone}}
+            await client.patch(CLAIMS, meta["name"], meta["namespace"], body, type="strategic", subresource="status")
 
     async def settle(self, client: Client, tell: Callable[[str, str], None]) -> None:
         """Write allocations and reservations, then wait until devices are ready. Raises Reserved, ApiError, OSError."""
@@ -72,6 +87,7 @@ class Taken:
         asked = promise.claim
         meta = {key: asked["metadata"][key] for key in ("generateName", "ownerReferences", "annotations")}
         made = await client.create(CLAIMS, {"metadata": meta, "spec": asked["spec"]}, self.pod.namespace)
+        self.made = made
         claim = await self._bind(client, made, Promise(made, promise.given))
         self.devices.handed_over(asked, claim)
         told = {"requestMappings": list(self.uses), "resourceClaimName": claim["metadata"]["name"]}
@@ -111,6 +127,7 @@ class Taken:
         status = claim.get("status") or {}
         status = {**status, "allocation": given, "reservedFor": [*(status.get("reservedFor") or ()), user]}
         claim = await client.update(CLAIMS, {**claim, "status": status}, subresource="status")
+        self.written[claim["metadata"]["uid"]] = claim
         if promise is not None:
             self.devices.written(claim, claim["metadata"]["resourceVersion"])
         return claim

@@ -410,14 +410,19 @@ class Scheduler:
             try:
                 await reservation.settle(self._client, tell)
             except (Reserved, ApiError, OSError, TimeoutError) as error:
-                self._give_back(taken)
+                await self._give_back(pod, taken)
                 self._unbind(pod, node, error, f'running PreBind plugin "{plugin}": {error}')
                 return False
         return True
 
-    def _give_back(self, taken: list[tuple[str, Reservation]]) -> None:
+    async def _give_back(self, pod: PodInfo, taken: list[tuple[str, Reservation]]) -> None:
         for _, reservation in reversed(taken):
             reservation.undo()
+        for plugin, reservation in reversed(taken):
+            try:
+                await reservation.release(self._client)
+            except (ApiError, OSError, TimeoutError) as error:  # the next attempt comes here again
+                log.warning("cannot take back what %s wrote for %s: %s", plugin, pod.key, error)
 
     async def _bind(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]], began: float) -> None:
         if taken:
@@ -442,7 +447,7 @@ class Scheduler:
         except (ApiError, ExtenderError, OSError, TimeoutError) as error:
             status = "Error"
             self._attempted(ERROR, pod, began)
-            self._give_back(taken)
+            await self._give_back(pod, taken)
             self._unbind(pod, node, error, f'binding rejected: running Bind plugin "DefaultBinder": {error}')
         else:
             self._attempted(SCHEDULED, pod, began)

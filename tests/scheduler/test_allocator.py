@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.api.resource import Object
+from steersman.scheduler import podinfo
 from steersman.scheduler.allocation import result
 from steersman.scheduler.allocator import AllocationError, Allocator, InvalidPools, TimedOut
+from steersman.scheduler.columns import Columns
 from steersman.scheduler.devices import Devices
+from steersman.scheduler.framework import PluginError
+from steersman.scheduler.plugins import dynamic_resources
 from tests.scheduler.test_devices import DRIVER, a_claim, a_class, a_device, a_slice, request
 
 NODE: Object = {"metadata": {"name": "n", "labels": {"zone": "a"}}}
@@ -347,6 +351,25 @@ def test_a_hopeless_search_ends() -> None:
     sums = claim("c", request("a", count=8), request("b", "device.capacity['x'].y == quantity('1') && false"))
     with pytest.raises(TimedOut):
         names(inventory(a_slice("n", many)), sums)
+
+
+@pytest.mark.parametrize(("limit", "done"), [("10s", True), ("1ns", False), ("2ms", False), ("0s", True)])
+def test_how_long_a_search_may_take_is_told(limit: str, done: bool) -> None:
+    plugin = dynamic_resources.make({"bindingTimeout": "600s", "filterTimeout": limit})
+    columns = Columns()
+    columns.set_node({"metadata": {"name": "n"}, "status": {}})
+    columns.devices.set_class("gpu", a_class())
+    columns.devices.set_slice("n", a_slice("n", [a_device(f"d{at}") for at in range(4)]))
+    wanted = claim("c", request(count=3))
+    columns.devices.set_claim(("d", "c"), wanted)
+    spec = {"containers": [], "resourceClaims": [{"name": "c", "resourceClaimName": "c"}]}
+    pod = podinfo.read({"metadata": {"uid": "u", "name": "p", "namespace": "d"}, "spec": spec})
+    assert plugin.narrow is not None
+    if done:
+        assert not plugin.narrow(columns, pod, columns.live)
+    else:
+        with pytest.raises(PluginError, match="node n: timed out trying to allocate devices"):
+            plugin.narrow(columns, pod, columns.live)
 
 
 def test_rules_taint_what_they_select() -> None:

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
 
-from steersman.api.resource import EVENTS, PODS, SERVICEACCOUNTS, Object
+from steersman.api.errors import ApiError
+from steersman.api.resource import EVENTS, PODS, SERVICEACCOUNTS, Object, Resource
+from steersman.client.client import Client
 from steersman.client.controller import Context
 from steersman.client.deviceclaims import CLAIMS, CLASSES, FINALIZER, SLICES, TEMPLATES, allocation
+from steersman.client.events import EventRecorder
 from steersman.client.informer import Informers
 from steersman.client.series import SeriesRecorder
 from steersman.controllers.run import run_controllers
@@ -65,13 +68,15 @@ def using(name: str, *claims: str, **spec: Any) -> Object:
     return made
 
 
-async def with_both(body: Callable[[ApiCluster], Awaitable[None]]) -> None:
-    """Scheduler and claim controller."""
+async def with_both(body: Callable[[ApiCluster], Awaitable[None]], caller: type[Client] = Client) -> None:
+    """Scheduler, which calls the API by `caller`, and claim controller."""
     async with ApiCluster() as cluster, Tasks() as tasks:
         client, clock = cluster.client, cluster.clock
-        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
+        series = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
+        recorder = EventRecorder(client, clock, tasks, component="controllers")
         informers = Informers(client, clock=clock, tasks=tasks, detect_mutation=True)
-        scheduler = Scheduler(client, informers, recorder, clock, Random(1))
+        mine = caller(cluster.transport, clock=clock, user_agent="scheduler")
+        scheduler = Scheduler(mine, informers, series, clock, Random(1))
         tasks.spawn(scheduler.run(), "scheduler")
         context = Context(client, informers, clock, recorder, Random(1), {})
         tasks.spawn(run_controllers(context, ("resourceclaim-controller",)), "controllers")
@@ -95,6 +100,36 @@ def told(pod: Object) -> bool:
 
 async def claim_of(cluster: ApiCluster, name: str) -> Object:
     return await cluster.client.get(CLAIMS, name, "default")
+
+
+class Unbinding(Client):
+    """Cannot bind."""
+
+    async def post(
+        self, resource: Resource, obj: Object, namespace: str, *, name: str = "", subresource: str = ""
+    ) -> None:
+        if subresource == "binding":
+            raise ApiError(500, "InternalError", "no binding today")
+        await super().post(resource, obj, namespace, name=name, subresource=subresource)
+
+
+def test_who_is_not_bound_reserves_nothing() -> None:
+    async def body(cluster: ApiCluster) -> None:
+        client = cluster.client
+        await add_node(cluster, a_node("n"))
+        await client.create(CLASSES, a_class())
+        await client.create(SLICES, a_slice("n", [a_device("a")]))
+        await client.create(CLAIMS, a_claim("c"), "default")
+        await client.create(PODS, using("p", "c"), "default")
+        assert any("no binding today" in each for each in await messages(cluster))
+        for _ in range(40):
+            claim = await claim_of(cluster, "c")
+            if "allocation" in claim["status"] and not claim["status"].get("reservedFor"):
+                return
+            await cluster.clock.sleep(0.1)
+        raise AssertionError(claim["status"])
+
+    virtual(lambda: with_both(body, Unbinding))
 
 
 def test_from_the_template_to_the_end_of_the_claim() -> None:

@@ -22,7 +22,7 @@ from steersman.api.validation import quote
 from steersman.client.deviceclaims import allocation, is_for, reserved_for
 from steersman.scheduler import extended
 from steersman.scheduler.allocation import result
-from steersman.scheduler.allocator import AllocationError, Allocator, InvalidPools, TimedOut, key
+from steersman.scheduler.allocator import MOST_STEPS, AllocationError, Allocator, InvalidPools, TimedOut, key
 from steersman.scheduler.columns import Columns, Mask
 from steersman.scheduler.devices import Devices
 from steersman.scheduler.framework import (
@@ -47,17 +47,21 @@ _NAME = "DynamicResources"
 _CANNOT = "cannot allocate all claims"
 _LEFT = "cannot schedule extended resource claim"
 _ELSEWHERE = "resourceclaim not available on the node"
+STEPS_A_SECOND = MOST_STEPS // 10  # of filterTimeout: a search may not hold the loop for seconds, and ends the same
+UNLIMITED = 50 * MOST_STEPS  # filterTimeout 0
 _MOST_WAYS = 8  # FirstAvailableDeviceRequestMaxSize
 
 
 def make(args: Mapping[str, Any]) -> Plugin:
-    """With how long devices may take to be made ready."""
+    """With how long devices may take to be made ready, and to be looked for on one node."""
     patience = durations.seconds(args["bindingTimeout"])
+    seconds = durations.seconds(args.get("filterTimeout", "10s"))
+    steps = max(1, int(seconds * STEPS_A_SECOND)) if seconds else UNLIMITED
     return Plugin(
         _NAME,
         hold=hold,
         admit=admit,
-        narrow=lambda columns, pod, left: narrow(columns, pod, left, patience),
+        narrow=lambda columns, pod, left: narrow(columns, pod, left, patience, steps),
         score=lambda columns, pod, feasible: score(columns, pod, feasible, patience),
         reserve=lambda columns, pod, node: reserve(columns, pod, node, patience),
         rescue=lambda columns, pod: rescue(columns, pod, patience),
@@ -158,12 +162,13 @@ class _Work:
     waiting: list[Object]  # of those, the ones to allocate
     extended: Object | None = None  # the claim for extended resources, which is none of the others
     resources: Sequence[str] = ()  # that it is for, where nodes have none of their own
+    steps: int = MOST_STEPS  # of a search on one node
     nodes: dict[str, Found] = field(default_factory=dict)
     alike: dict[tuple[Slice, ...], tuple[tuple[int, ...], Found]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)  # uids of claims whose devices some node cannot reach
 
 
-def _work(columns: Columns, pod: PodInfo) -> _Work | None:
+def _work(columns: Columns, pod: PodInfo, steps: int = MOST_STEPS) -> _Work | None:
     """The pod's claims and what is known of them; None for a pod without any."""
     devices = columns.devices
     resources = extended.wanted(pod, devices.by_resource)
@@ -179,15 +184,15 @@ def _work(columns: Columns, pod: PodInfo) -> _Work | None:
         return None
     waiting = [each for each in claims if not allocation(each)]
     own = (devices.extended_claim(pod.pod) or extended.new_claim(pod)) if resources else None
-    devices.memo = memo = _Work(about, claims, waiting, own, resources)
+    devices.memo = memo = _Work(about, claims, waiting, own, resources, steps)
     if not resources:
         memo.alike = devices.outcomes(msgspec.json.encode([each["spec"] for each in waiting]))
     return memo
 
 
-def narrow(columns: Columns, pod: PodInfo, left: Mask, patience: float) -> Sequence[Rejection]:
+def narrow(columns: Columns, pod: PodInfo, left: Mask, patience: float, steps: int = MOST_STEPS) -> Sequence[Rejection]:
     """Refuse nodes that cannot reach what was given, or where not everything can be had. Raises PluginError."""
-    work = _work(columns, pod)
+    work = _work(columns, pod, steps)
     if work is None or not (work.claims or work.resources):
         return ()
     reasons: dict[str, Mask] = {}
@@ -262,7 +267,7 @@ def _way(
         claims = [*claims, {**work.extended, "spec": {"devices": {"requests": requests}}}]
     try:
         search = Allocator(claims, pools, devices, devices.classes, node)
-        return _Way(search, claims, uses) if search.run() else _CANNOT
+        return _Way(search, claims, uses) if search.run(work.steps) else _CANNOT
     except InvalidPools as error:
         return str(error)
     except TimedOut as error:

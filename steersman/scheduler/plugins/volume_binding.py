@@ -277,6 +277,9 @@ class _Taken:
         for claim in self.provided:
             self.volumes.restore("claim", (claim["metadata"]["namespace"], claim["metadata"]["name"]))
 
+    async def release(self, client: Client) -> None:
+        """What is bound stays bound."""
+
     async def settle(self, client: Client, tell: Callable[[str, str], None]) -> None:
         """Write what was taken, then wait until every claim is bound. Raises ApiError, OSError, Reserved."""
         changed = asyncio.Event()
