@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from steersman.api import pods
+from steersman.api.errors import ApiError
 from steersman.api.resource import ENDPOINTSLICES, NODES, PODS, SERVICES, Object
 from steersman.client.backends import (
     HEADLESS,
@@ -137,7 +138,12 @@ async def reconcile(context: Context, key: Key) -> Result:
     known = {each["metadata"]["name"]: each for each in existing}
     changes.create = [stamped(each, changed) for each in changes.create]
     changes.update = [stamped(each, changed) for each in changes.update if each != known[each["metadata"]["name"]]]
-    await write(context, children, changes, known, "endpoint_slice_controller")
+    try:
+        await write(context, children, changes, known, "endpoint_slice_controller")
+    except ApiError as error:
+        text = f"Error updating Endpoint Slices for Service {key}: {error.message}"
+        context.recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", text)
+        raise
     return DONE
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from steersman.api.errors import ApiError
 from steersman.api.resource import SERVICES, Object, Resource
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
 from steersman.lib.clock import parse_rfc3339, rfc3339
@@ -90,7 +91,12 @@ async def reconcile(context: Context, key: Key) -> Result:
         protected = {**cidr, "metadata": {**meta, "finalizers": [*finalizers, FINALIZER]}}
         cidr = await context.client.update(SERVICECIDRS, protected)
     if changed := with_condition(cidr, now, *_READY):
-        await context.client.update(SERVICECIDRS, changed, subresource="status")
+        try:
+            await context.client.update(SERVICECIDRS, changed, subresource="status")
+        except ApiError:
+            text = "The ServiceCIDR Status can not be set to Ready=True"
+            context.recorder.event(cidr, "Warning", "KubernetesServiceCIDRError", text)
+            raise
     return DONE
 
 

@@ -234,6 +234,7 @@ async def reconcile(context: Context, key: Key) -> Result:
     if not owner["metadata"].get("deletionTimestamp"):
         try:
             await _act(children, plan(owner, found, history.current["metadata"]["name"], now), history)
+            await _identify(context, owner, found)
             await _keep_claims(context, owner, found)
         except ApiError as error:
             failure = error
@@ -260,6 +261,26 @@ async def _act(children: Children, steps: Plan, history: History) -> None:
             text = f"StatefulSet {key_of(owner)} is recreating failed Pod {pod['metadata']['name']}"
             context.recorder.event(owner, "Warning", "RecreatingFailedPod", text)
         await _delete(children, pod)
+
+
+async def _identify(context: Context, owner: Object, found: Iterable[Object]) -> None:
+    """Pods get their name's label again when somebody took it off: Services for one pod select it. Raises ApiError."""
+    for pod in found:
+        meta, number = pod["metadata"], ordinal_of(pod, owner)
+        if (meta.get("labels") or {}).get(_POD_NAME) == meta["name"] or meta.get("deletionTimestamp"):
+            continue
+        what = f"Update Pod {meta['name']} in StatefulSet {owner['metadata']['name']}"
+        marks = {_POD_NAME: meta["name"], _POD_INDEX: str(number)}
+        body = {"metadata": {"uid": meta["uid"], "labels": marks}}
+        try:
+            written = await context.client.patch(PODS, meta["name"], meta["namespace"], body)
+        except ApiError as error:
+            if error.code == 404:
+                continue
+            context.recorder.event(owner, "Warning", "FailedUpdate", f"{what} failed error: {error.message}")
+            raise
+        context.expectations.created(key_of(owner), written)
+        context.recorder.event(owner, "Normal", "SuccessfulUpdate", f"{what} successful")
 
 
 async def _create(children: Children, pod: Object) -> None:

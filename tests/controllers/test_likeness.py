@@ -23,6 +23,7 @@ from steersman.api.resource import (
     Resource,
 )
 from steersman.controllers.hpa import HPAS
+from steersman.controllers.servicecidr import FINALIZER, SERVICECIDRS
 from steersman.lib.clock import rfc3339
 
 from .conftest import World
@@ -84,6 +85,77 @@ async def test_a_job_is_resumed_although_its_pods_are_refused(world: World, monk
     events = await world.events()
     assert ("Resumed", "Job resumed") in events
     assert "FailedCreate" in [reason for reason, _ in events]
+
+
+class Refusing:
+    """Writes of one kind, and of one verb, are refused."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, verb: str, kind: Resource) -> None:
+        allowed = getattr(world.client, verb)
+
+        async def refuse(resource: Resource, *rest: Any, **more: Any) -> Object:
+            if resource == kind:
+                raise ApiError(403, "Forbidden", "not today")
+            found: Object = await allowed(resource, *rest, **more)
+            return found
+
+        monkeypatch.setattr(world.client, verb, refuse)
+
+
+async def test_slices_that_cannot_be_written_are_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    Refusing(world, monkeypatch, "create", ENDPOINTSLICES)
+    world.start("endpointslice-controller")
+    await world.client.create(SERVICES, service(), "default")
+    await world.settle()
+    text = "Error updating Endpoint Slices for Service default/web: not today"
+    assert ("FailedToUpdateEndpointSlices", text) in await world.events()
+
+
+async def test_a_range_that_cannot_be_called_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"metadata": {"name": "more", "finalizers": [FINALIZER]}, "spec": {"cidrs": ["10.77.0.0/24"]}}
+    await world.client.create(SERVICECIDRS, body)
+    Refusing(world, monkeypatch, "update", SERVICECIDRS)
+    world.start("service-cidr-controller")
+    await world.settle()
+    text = "The ServiceCIDR Status can not be set to Ready=True"
+    assert ("KubernetesServiceCIDRError", text) in await world.events()
+
+
+async def test_an_autoscaler_whose_status_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ghost"}
+    spec = {"scaleTargetRef": target, "maxReplicas": 5}
+    await world.client.create(HPAS, {"metadata": {"name": "ghost"}, "spec": spec}, "default")
+    Refusing(world, monkeypatch, "update", HPAS)
+    world.start("horizontal-pod-autoscaler-controller")
+    await world.settle()
+    assert ("FailedUpdateStatus", "not today") in await world.events()
+
+
+async def test_a_job_whose_completions_nobody_can_count_is_left_alone(world: World) -> None:
+    world.start("job-controller")
+    made = {"metadata": {"name": "j"}, "spec": {"template": template(restartPolicy="Never")}}
+    await world.client.create(JOBS, made, "default")
+    await world.settle()
+    informer = world.informers.informer(JOBS)
+    found = informer.get("default", "j")
+    assert found is not None
+    informer._put(("default", "j"), {**found, "spec": {**found["spec"], "completionMode": "Sometimes"}})
+    await world.settle()
+    text = "Skipped Job sync because completion mode is unknown"
+    assert ("UnknownCompletionMode", text) in await world.events()
+
+
+async def test_a_pod_of_a_set_gets_its_name_back(world: World) -> None:
+    world.start("statefulset-controller")
+    spec = {"serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": template(app="db")}
+    await world.client.create(STATEFULSETS, {"metadata": {"name": "db"}, "spec": spec}, "default")
+    await world.settle()
+    gone = {"metadata": {"labels": {"statefulset.kubernetes.io/pod-name": None}}}
+    await world.client.patch(PODS, "db-0", "default", gone)
+    await world.settle()
+    labels = (await world.get(PODS, "db-0"))["metadata"]["labels"]
+    assert labels["statefulset.kubernetes.io/pod-name"] == "db-0"
+    assert ("SuccessfulUpdate", "Update Pod db-0 in StatefulSet db successful") in await world.events()
 
 
 async def test_metrics_that_cannot_be_had_are_shown_as_such(world: World) -> None:

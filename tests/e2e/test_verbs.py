@@ -28,6 +28,34 @@ spec:
 """
 
 
+SETS = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, labels: {app: db}}
+spec:
+  serviceName: db
+  replicas: 2
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "nginx:1.7.9"}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, labels: {app: agent}}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "nginx:1.7.9"}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: db}
+spec: {maxUnavailable: 0, selector: {matchLabels: {app: db}}}
+"""
+
+
 def read(kubectl: Kubectl, *what: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(kubectl("get", *what, "-o", "json"))
     return found
@@ -133,6 +161,32 @@ def test_cordon_drain_and_taint(web: Kubectl) -> None:
     web("wait", *(f"pod/{each}" for each in sorted(before)), "--for=delete", "--timeout=60s", timeout=70)
     assert "untainted" in web("taint", "node", name, "dedicated-")
     rolled_out(web, "web")
+
+
+def test_rollouts_of_sets_and_a_drain_that_a_budget_holds_up(steer: Steer) -> None:
+    kubectl = steer.kubectl()
+    kubectl("create", "-f", "-", given=SETS)
+    for kind, name in (("statefulset", "db"), ("daemonset", "agent")):
+        where = f"{kind}/{name}"
+        kubectl("rollout", "status", where, "--timeout=60s", timeout=70)
+        kubectl("set", "image", where, "c=nginx:1.14.2")
+        kubectl("rollout", "status", where, "--timeout=60s", timeout=70)
+        pods = read(kubectl, "pods", "-l", f"app={name}")["items"]
+        assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {"nginx:1.14.2"}
+        history = [line.split()[0] for line in kubectl("rollout", "history", where).splitlines()[2:] if line]
+        assert history == ["1", "2"]
+        assert "rolled back" in kubectl("rollout", "undo", where)
+        kubectl("rollout", "status", where, "--timeout=60s", timeout=70)
+        assert read(kubectl, kind, name)["spec"]["template"]["spec"]["containers"][0]["image"] == "nginx:1.7.9"
+    assert "scaled" in kubectl("scale", "statefulset/db", "--replicas=1")
+    kubectl("wait", "pod/db-1", "--for=delete", "--timeout=30s", timeout=40)
+    node = read(kubectl, "nodes")["items"][0]["metadata"]["name"]
+    held = kubectl.run("drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=8s")
+    assert held.returncode == 1
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in held.stderr
+    assert [pod["metadata"]["name"] for pod in read(kubectl, "pods", "-l", "app=db")["items"]] == ["db-0"]
+    kubectl("uncordon", node)
+    kubectl("delete", "statefulset/db", "daemonset/agent", "pdb/db", "--wait=true", timeout=60)
 
 
 def test_leaders_have_leases(steer: Steer) -> None:

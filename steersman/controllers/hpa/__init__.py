@@ -100,7 +100,11 @@ async def reconcile(context: Context, key: Key) -> Result:
         history.due = context.clock.now() + settings.period
     look.status.setdefault("desiredReplicas", 0)
     if look.status != before:
-        await context.client.update(HPAS, {**scaler, "status": look.status}, subresource="status")
+        try:
+            await context.client.update(HPAS, {**scaler, "status": look.status}, subresource="status")
+        except ApiError as error:
+            look.warn("FailedUpdateStatus", error.message)
+            raise
     return Result(settings.period)
 
 

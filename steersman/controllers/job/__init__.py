@@ -58,6 +58,10 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     if job["spec"].get("managedBy", _BUILTIN) != _BUILTIN:
         return DONE
+    if job["spec"].get("completionMode") not in (None, "NonIndexed", "Indexed"):
+        text = "Skipped Job sync because completion mode is unknown"
+        context.recorder.event(job, "Warning", "UnknownCompletionMode", text)
+        return DONE
     await _free_orphans(context, key, "" if is_over(job) else job["metadata"]["uid"])
     selector = labels.from_object(job["spec"].get("selector"))
     if is_over(job):
