@@ -91,7 +91,7 @@ class Oidc:
             return None
         algorithm, number = header.get("alg"), header.get("kid", "")
         if not isinstance(algorithm, str) or algorithm not in self._issuer.algorithms:
-            shown = " ".join(f'"{each}"' for each in self._issuer.algorithms)
+            shown = " ".join(f'"{each}"' for each in sorted(self._issuer.algorithms))
             text = f"id token signed with unsupported algorithm, expected [{shown}] got {json.dumps(algorithm)}"
             raise BadToken(f"oidc: verify token: oidc: {text}")
         if not self._signed(token, algorithm, number):

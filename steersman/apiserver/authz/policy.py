@@ -26,6 +26,9 @@ _AGGREGATED = {"view": "edit", "edit": "admin", "admin": ""}  # which aggregates
 
 _BOUND: dict[str, str] = {
     "cluster-admin": "Group system:masters",
+    "steersman:controllers": "User system:kube-controller-manager",
+    "steersman:dns": "ServiceAccount kube-system/kube-dns",
+    "steersman:proxy": "User system:kube-proxy",
     "system:basic-user": "Group system:authenticated",
     "system:discovery": "Group system:authenticated",
     "system:kube-controller-manager": "User system:kube-controller-manager",

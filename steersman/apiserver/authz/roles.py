@@ -3,8 +3,8 @@
 Owns their rules and nothing else; `policy.py` reads them. A line that is not indented names a role; each line below it
 is a rule: verbs, API groups (the core group is `core`), resources, and names if only some are meant; or verbs and
 paths. A line indented once more goes on with the one before; `#` begins a remark. READ, WRITE, READWRITE and EVENTS
-stand for what they do in nearly every role. Facts from plugin/pkg/auth/authorizer/rbac/bootstrappolicy; what differs
-says why.
+stand for what they do in nearly every role. Facts from plugin/pkg/auth/authorizer/rbac/bootstrappolicy; what is needed
+besides are roles of our own, `steersman:...`.
 """
 
 CLUSTER_ROLES = """
@@ -77,9 +77,6 @@ system:heapster
 system:kube-aggregator
   READ | core | endpoints services
 system:kube-controller-manager
-  # All controllers of a cluster act as this one user, so it may do what each of them may.
-  * | * | *
-  get | *
   EVENTS
   create | coordination.k8s.io | leases
   get update | coordination.k8s.io | leases | kube-controller-manager
@@ -91,10 +88,20 @@ system:kube-controller-manager
   create | authorization.k8s.io | subjectaccessreviews
   list watch | * | *
   create | core | serviceaccounts/token
-system:kube-dns
+steersman:controllers
+  # All controllers of a cluster act as one user, so it may do what each of them may.
+  * | * | *
+  get | *
+steersman:dns
   # DNS answers from slices, and for pods by address.
-  list watch | core | endpoints namespaces pods services
+  list watch | core | namespaces pods
   list watch | discovery.k8s.io | endpointslices
+steersman:proxy
+  # The node's DNS shares the proxy's informers; network policies are enforced beside the proxy.
+  list watch | core | namespaces pods
+  list watch | networking.k8s.io | networkpolicies
+system:kube-dns
+  list watch | core | endpoints services
 system:kube-scheduler
   EVENTS
   create | coordination.k8s.io | leases
@@ -165,14 +172,10 @@ system:node-problem-detector
   patch | core | nodes/status
   EVENTS
 system:node-proxier
-  # The node's DNS shares the proxy's informers.
-  list watch | core | namespaces pods
   list watch | core | endpoints services
   READ | core | nodes
   EVENTS
   list watch | networking.k8s.io | servicecidrs
-  # Network policies are enforced beside the proxy.
-  list watch | networking.k8s.io | networkpolicies
   list watch | discovery.k8s.io | endpointslices
 system:persistent-volume-provisioner
   create delete get list watch | core | persistentvolumes

@@ -100,3 +100,19 @@ async def test_a_restart_writes_nothing_that_is_as_it_should_be(guarded: Guarded
     admin = guarded.client("admin")
     assert (await admin.get(SERVICES, "kubernetes", "default"))["spec"]["clusterIP"] == "10.96.0.1"
     assert (await admin.get(PRIORITYCLASSES, "system-node-critical"))["value"] == 2_000_001_000
+
+
+def test_the_roles_of_components_are_the_originals_and_what_ours_need_besides_is_apart() -> None:
+    rules = {role["metadata"]["name"]: role["rules"] for role in policy.cluster_roles()}
+    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    assert everything not in rules["system:kube-controller-manager"]
+    assert everything in rules["steersman:controllers"]
+    assert [rule["resources"] for rule in rules["system:kube-dns"]] == [["endpoints", "services"]]
+    assert "networkpolicies" not in str(rules["system:node-proxier"])
+    bound = {each["metadata"]["name"]: each["subjects"][0]["name"] for each in policy.cluster_role_bindings()
+             if each["metadata"]["name"].startswith("steersman:")}  # fmt: skip
+    assert bound == {
+        "steersman:controllers": "system:kube-controller-manager",
+        "steersman:dns": "kube-dns",
+        "steersman:proxy": "system:kube-proxy",
+    }
