@@ -106,6 +106,8 @@ class Simulation:
         self.client = self.cluster.client
         self.twins = False  # whether two copies were active at once that no Lease told apart
         self.job_failures = 0.0  # how likely a pod that ends fails
+        self.failing: set[str] = set()  # labels `app` of pods that certainly do, with exit code 42
+        self.places = [f"node-{number}" for number in range(nodes)]  # where pods are put
         self.lifetimes: dict[str, float] = {}  # seconds after which pods with this label `app` end by themselves
         self._controllers = controllers
         self._settings = settings or {}
@@ -271,7 +273,7 @@ class Simulation:
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": meta["name"], "uid": meta["uid"]},
-            "target": {"kind": "Node", "name": node_of(pod) or f"node-{self.random.randrange(self._nodes)}"},
+            "target": {"kind": "Node", "name": node_of(pod) or self.random.choice(self.places)},
         }
         await self.client.create(PODS, binding, meta["namespace"], name=meta["name"], subresource="binding")
         if await self._ended_within(ending, self.random.random() * 5):
@@ -280,11 +282,16 @@ class Simulation:
         ip = f"10.244.{self._addresses // 250}.{self._addresses % 250 + 1}"
         where: Object = {"podIP": ip, "podIPs": [{"ip": ip}], "startTime": rfc3339(self.clock.now())}
         await self._status(pod, phase="Running", conditions=[self._ready("True")], **where)
-        life = self.lifetimes.get((meta.get("labels") or {}).get("app", ""))
+        app = (meta.get("labels") or {}).get("app", "")
+        life = self.lifetimes.get(app)
         if life is None or await self._ended_within(ending, life * self.random.random()):
             return
-        phase = "Failed" if self.random.random() < self.job_failures else "Succeeded"
-        await self._status(pod, phase=phase, conditions=[self._ready("False")])
+        failed = app in self.failing or self.random.random() < self.job_failures
+        ended = {"terminated": {"exitCode": 42 if failed else 0, "finishedAt": rfc3339(self.clock.now())}}
+        container = {"name": pod["spec"]["containers"][0]["name"], "image": "i", "imageID": "", "ready": False}
+        states = [{**container, "restartCount": 0, "state": ended}]
+        phase = "Failed" if failed else "Succeeded"
+        await self._status(pod, phase=phase, conditions=[self._ready("False")], containerStatuses=states)
 
     def _ready(self, status: str) -> Object:
         return {"type": "Ready", "status": status, "lastTransitionTime": rfc3339(self.clock.now())}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from math import ceil
+from collections.abc import Mapping, Sequence
 from random import Random
-
-import msgspec
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import (
@@ -21,15 +18,13 @@ from steersman.api.resource import (
     SERVICES,
     Object,
 )
-from steersman.client.transport import InProcess
 from steersman.controllers.hpa import HPAS
 from steersman.controllers.servicecidr import SERVICECIDRS
-from steersman.lib.clock import rfc3339
-from steersman.lib.http.messages import Answer, Request, Response
 from steersman.testing.objects import pod
 from steersman.testing.simulation import Simulation
 
 from .scenarios import NAMESPACE, available, selects, template
+from .usage import Usage, autoscaler
 
 
 class Mirrors:
@@ -180,26 +175,12 @@ class Autoscaled:
     def __init__(self, random: Random) -> None:
         self.least = random.randint(1, 2)
         self.most = random.randint(3, 6)
-        self.load = 100  # millicores, of which a pod shall have 100
+        self.loads = {"web": 100}  # millicores, of which a pod shall have 100
 
     def start(self, world: Simulation) -> None:
-        self.world = world
         world.always(REPLICASETS, lambda: self._exceeded(world))
         world.seen.informer(HPAS)
-        self.server = world.cluster.server
-        world.cluster.transport = InProcess(self._handle)
-
-    def _handle(self, request: Request) -> Answer | Awaitable[Answer]:
-        ours = request.path.startswith("/apis/metrics.k8s.io/v1beta1/")
-        return self._metrics() if ours else self.server.handle(request)
-
-    def _metrics(self) -> Answer:
-        """The metrics API: every pod that is ready has its share."""
-        there = available(self.world)
-        stamp = {"timestamp": rfc3339(self.world.clock.now()), "window": "30s"}
-        usage = [{"name": "c", "usage": {"cpu": f"{self.load // max(len(there), 1)}m"}}]
-        items = [{"metadata": {"name": each["metadata"]["name"]}, **stamp, "containers": usage} for each in there]
-        return Response(200, [("content-type", "application/json")], msgspec.json.encode({"items": items}))
+        Usage(world, self.loads)
 
     def _exceeded(self, world: Simulation) -> str:
         sizes = [each["spec"]["replicas"] for each in world.all(REPLICASETS)]
@@ -208,19 +189,15 @@ class Autoscaled:
     async def play(self, world: Simulation) -> None:
         spec: Object = {"replicas": self.least, "selector": selects(), "template": template()}
         await world.client.create(REPLICASETS, {"metadata": {"name": "web"}, "spec": spec}, NAMESPACE)
-        target = {"type": "AverageValue", "averageValue": "100m"}
-        spec = {"minReplicas": self.least, "maxReplicas": self.most}
-        spec["scaleTargetRef"] = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web"}
-        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
-        await world.client.create(HPAS, {"metadata": {"name": "web"}, "spec": spec}, NAMESPACE)
+        await world.client.create(HPAS, autoscaler("web", "ReplicaSet", self.least, self.most), NAMESPACE)
         for _ in range(world.random.randint(1, 4)):
             await world.pause(world.random.random() * 120)
-            self.load = 100 * world.random.randint(0, 8)
+            self.loads["web"] = 100 * world.random.randint(0, 8)
 
     def complaint(self, world: Simulation) -> str:
-        wanted = min(max(ceil(self.load / 100), self.least), self.most)
+        wanted = min(max(self.loads["web"] // 100, self.least), self.most)
         found = len(available(world))
-        return "" if found == wanted else f"{found} pods are ready, {self.load}m take {wanted}"
+        return "" if found == wanted else f"{found} pods are ready, {self.loads} take {wanted}"
 
 
 DERIVED = (Mirrors, PodClaims, Authorities, Autoscaled)
