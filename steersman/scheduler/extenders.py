@@ -307,9 +307,9 @@ class Extenders:
                 log.warning("extender %s has no say in preemption: %s", extender.url, error)
         return candidates
 
-    def binder(self, pod: PodInfo) -> Extender | None:
-        """Who binds the pod, if one of them does."""
-        return next((each for each in self._all if each.binds and each.interested(pod)), None)
+    def binders(self, pod: PodInfo) -> Sequence[Extender]:
+        """Who would bind the pod; the next is asked where one fails that can be done without."""
+        return [each for each in self._all if each.binds and each.interested(pod)]
 
 
 def _plugin(left: frozenset[str], failed: Mapping[str, tuple[str, bool]], scores: Mapping[str, float]) -> Plugin:

@@ -225,12 +225,14 @@ class Scheduler:
             if not decision.node:
                 lost = self._clock.monotonic()
                 rescues = self._rescue(pod)
-                victims, why = await self._preempt(pod, decision)
-                status = "Unschedulable" if victims is None else "Success"
+                try:
+                    victims, why = await self._preempt(pod, decision)
+                    texts = [*(each.text for each in rescues), why] if victims is None else []
+                    why = ", ".join(text for text in texts if text)
+                    status = "Unschedulable" if victims is None else "Success"
+                except ExtenderError as error:  # the pod fits nowhere all the same
+                    why, status = f"preemption: {error}", "Error"
                 self._metrics.point("PostFilter", status, pod.scheduler, self._clock.monotonic() - lost)
-            if why or rescues:
-                texts = [*(each.text for each in rescues), why] if victims is None else []
-                why = ", ".join(text for text in texts if text)
         except (ExtenderError, PluginError) as error:
             self._attempted(ERROR, pod, began)
             self._queue.retry(pod.uid)
@@ -463,16 +465,16 @@ class Scheduler:
 
     async def _bound_elsewhere(self, pod: PodInfo, node: str) -> bool:
         """Whether an extender has bound the pod. Raises ExtenderError."""
-        binder = self._extenders.binder(pod)
-        if binder is None:
-            return False
-        try:
-            await binder.bind(pod, node)
-        except ExtenderError:
-            if not binder.ignorable:
-                raise
-            return False
-        return True
+        for binder in self._extenders.binders(pod):
+            try:
+                await binder.bind(pod, node)
+            except ExtenderError as error:
+                if not binder.ignorable:
+                    raise
+                log.warning("extender %s does not bind %s: %s", binder.url, pod.key, error)
+            else:
+                return True
+        return False
 
     def _unbind(self, pod: PodInfo, node: str, error: Exception, message: str) -> None:
         """Take an assumption back. A pod that is gone or bound meanwhile is told of by its informer."""

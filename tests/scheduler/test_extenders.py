@@ -19,7 +19,7 @@ from steersman.lib.http.messages import Request, Response
 from steersman.lib.http.server import Server
 from steersman.lib.tasks import Tasks
 from steersman.scheduler.configuration import Configuration
-from steersman.scheduler.extenders import Extender, ExtenderError
+from steersman.scheduler.extenders import Extender, ExtenderError, Extenders, make_all
 from steersman.scheduler.podinfo import PodInfo, read
 from steersman.scheduler.preemption import Victims
 from steersman.scheduler.scheduler import Scheduler
@@ -270,3 +270,41 @@ async def test_an_extender_binds() -> None:
                 await cluster.clock.sleep(0.01)
 
     await scheduled(lambda *_: {"Error": "out of glue"}, body, bindVerb="bind")
+
+
+async def test_who_is_done_without_leaves_binding_to_the_next() -> None:
+    async with Served(lambda *_: {"Error": "tired"}) as tired, Served(lambda *_: {}) as ready:
+        both = Extenders(
+            make_all(
+                [
+                    {"urlPrefix": tired.url, "bindVerb": "bind", "ignorable": True},
+                    {"urlPrefix": "http://x", "filterVerb": "filter"},
+                    {"urlPrefix": ready.url, "bindVerb": "bind"},
+                ]
+            )
+        )
+        assert [each.url for each in both.binders(info())] == [tired.url, ready.url]
+        await both.close()
+
+    async def body(cluster: ApiCluster, served: Served) -> None:
+        await cluster.client.create(PODS, a_pod("p"), "default")
+        pod = await pod_when(cluster, lambda pod: bool(pod["spec"].get("nodeName")))
+        assert [verb for verb, _ in served.asked] == ["bind"] and pod["spec"]["nodeName"] in "abc"
+
+    await scheduled(lambda *_: {"Error": "tired"}, body, bindVerb="bind", ignorable=True)
+
+
+async def test_an_extender_that_fails_at_preemption_leaves_the_pod_unschedulable() -> None:
+    async def body(cluster: ApiCluster, served: Served) -> None:
+        for at in range(3):
+            pod = a_pod(f"there{at}", "900m", priority=1, nodeName="abc"[at])
+            await cluster.client.create(PODS, pod, "default")
+        await cluster.client.create(PODS, a_pod("p", "900m", priority=9), "default")
+        pod = await pod_when(cluster, lambda pod: bool((pod.get("status") or {}).get("conditions")))
+        told = pod["status"]["conditions"][0]
+        assert told["reason"] == "Unschedulable"
+        assert told["message"] == "0/3 nodes are available: 3 Insufficient cpu. preemption: " + (
+            f"failed preempt with extender at URL {served.url}/preempt, code 500"
+        )
+
+    await scheduled(lambda *_: Response(500, [], b""), body, preemptVerb="preempt")
