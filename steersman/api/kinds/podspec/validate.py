@@ -15,7 +15,7 @@ import msgspec
 
 from steersman.api import meta, names, quantity
 from steersman.api.errors import FieldError
-from steersman.api.kinds.podspec import containers, resources, scheduling, security, volumes
+from steersman.api.kinds.podspec import alike, containers, resources, scheduling, security, volumes
 from steersman.api.labels import validate_labels
 from steersman.api.pods import container_totals
 from steersman.api.resource import Object
@@ -32,8 +32,6 @@ _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _PREEMPTIONS = ("PreemptLowerPriority", "Never")
 _NUMBER = re.compile(r"(0|-?[1-9][0-9]*)")
 _SEARCH = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
-_TOKENS = re.compile(rb"kube-api-access-[a-z0-9]{5}\b")
-_LONG = 8192  # bytes of a spec that is remembered
 _search = re.compile(rf"{_SEARCH}(\.{_SEARCH})*").fullmatch
 _SEARCH_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', "
@@ -79,13 +77,9 @@ def pod_spec(path: str, spec: Mapping[str, Any], metadata: Mapping[str, Any] | N
     Pods of one template differ by little more than the name of their token volume: one that was found to be without
     fault is not looked at again.
     """
-    text = msgspec.json.encode(spec)
-    if len(text) < _LONG and "resourceClaims" not in spec and b'"ephemeral":' not in text:
-        tokens = set(_TOKENS.findall(text))
-        if len(tokens) == 1:
-            text = text.replace(tokens.pop(), b"kube-api-access-xxxxx")
-        if _faultless(text, in_pod=metadata is not None):
-            return []
+    text = alike.text(spec)
+    if text is not None and _faultless(text, in_pod=metadata is not None):
+        return []
     return _pod_spec(path, spec, metadata)
 
 

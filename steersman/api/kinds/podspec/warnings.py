@@ -7,9 +7,13 @@ that hold pod specs. Pure. Source: pkg/api/pod/warnings.go, pkg/api/node/util.go
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from steersman.api import names, pods, quantity
+from steersman.api.kinds.podspec import alike
 from steersman.api.validation import quote
 
 Found = list[str]
@@ -53,12 +57,25 @@ def template(path: str, found: Spec) -> Found:
 
 
 def pod(metadata: Spec, spec: Spec, above: str = "") -> Found:
-    """Warnings about a pod; `above` is where it is, with a point after it."""
-    here = f"{above}spec"
-    out = _placed(here, spec)
+    """Warnings about a pod; `above` is where it is, with a point after it. A spec of which there are none is known."""
     annotations = metadata.get("annotations") or {}
-    for key, text in _ANNOTATIONS.items():
-        out += [f"{above}metadata.annotations[{key}]: {text}"] if key in annotations else []
+    told = [f"{above}metadata.annotations[{key}]: {text}" for key, text in _ANNOTATIONS.items() if key in annotations]
+    profiles = _profiles(above, annotations, spec) if annotations else []
+    text, here = alike.text(spec), f"{above}spec"
+    if text is not None and _silent(text):
+        return told + profiles
+    return _placed(here, spec) + told + _around(here, spec) + profiles + _within(here, spec)
+
+
+@lru_cache(maxsize=1024)
+def _silent(text: bytes) -> bool:
+    spec = msgspec.json.decode(text)
+    return not (_placed("", spec) or _around("", spec) or _within("", spec))
+
+
+def _around(here: str, spec: Spec) -> Found:
+    """What containers share."""
+    out: Found = []
     for i, volume in enumerate(spec.get("volumes") or ()):
         out += _volume(f"{here}.volumes[{i}]", volume)
     out += _twice(f"{here}.hostAliases", spec.get("hostAliases") or (), "ip")
@@ -66,9 +83,12 @@ def pod(metadata: Spec, spec: Spec, above: str = "") -> Found:
     out += _twice(f"{here}.imagePullSecrets", secrets, "name")
     for i, each in enumerate(secrets):
         out += [] if each.get("name") else [f'{here}.imagePullSecrets[{i}].name: invalid empty name ""']
-    out += _fractions(f"{here}.overhead", spec.get("overhead"))
-    if annotations:
-        out += _profiles(above, annotations, spec)
+    return out + _fractions(f"{here}.overhead", spec.get("overhead"))
+
+
+def _within(here: str, spec: Spec) -> Found:
+    """Containers, and the rest."""
+    out: Found = []
     for below, container in pods.every_container(spec):
         out += _container(f"{here}.{below}", container)
     out += _ports(here, spec)
