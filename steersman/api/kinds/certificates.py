@@ -7,6 +7,7 @@ pkg/apis/certificates/validation, pkg/registry/certificates, printCertificateSig
 from __future__ import annotations
 
 import base64
+import re
 
 from steersman.api import names
 from steersman.api.errors import FieldError
@@ -15,7 +16,7 @@ from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field, human
-from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_supported, quote, required
 
 Complaints = list[FieldError]
 
@@ -48,6 +49,9 @@ USAGES = frozenset(
     )
 )
 _DECIDED = ("Approved", "Denied")
+_FINAL = (*_DECIDED, "Failed")  # these are true or not there
+_LEGACY = "kubernetes.io/legacy-unknown"
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)-----[\r\n]+(.*?)-----END \1-----", re.DOTALL)
 _MIN_SECONDS = 600
 
 
@@ -57,22 +61,27 @@ def prepare_create(request: Object) -> None:
     request["metadata"].pop("generation", None)
 
 
-def _keep_conditions(new: Object, old: Object) -> None:
-    """Approval and denial are not the signer's business."""
+def _keep_decisions(new: Object, old: Object) -> None:
+    """Approval and denial are not the signer's business: they stay as they were, unless their number changes."""
     strategy.keep("spec")(new, old)
-    status, before = new.setdefault("status", {}), (old.get("status") or {}).get("conditions") or []
-    mine = [each for each in status.get("conditions") or () if each.get("type") not in _DECIDED]
-    decided = [each for each in before if each.get("type") in _DECIDED]
-    if decided or mine:
-        status["conditions"] = decided + mine
+    conditions = new.setdefault("status", {}).get("conditions") or []
+    for kind in _DECIDED:
+        before, places = _of(old, kind), [at for at, each in enumerate(conditions) if each.get("type") == kind]
+        if len(before) == len(places):
+            for at, kept in zip(places, before, strict=True):
+                conditions[at] = kept
 
 
 def _only_conditions(new: Object, old: Object) -> None:
     conditions = dig(new, "status", "conditions")
     strategy.keep("spec")(new, old)
-    new["status"] = {**(old.get("status") or {})}
-    if conditions is not None:
+    new["status"] = {key: value for key, value in (old.get("status") or {}).items() if key != "conditions"}
+    if conditions:
         new["status"]["conditions"] = conditions
+
+
+def _of(request: Object, kind: str) -> list[Object]:
+    return [each for each in dig(request, "status", "conditions") or () if each.get("type") == kind]
 
 
 def validate(request: Object) -> Complaints:
@@ -90,7 +99,10 @@ def validate(request: Object) -> Complaints:
             out.append(not_supported(f"spec.usages[{i}]", usage, sorted(USAGES)))
         if usage in usages[:i]:
             out.append(duplicate(f"spec.usages[{i}]", usage))
-    out += signer_name("spec.signerName", signer)
+    if signer == _LEGACY:
+        out.append(invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version"))
+    else:
+        out += signer_name("spec.signerName", signer)
     seconds = spec.get("expirationSeconds")
     if seconds is not None and seconds < _MIN_SECONDS:
         text = "may not specify a duration less than 600 seconds (10 minutes)"
@@ -119,35 +131,75 @@ def signer_name(path: str, name: str) -> Complaints:
     return out + [invalid(path, parts[1], text) for text in names.dns_subdomain(parts[1])]
 
 
+def validate_approval(new: Object, old: Object) -> Complaints:
+    """A decision is final."""
+    return _conditions(new, old) + _removed(new, old)
+
+
 def validate_status(new: Object, old: Object) -> Complaints:
-    """A decision is final, a certificate does not change."""
-    status, before = new.get("status") or {}, old.get("status") or {}
-    out = _conditions(status.get("conditions") or ())
-    if before.get("certificate") and status.get("certificate") != before["certificate"]:
-        out.append(forbidden("status.certificate", "updates may not modify or remove the certificate"))
-    return out + _kept(status, before)
-
-
-def _conditions(found: object) -> Complaints:
-    out: Complaints = []
-    kinds = [each.get("type") or "" for each in found] if isinstance(found, (list, tuple)) else []
-    if "Approved" in kinds and "Denied" in kinds:
-        i = max(kinds.index(kind) for kind in _DECIDED)
-        text = "Approved and Denied conditions are mutually exclusive"
-        out.append(invalid(f"status.conditions[{i}].type", kinds[i], text))
-    for i, kind in enumerate(kinds):
-        if not kind:
-            out.append(required(f"status.conditions[{i}].type"))
-        elif kind in kinds[:i]:
-            out.append(duplicate(f"status.conditions[{i}].type", kind))
+    """A signer decides nothing, and signs once."""
+    certificate, before = dig(new, "status", "certificate") or "", dig(old, "status", "certificate") or ""
+    out = _conditions(new, old)
+    if certificate != before and (why := _no_certificate(certificate)) and not _no_certificate(before):
+        out.append(invalid("status.certificate", "<certificate data>", why))
+    out += _removed(new, old)
+    for kind in _DECIDED:
+        if len(_of(new, kind)) > len(_of(old, kind)):
+            out.append(forbidden("status.conditions", f'updates may not add a condition of type "{kind}"'))
+    if before and certificate != before:
+        out.append(forbidden("status.certificate", "updates may not modify existing certificate content"))
     return out
 
 
-def _kept(status: Object, before: Object) -> Complaints:
-    now = {each.get("type") for each in status.get("conditions") or ()}
-    lost = [each.get("type") for each in before.get("conditions") or () if each.get("type") in (*_DECIDED, "Failed")]
+def _conditions(new: Object, old: Object) -> Complaints:
+    """What is wrong with the conditions, unless it was wrong before."""
+    path, out = "status.conditions", Complaints()
+    before = [each.get("type") or "" for each in dig(old, "status", "conditions") or ()]
+    seen: list[str] = []
+    for i, each in enumerate(dig(new, "status", "conditions") or ()):
+        kind, status = each.get("type") or "", each.get("status") or ""
+        if not kind and "" not in before:
+            out.append(required(f"{path}[{i}].type"))
+        allowed = ["True"] if kind in _FINAL else ["False", "True", "Unknown"]
+        if not status:
+            out.append(required(f"{path}[{i}].status"))
+        elif status not in allowed:
+            out.append(not_supported(f"{path}[{i}].status", status, allowed))
+        other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
+        if other in seen and not set(_DECIDED) <= set(before):
+            out.append(invalid(path, kind, "Approved and Denied conditions are mutually exclusive"))
+        if kind in seen and len(set(before)) == len(before):
+            out.append(duplicate(f"{path}[{i}].type", kind))
+        seen.append(kind)
+    return out
+
+
+def _removed(new: Object, old: Object) -> Complaints:
     text = "updates may not remove a condition of type "
-    return [forbidden("status.conditions", f'{text}"{kind}"') for kind in lost if kind not in now]
+    lost = [kind for kind in _FINAL if len(_of(new, kind)) < len(_of(old, kind))]
+    return [forbidden("status.conditions", f'{text}"{kind}"') for kind in lost]
+
+
+def _no_certificate(encoded: str) -> str:
+    """Why a signer's answer is no chain of certificates; nothing where there is none."""
+    if not encoded:
+        return ""
+    from cryptography import x509  # slow to import, and signers answer rarely
+
+    try:
+        blocks = _BLOCK.findall(base64.b64decode(encoded, validate=True))
+    except ValueError:
+        blocks = []
+    for kind, content in blocks:
+        if kind != b"CERTIFICATE":
+            return f"only CERTIFICATE PEM blocks are allowed, found {quote(kind.decode())}"
+        if b":" in content:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_der_x509_certificate(base64.b64decode(content))
+        except ValueError:
+            return "x509: malformed certificate"
+    return "" if blocks else "must contain at least one CERTIFICATE PEM block"
 
 
 def _state(request: Object, now: float) -> str:
@@ -170,8 +222,8 @@ CERTIFICATESIGNINGREQUEST = Behavior(
     prepare_create=prepare_create,
     prepare_update=strategy.keep("spec", "status"),
     updates={
-        "status": Update(_keep_conditions, validate_status),
-        "approval": Update(_only_conditions, validate_status),
+        "status": Update(_keep_decisions, validate_status),
+        "approval": Update(_only_conditions, validate_approval),
     },
     columns=(
         NAME,
