@@ -39,6 +39,12 @@ class Ranges:
         self._count = 1 << (mask - network.prefixlen)
         self._held: Counter[int] = Counter()
         self._next = 0
+        self.allocated = self.released = 0  # parts, since the start
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return self._count
 
     def _parts(self, network: Network) -> range:
         """The parts that `network` touches; none when it lies outside."""
@@ -51,7 +57,9 @@ class Ranges:
 
     def hold(self, network: Network) -> None:
         """These addresses are somebody's."""
+        before = len(self._held)
         self._held.update(self._parts(network))
+        self.allocated += len(self._held) - before
 
     def release(self, network: Network) -> None:
         """One holder less."""
@@ -59,6 +67,12 @@ class Ranges:
             self._held[part] -= 1
             if self._held[part] <= 0:
                 del self._held[part]
+                self.released += 1
+
+    @property
+    def usage(self) -> float:
+        """The share that is held."""
+        return len(self._held) / self._count
 
     def take(self) -> Network | None:
         """A part that nobody holds, held from now on; None when there is none."""
@@ -68,6 +82,7 @@ class Ranges:
             self._next = (self._next + 1) % self._count
         part, self._next = self._next, (self._next + 1) % self._count
         self._held[part] = 1
+        self.allocated += 1
         address = int(self.network.network_address) + (part << self._bits)
         return ip_network((address, self._mask))
 
@@ -146,9 +161,26 @@ def _book(context: Context) -> Book:
     """Made at the first call from what all nodes have: whoever starts anew gives nothing out twice."""
     book: Book | None = context.memory.get("book")
     if book is None:
-        book = context.memory["book"] = Book(ranges_of(context.config))
+        ranges = ranges_of(context.config)
+        book = context.memory["book"] = Book(ranges)
+        context.metrics.ask("node_ipam_controller", lambda: _count(context, ranges))
         _hold_all(book, context.informer(NODES).list())
     return book
+
+
+def _count(context: Context, every: Sequence[Ranges]) -> None:
+    """What of the ranges is given out, for metrics; the first name is spelt as the original spells it."""
+    start, labels = "node_ipam_controller_", ("clusterCIDR",)
+    most = context.metrics.gauge(f"{start}cirdset_max_cidrs", "Parts of a range.", labels)
+    usage = context.metrics.gauge(f"{start}cidrset_usage_cidrs", "The share of them that is given out.", labels)
+    given = context.metrics.counter(f"{start}cidrset_cidrs_allocations_total", "Parts given out.", labels)
+    back = context.metrics.counter(f"{start}cidrset_cidrs_releases_total", "Parts taken back.", labels)
+    for ranges in every:
+        where = str(ranges.network)
+        most.labels(where).set(ranges.count)
+        usage.labels(where).set(ranges.usage)
+        given.labels(where).set(ranges.allocated)
+        back.labels(where).set(ranges.released)
 
 
 def _hold_all(book: Book, nodes: Iterable[Object]) -> None:

@@ -218,6 +218,8 @@ async def _update(context: Context, memory: _Memory, service: Object) -> None:
     known.service = service
     if names == known.nodes:
         return
+    metrics = context.metrics
+    metrics.counter("service_controller_loadbalancer_sync_total", "Balancers told of nodes.").labels().inc()
     try:
         ingress = await _provider(context).ensure(service, nodes, _others(context, memory, service))
     except (NoRoom, OSError) as error:
@@ -225,6 +227,7 @@ async def _update(context: Context, memory: _Memory, service: Object) -> None:
         if len(shown) > _MOST_NAMED:
             shown = [*shown[:_MOST_NAMED], f"<{len(shown) - _MOST_NAMED} more>"]
         limited = f"[node names limited, total number of nodes: {len(names)}]"
+        metrics.counter("service_controller_nodesync_error_total", "Those that failed.").labels().inc()
         text = f"Error updating load balancer with new hosts [{' '.join(shown)}] {limited}, error: {error}"
         tell(service, "Warning", "UpdateLoadBalancerFailed", text)
         raise OSError(text) from error

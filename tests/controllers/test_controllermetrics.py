@@ -138,3 +138,31 @@ async def test_authorities_and_forced_ends(world: World, counted: Counted) -> No
     await world.settle(60)
     assert (counted['root_ca_cert_publisher_sync_total{code="200"}'] or 0) >= 4
     assert counted['pod_gc_collector_force_delete_pods_total{namespace="default",reason="orphaned"}'] == 1
+
+
+async def test_ranges_of_nodes(world: World, counted: Counted) -> None:
+    flags = {"allocate-node-cidrs": "true", "cluster-cidr": "10.240.0.0/16", "node-cidr-mask-size": "18"}
+    counted.start("node-ipam-controller", **flags)
+    for name in ("a", "b"):
+        await world.client.create(NODES, {"metadata": {"name": name}})
+    await world.settle()
+    await world.client.delete(NODES, "b")
+    await world.settle()
+    where = '{clusterCIDR="10.240.0.0/16"}'
+    assert counted[f"node_ipam_controller_cirdset_max_cidrs{where}"] == 4
+    assert counted[f"node_ipam_controller_cidrset_usage_cidrs{where}"] == 0.25
+    assert counted[f"node_ipam_controller_cidrset_cidrs_allocations_total{where}"] == 2
+    assert counted[f"node_ipam_controller_cidrset_cidrs_releases_total{where}"] == 1
+
+
+async def test_balancers_that_hear_of_nodes(world: World, counted: Counted) -> None:
+    counted.start("service-lb-controller")
+    for number in (1, 2):
+        node = await world.client.create(NODES, {"metadata": {"name": f"n{number}"}})
+        address = {"type": "InternalIP", "address": f"192.0.2.{number}"}
+        await world.set_status(NODES, node, addresses=[address], conditions=[{"type": "Ready", "status": "True"}])
+        if number == 1:
+            await world.client.create(SERVICES, service(type="LoadBalancer"), "default")
+        await world.settle()
+    assert counted["service_controller_loadbalancer_sync_total"] == 1
+    assert counted["service_controller_nodesync_error_total"] is None

@@ -193,6 +193,10 @@ async def _leave(context: Context, volume: str, waits: _Waits, place: Place) -> 
     except ApiError as error:
         if error.code not in (404, 409):
             raise
+    if forced and place.mounted:
+        name = "attach_detach_controller_attachdetach_controller_forced_detaches"
+        family = context.metrics.counter(name, "Volumes detached although they may be mounted.", ("reason",))
+        family.labels("out-of-service" if place.out_of_service else "timeout").inc()
     place.attachment = {**place.attachment, "metadata": {**meta, "deletionTimestamp": "now"}}
     return 0.0
 

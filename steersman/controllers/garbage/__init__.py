@@ -58,6 +58,8 @@ async def feed(context: Context, queue: WorkQueue[Key]) -> None:
             wait = None if await _follow(context, known) else _ASK_AGAIN
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("cannot discover what is served: %s", error)
+            name = "garbagecollector_controller_resources_sync_error_total"
+            context.metrics.counter(name, "Failures to learn what is served.").labels().inc()
             wait = _ASK_AGAIN
 
 
