@@ -77,6 +77,37 @@ def covers(fields: Mapping[str, Any], found: Set) -> bool:
     return True
 
 
+def joined(fields: Mapping[str, Any], found: Set) -> Mapping[str, Any]:
+    """FieldsV1 with the members of a set as well; only what changes is made anew."""
+    if not fields:
+        return encode({MEMBER: {}, **found}) if len(found) > (MEMBER in found) else fields
+    out, new = dict(fields), False
+    for key, inner in found.items():
+        mine = out.get(key)
+        new = new or mine is None
+        if mine is None:
+            out[key] = encode(inner) if len(inner) > (MEMBER in inner) else {}
+        elif key != MEMBER:
+            out[key] = joined(mine, inner)
+    return {key: out[key] for key in sorted(out)} if new else out
+
+
+def reduced(fields: Mapping[str, Any], found: Set) -> Mapping[str, Any] | None:
+    """FieldsV1 without the members of a set; None when nothing is left."""
+    if not fields:
+        return None if MEMBER in found else fields
+    out: dict[str, Any] = {}
+    for key, inner in fields.items():
+        theirs = found.get(key)
+        if theirs is None:
+            out[key] = inner
+        elif key != MEMBER and (left := reduced(inner, theirs)) is not None:
+            out[key] = left
+    if not out:
+        return None
+    return out if len(out) > (MEMBER in out) else {}
+
+
 def union(one: Set, other: Set) -> Set:
     """Members of either."""
     if not other or one is other:

@@ -225,7 +225,7 @@ def _take_over(managed: Managed, found: Difference, manager: Manager, now: str) 
         gone = found.removed if key == manager.key else lost
         kept = entry
         if gone and fieldset.touches(entry.wire, gone):
-            kept = entry.having(fieldset.difference(entry.fields, gone))
+            kept = Entry(entry.manager, None, entry.time, wire=fieldset.reduced(entry.wire, gone) or {})
         if kept.wire:
             out[key] = kept
     gained = fieldset.difference(changed, STRIPPED)
@@ -236,7 +236,7 @@ def _take_over(managed: Managed, found: Difference, manager: Manager, now: str) 
         elif fieldset.covers(mine.wire, gained):
             out[manager.key] = mine.at(now)
         else:
-            out[manager.key] = Entry(manager, fieldset.union(gained, mine.fields), now)
+            out[manager.key] = Entry(manager, None, now, wire=fieldset.joined(mine.wire, gained))
     return out
 
 
