@@ -13,7 +13,9 @@ from steersman.lib.http.messages import Answer, Headers, Request, Response
 
 _LEAST = 128 * 1024  # bytes: kube-apiserver's defaultGzipThresholdBytes
 _GZIP = 31  # zlib's window bits for a gzip header and the largest window
-HEADERS: Headers = [("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
+_VARIES = ("vary", "Accept-Encoding")
+HEADERS: Headers = [("content-encoding", "gzip"), _VARIES]
+_PLAIN = "/openapi/v3/"  # below it nothing is compressed, as in the original
 
 
 class Compressor(Protocol):
@@ -51,10 +53,10 @@ def compressed(request: Request, answer: Answer) -> Answer:
         return answer  # handed on from a server that has done it
     body = answer.body
     size = len(body) if isinstance(body, bytes) else sum(map(len, body))
-    if size < _LEAST or not accepted(request):
+    if size < _LEAST or not accepted(request) or request.path.startswith(_PLAIN):
         return answer
     whole = body if isinstance(body, bytes) else b"".join(body)
-    return Response(200, [*answer.headers, *HEADERS], _whole(whole))
+    return Response(200, [*(header for header in answer.headers if header != _VARIES), *HEADERS], _whole(whole))
 
 
 def _whole(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import gc
 import re
 import socket
 import ssl
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -21,7 +22,7 @@ from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import CLUSTERROLES, Object
-from steersman.apiserver import masters, paths
+from steersman.apiserver import masters, paths, presence
 from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
@@ -58,6 +59,7 @@ from steersman.lib.tasks import Tasks
 from steersman.store.interface import Store, StoreError
 
 _PORT = 6443  # what is said where no port is listened on
+_PRESENT = (1, 26)  # the release from which on API servers keep a Lease
 _HEAD = 1 << 20  # bytes of a request's target, and of its headers: Go's DefaultMaxHeaderBytes
 
 
@@ -128,6 +130,10 @@ async def _run(
             await web.listen_on(listener.dup())
         tasks.spawn(storage.compact(store, clock, every), "compaction")
         tasks.spawn(storage.end_when_lost(store, stop), "etcd's past")
+        if tuple(map(int, profile.release.split("."))) >= _PRESENT:
+            host, uid = socket.gethostname(), str(uuid.uuid4())
+            there = presence.Presence(server, clock, host, profile.api_port or _PORT, uid)
+            tasks.spawn(there.run(), "Lease of the API server")
         gc.freeze()  # what is there now stays: no collection need look at it again
         ready()
         await stop.wait()

@@ -37,6 +37,8 @@ _HOOKS = (
     "start-system-namespaces-controller",
     "peer-endpoint-reconciler-controller",
     "start-cluster-authentication-info-controller",
+    "start-kube-apiserver-identity-lease-controller",
+    "start-kube-apiserver-identity-lease-garbage-collector",
     "storage-readiness",
     "start-legacy-token-tracking-controller",
     "start-service-ip-repair-controllers",

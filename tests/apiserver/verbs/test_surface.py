@@ -184,3 +184,15 @@ async def test_our_own_clients_read_discovery_that_is_not_aggregated(cluster: Ap
     cluster.server.discovery._cache.clear()
     plain = await discover(cluster.client)
     assert {each.resource for each in plain.resources} == {each.resource for each in aggregated.resources}
+
+
+async def test_what_is_compressed(cluster: ApiCluster) -> None:
+    cluster.server.paths.append(paths.OpenApiPaths(cluster.server.registry))
+    _, headers, _ = await ask(cluster, "/openapi/v2", accept_encoding="gzip")
+    assert headers >= {("content-encoding", "gzip"), ("vary", "Accept"), ("vary", "Accept-Encoding")}
+    response = await cluster.transport.request("GET", "/openapi/v2", [("accept-encoding", "gzip")])
+    assert [value for name, value in response.headers if name == "vary"] == ["Accept", "Accept-Encoding"]
+    _, headers, body = await ask(cluster, "/openapi/v3/api/v1", accept_encoding="gzip")
+    assert "content-encoding" not in dict(headers) and len(body) > 500_000
+    assert (await ask(cluster, "/openapi/v3/nope"))[::2] == (404, b"")
+    assert (await ask(cluster, "/openapi/v2", accept="text/html"))[::2] == (406, b"")
