@@ -47,7 +47,7 @@ _VARYING = [
     (re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}\b|(?<=-hash=)\w+"), "-HASH"),  # of a pod template
     (re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b(?!-)"), "-XXXXX"),  # of a generated name
     (re.compile(r"(?:^|(?<=[ (]))(\d+[dhms]){1,2}(?=[ )]|$)|<(invalid|unknown)>(?= +\S| *$)", re.MULTILINE), "AGE"),
-    (re.compile(r"/tmp/[^\s:\"]+/(\S+-edit-\d+)?"), "FOLDER/"),
+    (re.compile(r"/tmp/[^\s:\"]+/(\S+-edit-\w+)?"), "FOLDER/"),  # a number, or what above made of it
 ]  # fmt: skip
 _GAP = re.compile(r"(?<=\S)(\t|  +)(?=\S)")
 _MANAGED = re.compile(r"^( *)managedFields:\n((?:\1(?:- |  ).*\n)+)", re.MULTILINE)
