@@ -382,7 +382,7 @@ class ApiServer:
         kind = self.registry.by_resource(info.group, info.version, info.resource)
         if kind is None:
             raise self._nothing(info)
-        if kind.namespaced and not info.namespace and info.name:
+        if kind.namespaced and not info.namespace and (info.name or not (kind.custom or "list" in kind.verbs)):
             raise unknown_resource()
         call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, info, kind))
         if request.notes:

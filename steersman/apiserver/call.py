@@ -15,7 +15,7 @@ from steersman.api.resource import Object
 from steersman.api.schema.decode import Decoders
 from steersman.api.term import HEADER, Term, parse
 from steersman.apiserver.admission.rounds import Rounds
-from steersman.apiserver.encode import Encoder, content_type, in_medium
+from steersman.apiserver.encode import Encoder, content_type, headed, in_medium
 from steersman.apiserver.negotiate import Format
 from steersman.apiserver.request import Query, RequestInfo
 from steersman.apiserver.storage import Storage
@@ -126,7 +126,7 @@ class Call:
 
     def document(self, status: int, document: Object) -> Response:
         """An answer that is not of the resource's kind: a Status, a Scale, a review."""
-        body = in_medium(document, self.format)
+        body = in_medium(headed(document), self.format)
         return self.respond(status, body, document.get("kind", ""), document.get("apiVersion", ""))
 
 

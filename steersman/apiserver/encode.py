@@ -103,6 +103,8 @@ class Encoder:
         """A whole list."""
         if not items and self._format.transform == "Table" and table.generic(self._kind, self._version):
             return self._whole(self._table([], meta) | {"rows": None})  # the original's, for kinds without columns
+        if not items and self._format.transform == "PartialObjectMetadata" and self._format.media != PROTOBUF:
+            return self._whole(self._empty(meta) | {"items": None})
         if not self.parted:
             if self._format.transform == "Table":
                 return self._whole(self._table(self._all(items), meta))
@@ -212,6 +214,11 @@ class Encoder:
 
             return protobuf.watch_frame(type, protobuf.encode(obj))
         return b'{"type":"%b","object":%b}\n' % (type.encode(), encode(obj))
+
+
+def headed(document: Object) -> Object:
+    """The same with its type first, as the original writes it."""
+    return {**{key: document[key] for key in ("kind", "apiVersion") if key in document}, **document}
 
 
 def in_medium(document: Any, format: Format) -> bytes:

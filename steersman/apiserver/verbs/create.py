@@ -22,6 +22,6 @@ def answer(call: Call, status: int, made: Item | dict[str, object]) -> Response:
     call.written = status, made
     if isinstance(made, Item):
         return call.respond(status, call.encoder().object(made))
-    from steersman.apiserver.encode import in_medium
+    from steersman.apiserver.encode import headed, in_medium
 
-    return call.respond(status, in_medium(call.encoder().convert(made), call.format))
+    return call.respond(status, in_medium(headed(call.encoder().convert(made)), call.format))

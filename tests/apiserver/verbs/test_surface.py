@@ -196,3 +196,16 @@ async def test_what_is_compressed(cluster: ApiCluster) -> None:
     assert "content-encoding" not in dict(headers) and len(body) > 500_000
     assert (await ask(cluster, "/openapi/v3/nope"))[::2] == (404, b"")
     assert (await ask(cluster, "/openapi/v2", accept="text/html"))[::2] == (406, b"")
+
+
+async def test_odds_and_ends_of_answers(cluster: ApiCluster) -> None:
+    for path in ("/api/v1/bindings", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews"):
+        for method in ("GET", "POST"):
+            assert (await ask(cluster, path, method=method))[0] == 404
+    accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    assert (await ask(cluster, "/api/v1/pods", accept=accept))[2].endswith(b'"items":null}\n')
+    assert (await ask(cluster, "/api/v1/pods"))[2].endswith(b'"items":[]}\n')
+    path = "/api/v1/namespaces/default/configmaps?dryRun=All"
+    body = b'{"data":{"a":"b"},"metadata":{"name":"x"}}'
+    response = await cluster.transport.request("POST", path, [("content-type", "application/json")], body)
+    assert (await response.read()).startswith(b'{"kind":"ConfigMap","apiVersion":"v1","')
