@@ -1,7 +1,7 @@
 """A process that runs containers and can be killed: `agent.py STATE IMAGES LOGS ACTION...`, for the recovery tests.
 
 Prints a line of JSON after each action: `pod` (a running container), `created` (one not started), `short` (ends by
-itself), `wait` (does nothing until killed).
+itself), `wait` (does nothing until killed). `remove` takes away what was made.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ async def main(state: Path, base: Path, logs: Path, actions: list[str]) -> None:
     for action in actions:
         if action == "wait":
             await asyncio.Event().wait()
+        if action == "remove":
+            for each in runtime.sandboxes():
+                await runtime.remove_sandbox(each.id)
+            continue
         config = SandboxConfig(action, "default", f"uid-{action}", hostname=action, log_directory=str(logs / action))
         sandbox = await runtime.run_sandbox(config)
         script = ("sh", "-c", SCRIPTS[action])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import steersman
 from steersman.engine.interface import ContainerState, NoSuchContainer, RuntimeFailure, SandboxState
 from steersman.engine.runtime import kernel, purge, share_mounts
 from steersman.engine.runtime.network import node_interface
@@ -35,6 +37,7 @@ FAILPOINTS = [
     "container.after_monitor",
 ]
 
+REMOVING = ["container.before_forget", "sandbox.before_release"]
 
 _SEEN: dict[Path, set[str]] = {}
 
@@ -163,6 +166,34 @@ async def test_a_crash_at_any_step_is_recovered(state: Path, images: BusyboxImag
         assert traces(state)["interfaces"] == set()
     finally:
         await runtime.close()
+
+
+@pytest.mark.parametrize("name", REMOVING)
+async def test_a_crash_while_a_pod_is_removed_leaves_nothing(
+    state: Path, images: BusyboxImages, tmp_path: Path, name: str
+) -> None:
+    crashed = Agent(state, images, tmp_path / "logs", "pod", "remove", failpoints=f"{name}=exit")
+    sandbox_id, *_ = await crashed.line()
+    assert await crashed.end() == 86
+    traces(state)
+    runtime = make_runtime(state, images)
+    await runtime.start()
+    try:
+        if any(one.id == sandbox_id for one in runtime.sandboxes()):
+            await runtime.remove_sandbox(sandbox_id)
+        kept = [
+            list((state / "run" / part).iterdir()) for part in ("containers", "sandboxes", "ns", "addresses", "oci")
+        ]
+        assert kept == [[]] * 5
+        assert traces(state)["interfaces"] == set()
+    finally:
+        await runtime.close()
+
+
+def test_every_failpoint_of_the_engine_is_tried() -> None:
+    sources = [path.read_text() for path in Path(steersman.__file__).parent.rglob("engine/runtime/*.py")]
+    named = {name for text in sources for name in re.findall(r'failpoint\("([a-z_.]+)"\)', text)}
+    assert named == {*FAILPOINTS, *REMOVING, "container.after_start"}
 
 
 @pytest.mark.parametrize("name", FAILPOINTS)
