@@ -61,7 +61,7 @@ async def _mutate(call: Call, found: list[Bound], obj: Object, old: Object | Non
             asked.willing(each.key)
     asked.leave(obj)
     if strict := [each for each in failed if each[0].strict]:
-        raise _refused(call, strict)
+        raise _refused(call, matching.name_of(call, obj), strict)
 
 
 def _invocations(
@@ -135,9 +135,9 @@ def _mutated(call: Call, each: _Invocation, mutation: Object, obj: Object, old: 
     return None if patched is None else matching.typed(call, patched, each.version, strict=True)
 
 
-def _refused(call: Call, failed: list[tuple[Bound, str, str]]) -> ApiError:
+def _refused(call: Call, name: str, failed: list[tuple[Bound, str, str]]) -> ApiError:
     """403, with a cause for each failure and the first one's words and reason."""
     texts = ["policy '{}' with binding '{}' denied request: {}".format(*bound.names, why) for bound, _, why in failed]
-    error = errors.forbidden(call.kind.group, call.kind.plural, call.info.name, "")
+    error = errors.forbidden(call.kind.group, call.kind.plural, name, "")
     causes = {**error.details, "causes": [{"message": text} for text in texts]}
     return ApiError(403, failed[0][1] or "Forbidden", texts[0], causes)

@@ -16,7 +16,7 @@ from steersman.api import cel, errors, policies
 from steersman.api.cel.syntax import CostError
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
-from steersman.apiserver.admission import asking, bindings, rights
+from steersman.apiserver.admission import asking, bindings, matching, rights
 from steersman.apiserver.admission.bindings import Bound
 from steersman.apiserver.call import Call
 from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
@@ -72,7 +72,7 @@ async def _validate(call: Call, every: Sequence[Bound], obj: Object | None, old:
     for key, texts in annotations.items():
         call.annotate(key, ", ".join(texts))
     if denied:
-        raise _refused(call, *denied[0])
+        raise _refused(call, matching.name_of(call, obj), *denied[0])
 
 
 def _measure(metrics: PluginMetrics, bound: Bound, found: _Found, began: float) -> None:
@@ -149,9 +149,8 @@ def _message(validation: Object, run: policies.Run) -> str:
     return said or (validation.get("message") or "").strip() or f"failed expression: {validation['expression'].strip()}"
 
 
-def _refused(call: Call, reason: str, message: str) -> ApiError:
+def _refused(call: Call, name: str, reason: str, message: str) -> ApiError:
     reason = reason or "Invalid"
-    name = call.info.name or ""
     error = errors.forbidden(call.kind.group, call.kind.plural, name, message)
     details = {**error.details, "causes": [{"message": message}]}
     return ApiError(_CODES.get(reason, 422), reason, error.message, details)

@@ -132,6 +132,7 @@ async def test_what_cannot_be_done_refuses_or_is_ignored(guarded: Guarded, mutat
     assert (await created(guarded, configmap("ignored", a="1")))["data"] == {"a": "1"}
     await install(guarded, mutation, name="strict")
     error = await refusal(guarded, configmap(a="1"))
+    assert error.details["name"] == configmap()["metadata"]["name"]
     assert (error.code, error.reason) == (403, "Invalid")
     assert error.message.startswith("policy 'strict' with binding 'strict-b' denied request: ") and why in error.message
 

@@ -56,7 +56,8 @@ async def test_a_policy_denies_with_its_message(guarded: Guarded) -> None:
     await guarded.client("admin").create(CONFIGMAPS, configmap("good", a="1"))
     error = await refusal(guarded, configmap("bad", a="1", b="2"))
     assert (error.code, error.reason) == (422, "Invalid")
-    assert error.message.endswith("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: has 2")
+    said = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: has 2"
+    assert (error.message, error.details["name"]) == (f'configmaps "bad" is forbidden: {said}', "bad")
 
 
 async def test_an_error_denies_unless_it_is_ignored(guarded: Guarded) -> None:
