@@ -19,6 +19,7 @@ import msgspec
 from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
+from steersman.api.schema.decode import malformed
 from steersman.apiserver.call import Call, Services
 from steersman.apiserver.unconverted import Unconverted
 from steersman.apiserver.webhookpost import CallFailed, post
@@ -77,13 +78,18 @@ class Converter:
         """The converted objects, with the metadata that a webhook must not touch. Raises ApiError."""
         first, result = objects[0], response.get("result") or {}
         if result.get("status") != "Success":
-            raise self._failed(first, f"failed: {result.get('message') or 'no result status'}")
+            status = f"response.result.status was '{result.get('status') or ''}', not 'Success'"
+            raise self._failed(first, f"failed: {result.get('message') or status}")
         converted = response.get("convertedObjects") or []
         if len(converted) != len(objects):
             raise self._failed(first, f"returned {len(converted)} objects, expected {len(objects)}")
         for i, (obj, made) in enumerate(zip(objects, converted, strict=True)):
-            if why := _wrong(obj, made, wanted):
-                raise self._failed(first, f"returned invalid converted object at index {i}: {why}")
+            what = "object" if len(objects) == 1 else "converted object"
+            if why := _strange(obj, made, wanted):
+                raise self._failed(first, f"returned invalid {what} at index {i}: {why}")
+            if why := _wrong(obj, made):
+                place = "" if len(objects) == 1 else f" at index {i}"
+                raise self._failed(first, f"returned invalid {what}{place}: {why}")
             kept = dict(obj["metadata"])
             for name in ("labels", "annotations"):
                 kept.pop(name, None)
@@ -94,34 +100,50 @@ class Converter:
 
 
 def _response(body: bytes, uid: str, review: Object) -> Object:
+    if not body:
+        raise CallFailed("0-length response with status code: 200 and content type: application/json")
     try:
         answer = _decode(body)
-        response: Object = answer["response"]
-        if (answer.get("apiVersion"), answer.get("kind")) != (review["apiVersion"], review["kind"]):
-            raise ValueError(f"unexpected {answer.get('apiVersion')}, Kind={answer.get('kind')}")
-        if response.get("uid") != uid:
-            raise ValueError(f'expected response.uid="{uid}", got "{response.get("uid")}"')
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CallFailed(f"invalid response: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CallFailed(f"couldn't get version/kind; json parse error: {malformed(body, error)}") from None
+    if not isinstance(answer, dict):
+        raise CallFailed("couldn't get version/kind; json parse error: json: cannot unmarshal into an object")
+    version, kind = answer.get("apiVersion") or "", answer.get("kind") or ""
+    if kind != review["kind"] or not str(version).startswith("apiextensions.k8s.io/"):
+        where = 'in scheme "pkg/runtime/scheme.go:111"'
+        raise CallFailed(f'no kind "{kind}" is registered for version "{version}" {where}')
+    response = answer.get("response")
+    if not isinstance(response, dict):
+        raise CallFailed("no response provided")
+    if response.get("uid") != uid and version.endswith("/v1"):
+        raise CallFailed(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
     return response
 
 
-def _wrong(obj: Object, made: Any, wanted: str) -> str:
-    """What is not as it must be; empty when all is well."""
-    if not isinstance(made, dict) or not isinstance(made.get("metadata"), dict):
-        return f"invalid metadata of type {type(made).__name__} in input object"
+def _strange(obj: Object, made: Any, wanted: str) -> str:
+    """Why it is not what was asked for; empty when it is."""
+    if not isinstance(made, dict):
+        return "invalid type, expected=Unstructured"
     if made.get("apiVersion") != wanted:
-        return f"invalid groupVersion (expected {wanted}, received {made.get('apiVersion')})"
+        return f"invalid groupVersion (expected {wanted}, received {made.get('apiVersion') or ''})"
     if made.get("kind") != obj["kind"]:
-        return f"invalid kind (expected {obj['kind']}, received {made.get('kind')})"
-    for name in ("name", "namespace", "uid"):
-        before, after = obj["metadata"].get(name) or "", made["metadata"].get(name) or ""
-        if before != after:
-            return f"invalid metadata: metadata.{name} should not be changed (expected {before}, received {after})"
-    for name in ("labels", "annotations"):
-        if not isinstance(made["metadata"].get(name) or {}, dict):
-            return f"invalid metadata: metadata.{name} is no map"
+        return f"invalid kind (expected {obj['kind']}, received {made.get('kind') or ''})"
     return ""
+
+
+def _wrong(obj: Object, made: Object) -> str:
+    """What was changed that must not be; empty when nothing was."""
+    meta = made.get("metadata") or {}
+    if not isinstance(meta, dict):
+        return "invalid metadata in converted object"
+    for name, shown in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
+        before, after = obj["metadata"].get(name) or "", meta.get(name) or ""
+        if before != after:
+            return f"must have the same {shown}: {before} != {after}"
+    for name in ("labels", "annotations"):
+        if not isinstance(meta.get(name) or {}, dict):
+            return f"invalid metadata.{name} in converted object"
+    return "missing metadata in converted object" if "metadata" not in made else ""
 
 
 def remote(kind: Kind) -> bool:

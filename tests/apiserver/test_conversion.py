@@ -50,8 +50,15 @@ class Webhook:
                 response["uid"] = "other"
             case "garbage":
                 return Response(200, [], b"\x00garbage")
-            case "500":
-                return Response(500, [], b"")
+            case "nothing" | "500":
+                return Response(200 if self.twist == "nothing" else 500, [], b"")
+            case "no metadata":
+                del made[0]["metadata"]
+            case "no words":
+                response["result"] = {"status": "Failure"}
+            case "no response" | "another kind":
+                kind = "Foo" if self.twist == "another kind" else review["kind"]
+                return Response(200, [], json.dumps({"apiVersion": review["apiVersion"], "kind": kind}).encode())
         return Response(200, [], json.dumps({**review, "response": response}).encode())
 
     def _converted(self, obj: Object, wanted: str) -> Object:
@@ -216,9 +223,14 @@ async def test_fields_are_selected_as_the_version_has_them(world: tuple[Any, Web
         ("failure", "failed: no wind"),
         ("fewer", "returned 0 objects, expected 1"),
         ("version", "invalid groupVersion (expected sea.example.com/v2, received sea.example.com/v9)"),
-        ("name", "metadata.name should not be changed (expected a, received other)"),
-        ("uid of the review", "failed: invalid response: expected response.uid"),
-        ("garbage", "failed: invalid response"),
+        ("name", "returned invalid object: must have the same name: a != other"),
+        ("uid of the review", "failed: expected response.uid="),
+        ("garbage", "failed: couldn't get version/kind; json parse error: "),
+        ("nothing", "failed: 0-length response with status code: 200"),
+        ("no metadata", "returned invalid object: must have the same name: a != "),
+        ("no words", "failed: response.result.status was 'Failure', not 'Success'"),
+        ("no response", "failed: no response provided"),
+        ("another kind", 'failed: no kind "Foo" is registered for version "apiextensions.k8s.io/v1" in scheme'),
         ("500", 'failed: an error on the server ("") has prevented the request from succeeding'),
     ],
 )
