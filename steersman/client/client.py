@@ -6,6 +6,7 @@ keeps no state but its transport; retrying is the caller's business.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -93,6 +94,13 @@ class Client:
         self.transport = transport
         self.clock = clock
         self._headers = [("user-agent", user_agent), _ACCEPT, *headers]
+
+    def named(self, part: str) -> Client:
+        """The same for one part of a component, which the end of its user agent tells."""
+        made = copy.copy(self)
+        (name, agent), *others = self._headers
+        made._headers = [(name, f"{agent}/{part}"), *others]
+        return made
 
     def leading(self, term: Term) -> Client:
         """The same, of a leader: its writes are refused (409) when the term is over."""

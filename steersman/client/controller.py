@@ -85,9 +85,12 @@ class Context:
         """The shared informer of a whole collection."""
         return self.informers.informer(resource)
 
-    def own(self, component: str) -> Context:
-        """The same with expectations, memory and pace of its own, for one controller whose events name `component`."""
-        recorder, client = self.recorder.named(component), self.client
+    def own(self, component: str, agent: str = "") -> Context:
+        """The same with expectations, memory and pace of its own, for one controller whose events name `component`.
+
+        `agent` is how its requests name it, at the end of their user agent.
+        """
+        recorder, client = self.recorder.named(component), self.client.named(agent or component)
         if (bucket := bucket_of(self.config, self.clock)) is not None:
             client = copy.copy(client)
             client.transport = Paced(client.transport, bucket)
@@ -149,7 +152,8 @@ class Controller:
 
     `feed` is for what no watch can tell: it may add keys until it is cancelled. `asked_for` says whether the settings
     want the controller at all, and raises ValueError for settings that cannot be. `retry`: seconds until what failed is
-    tried again for the first time, and at most. `queue`: what metrics call the queue, where it is not the name.
+    tried again for the first time, and at most. `queue`: what metrics call the queue, and `agent`: what
+    requests call the controller, where that is not the name.
     """
 
     name: str
@@ -162,11 +166,12 @@ class Controller:
     indexes: Mapping[Resource, Mapping[str, Callable[[Object], Iterable[str]]]] = field(default_factory=dict)
     retry: tuple[float, float] = (RETRY_FIRST, RETRY_MOST)
     queue: str = ""
+    agent: str = ""
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
-    context = context.own(controller.component or controller.name)
+    context = context.own(controller.component or controller.name, controller.agent or controller.name)
     queue: WorkQueue[Key] = WorkQueue(
         context.clock, context.metrics.queue(controller.queue or controller.name), controller.retry
     )

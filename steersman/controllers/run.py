@@ -76,6 +76,36 @@ _QUEUES = {
 
 Here each controller has one queue; where the original has several, it is the first of them.
 """
+_AGENTS = {
+    "bootstrap-signer-controller": "bootstrap-signer",
+    "certificatesigningrequest-approving-controller": "certificate-controller",
+    "certificatesigningrequest-cleaner-controller": "certificate-controller",
+    "certificatesigningrequest-signing-controller": "certificate-controller",
+    "daemonset-controller": "daemon-set-controller",
+    "endpoints-controller": "endpoint-controller",
+    "endpointslice-mirroring-controller": "endpointslicemirroring-controller",
+    "garbage-collector-controller": "generic-garbage-collector",
+    "horizontal-pod-autoscaler-controller": "horizontal-pod-autoscaler",
+    "legacy-serviceaccount-token-cleaner-controller": "legacy-service-account-token-cleaner",
+    "node-ipam-controller": "node-controller",
+    "node-lifecycle-controller": "node-controller",
+    "persistentvolume-attach-detach-controller": "attachdetach-controller",
+    "persistentvolume-binder-controller": "persistent-volume-binder",
+    "persistentvolume-expander-controller": "expand-controller",
+    "persistentvolume-protection-controller": "pv-protection-controller",
+    "persistentvolumeclaim-protection-controller": "pvc-protection-controller",
+    "pod-garbage-collector-controller": "pod-garbage-collector",
+    "replicationcontroller-controller": "replication-controller",
+    "resourceclaim-controller": "resource-claim-controller",
+    "root-ca-certificate-publisher-controller": "root-ca-cert-publisher",
+    "service-cidr-controller": "service-cidrs-controller",
+    "service-lb-controller": "service-controller",
+    "serviceaccount-controller": "service-account-controller",
+    "serviceaccount-token-controller": "tokens-controller",
+    "taint-eviction-controller": "node-controller",
+    "token-cleaner-controller": "token-cleaner",
+}
+"""What the user agent of a controller's requests ends with, as in the original, where that is not its name."""
 _JITTER = 1.0  # the wait between the starts of two controllers is longer by up to this share of it
 
 
@@ -90,7 +120,8 @@ def chosen(names: Iterable[str], config: Mapping[str, str]) -> list[Controller]:
 def _staffed(controller: Controller, config: Mapping[str, str]) -> Controller:
     number = int(config.get(_WORKERS.get(controller.name, ""), controller.workers))
     queue = _QUEUES.get(controller.name, controller.name.removesuffix("-controller"))
-    return dataclasses.replace(controller, workers=number, queue=queue)
+    agent = _AGENTS.get(controller.name, controller.name)
+    return dataclasses.replace(controller, workers=number, queue=queue, agent=agent)
 
 
 async def run_controllers(context: Context, names: Iterable[str] = USUAL) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, PODS, SERVICES
+from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, PODS, REPLICASETS, SERVICES
 from steersman.client.pace import Bucket, bucket_of
 from steersman.controllers.hpa.replicas import Sample, Settings, group
 from steersman.controllers.run import chosen
 
 from .conftest import World
-from .objects import deployment, pod, service
+from .objects import deployment, pod, replicaset, service
 
 
 def test_how_many_work_at_once() -> None:
@@ -94,3 +95,28 @@ async def test_the_authority_that_namespaces_are_told_of(world: World) -> None:
     world.start("root-ca-certificate-publisher-controller", **{"root-ca": "PEM"})
     await world.settle()
     assert (await world.get(CONFIGMAPS, "kube-root-ca.crt"))["data"] == {"ca.crt": "PEM"}
+
+
+async def test_requests_say_which_controller_they_are_of(world: World) -> None:
+    seen: set[str] = set()
+    client = world.client.named("shared-informers")
+    inner = client.transport
+
+    class Listening:
+        """A transport that keeps user agents."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+        async def request(self, method: str, target: str, headers: Any = (), body: Any = b"") -> Any:
+            seen.add(dict(headers)["user-agent"].partition("/")[2])
+            return await inner.request(method, target, headers, body)
+
+    world.client.transport = Listening()  # type: ignore[assignment]
+    world.start("replicaset-controller", "garbage-collector-controller")
+    await world.client.create(REPLICASETS, replicaset(), "default")
+    await world.settle()
+    made = await world.list(PODS)
+    assert {"replicaset-controller", "generic-garbage-collector"} <= seen
+    managers = {each["manager"] for pod_ in made for each in pod_["metadata"]["managedFields"]}
+    assert all("/" not in manager for manager in managers)
