@@ -23,7 +23,6 @@ from steersman.cluster.certs import Identity
 from steersman.cluster.profile import Profile
 from steersman.lib.http.client import client_tls
 
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
 _BENCH = Identity("bench", "bench", ["bench"])  # an ordinary user, so that RBAC has to look
 
 
@@ -44,7 +43,7 @@ class Target:
 
     def cpu(self) -> float:
         """Seconds of CPU that its processes have used."""
-        return sum(_stat(process.pid) for process in self.processes)
+        return sum(_cpu(process.pid) for process in self.processes)
 
     def memory(self) -> int:
         """KiB resident."""
@@ -85,9 +84,9 @@ class Target:
                 process.wait()
 
 
-def _stat(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK
+def _cpu(pid: int) -> float:
+    """Seconds of CPU of a process with all its threads, to the nanosecond: clock_getcpuclockid(3)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _identities(pki: Path) -> None:
@@ -102,8 +101,8 @@ def _socket() -> socket.socket:
     return listener
 
 
-def ours(folder: Path) -> Target:
-    """Our API server, as a process of its own, on SQLite in `folder`."""
+def ours(folder: Path, tree: Path | None = None) -> Target:
+    """Our API server, as a process of its own, on SQLite in `folder`; of another working tree where one is given."""
     profile = Profile("bench", folder, nodes=0)
     _identities(profile.pki)
     profile.run.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,9 @@ def ours(folder: Path) -> Target:
     began = time.monotonic()
     argv = [sys.executable, "-m", "bench.apitarget", str(folder), str(listener.fileno())]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(argv, pass_fds=[listener.fileno()], stdout=log, stderr=log)
+        where = {} if tree is None else {"PYTHONPATH": str(tree)}
+        fds, env = [listener.fileno()], os.environ | where
+        process = subprocess.Popen(argv, pass_fds=fds, stdout=log, stderr=log, cwd=tree, env=env)
     target = Target(listener.getsockname()[1], profile.pki, [process])
     listener.close()
     target.wait(began)
