@@ -13,7 +13,7 @@ from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Default, Validate
 from steersman.api.resource import Object
 from steersman.api.table import AGE, CREATED, NAME, dig, wide
-from steersman.api.validation import invalid, not_supported, required
+from steersman.api.validation import invalid, not_supported, required, struct
 
 Complaints = list[FieldError]
 
@@ -115,7 +115,9 @@ def _same_role(new: Object, old: Object) -> Complaints:
     """A binding's role never changes."""
     if new.get("roleRef") == old.get("roleRef"):
         return []
-    return [invalid("roleRef", new.get("roleRef"), "cannot change roleRef")]
+    return [
+        invalid("roleRef", struct(new.get("roleRef") or {}, APIGroup="", Kind="", Name=""), "cannot change roleRef")
+    ]
 
 
 def _subjects(kind: str) -> Any:

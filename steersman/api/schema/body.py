@@ -64,7 +64,7 @@ def read(
     Raises ApiError: 415 for a content type not understood here, 400 for everything else that is wrong.
     """
     problems: list[str] = []
-    found, obj = wanted, None
+    found, obj, given = wanted, None, body
     media = media_type.partition(";")[0].strip().lower() or JSON
     try:
         if media == PROTOBUF:
@@ -84,7 +84,7 @@ def read(
         elif found is not wanted:
             _check_kind(decoders, wanted, found)
     except _Unrecognized as error:
-        text = f"the object provided is unrecognized (must be of type {wanted.kind}): {error} ({_summary(body)})"
+        text = f"the object provided is unrecognized (must be of type {wanted.kind}): {error} ({_summary(given)})"
         raise errors.bad_request(text) from None
     except (DecodeError, YamlError) as error:
         raise _cannot_handle(found, wanted, str(error)) from None
@@ -96,12 +96,19 @@ def read(
     if problems and validation == STRICT:
         raise _cannot_handle(found, wanted, f"strict decoding error: {', '.join(problems)}")
     obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
-    return Body(obj, problems if validation == WARN else [])
+    return Body(obj, warned(problems) if validation == WARN and problems else [])
 
 
 _METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 APPLY = "application/apply-patch+yaml"
 STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+def warned(problems: list[str]) -> list[str]:
+    """The problems of a body that is taken all the same, as warnings."""
+    from steersman.api.schema import yaml
+
+    return [line for problem in problems for line in yaml.warnings(problem)]
 
 
 class _Unrecognized(ValueError):
@@ -144,13 +151,19 @@ def _claim(wanted: GroupVersionKind, body: bytes) -> GroupVersionKind:
     return GroupVersionKind(group, version, head.kind or wanted.kind)
 
 
+def _knows_older(found: GroupVersionKind) -> bool:
+    """Alpha and beta versions that are no longer served are registered all the same."""
+    return "alpha" in found.version or "beta" in found.version
+
+
 def _check_kind(decoders: Decoders, wanted: GroupVersionKind, found: GroupVersionKind) -> None:
-    if found.kind == wanted.kind:
+    known = decoders.schemas.name(*found) is not None
+    if found.kind == wanted.kind and (known or _knows_older(found) or decoders.schemas.name(*wanted) is None):
         return
-    if decoders.schemas.name(*found) is None:
+    if not known:
         raise DecodeError(
             f'no kind "{found.kind}" is registered for version "{found.api_version}"'
-            ' in scheme "pkg/api/legacyscheme/scheme.go:30"'
+            ' in scheme "pkg/runtime/scheme.go:111"'
         )
     internal = (wanted.group or "core").partition(".")[0]
     raise DecodeError(f"converting ({found.version}.{found.kind}) to ({internal}.{wanted.kind}): unknown conversion")
@@ -186,11 +199,15 @@ def _json_of(body: bytes, problems: list[str]) -> bytes:
     from steersman.api.schema import yaml  # here: it costs a tenth of a start, and most clients send JSON
 
     try:
-        return msgspec.json.encode(yaml.load(body, problems))
+        twice: list[str] = []
+        read = msgspec.json.encode(yaml.load(body, twice), order="deterministic")
+        if twice:
+            problems.append(yaml.repeated(twice))
+        return read
     except RecursionError:
         raise _Unrecognized("yaml: exceeded max depth") from None
     except YamlError as error:
-        raise _Unrecognized(str(error)) from None
+        raise _Unrecognized(str(error).removeprefix("error converting YAML to JSON: ")) from None
 
 
 def _from_protobuf(wanted: GroupVersionKind, body: bytes) -> tuple[GroupVersionKind, Object]:

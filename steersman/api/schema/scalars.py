@@ -49,7 +49,7 @@ def hook(marker: type, value: Any) -> Any:
         raise ValueError(f"json: cannot unmarshal {json_type(value)} into Go value of type {_GO_TYPES[marker]}")
     if marker is Base64:
         return _base64(value)
-    return _time(value, micro=marker is MicroTime)
+    return as_time(value, micro=marker is MicroTime)
 
 
 def json_type(value: Any) -> str:
@@ -69,7 +69,8 @@ def _quantity(value: Any) -> str:
     return canonical(value if isinstance(value, str) else repr(value))
 
 
-def _time(value: str, *, micro: bool) -> str:
+def as_time(value: str, *, micro: bool = False) -> str:
+    """A moment as it is stored. Raises ValueError with Go's text."""
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
     try:
         if not _RFC3339.fullmatch(value):

@@ -21,6 +21,7 @@ from yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from yaml.scanner import ScannerError
 
 from steersman.api.schema.decode import YamlError
 
@@ -37,6 +38,7 @@ _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _STANDARD = "tag:yaml.org,2002:"
 _PLAIN = ("", f"{_STANDARD}bool", f"{_STANDARD}int", f"{_STANDARD}float", f"{_STANDARD}null")
+_TWICE = "yaml: unmarshal errors:\n"
 MOST_BYTES = 32 * 1024 * 1024
 DEEPEST = 500
 
@@ -150,7 +152,7 @@ class _Reader:
         frame.key = _key_text(value)
         if frame.key in frame.value:
             line = event.start_mark.line + 1
-            self._duplicates.append(f'yaml: unmarshal errors:\n  line {line}: key "{frame.key}" already set in map')
+            self._duplicates.append(f'{_TWICE}  line {line}: key "{frame.key}" already set in map')
 
     def _merge(self, frame: _Open, value: Any) -> None:
         frame.merging = False
@@ -194,6 +196,23 @@ def _key_text(value: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
+    """Go's parser counts from where the scanner stands, and leaves the first line out."""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"yaml: line {mark.line + 1}: {problem}" if mark is not None else f"yaml: {problem}"
+    line = getattr(getattr(error, "problem_mark", None), "line", 0)
+    if line:
+        line += isinstance(error, ScannerError)
+    else:
+        line = getattr(getattr(error, "context_mark", None), "line", 0)
+    return f"yaml: line {line}: {problem}" if line else f"yaml: {problem}"
+
+
+def repeated(lines: list[str]) -> str:
+    """What a strict reader says about keys that are there twice, given what each of them was noted as."""
+    return _TWICE + "\n".join(line.removeprefix(_TWICE) for line in lines)
+
+
+def warnings(problem: str) -> list[str]:
+    """A strict reader's problem as warnings. Source: parseYAMLWarnings in apiserver's handlers."""
+    if not problem.startswith(_TWICE):
+        return [problem]
+    return [line.strip() for line in problem.removeprefix(_TWICE).split("\n")]

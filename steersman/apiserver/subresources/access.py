@@ -13,6 +13,7 @@ from steersman.apiserver import managed
 from steersman.apiserver.authz.opinions import Deny, Failed
 from steersman.apiserver.call import Call, User
 from steersman.apiserver.request import RequestInfo
+from steersman.apiserver.subresources.reviewrules import complaints
 from steersman.apiserver.verbs.write import body_of, options
 from steersman.lib.http.messages import Response
 
@@ -37,15 +38,8 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     body = body_of(call)
     spec = body.get("spec") or {}
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    _check(call, spec, user, resource, path)
-    if namespace and (resource or {}).get("namespace") != namespace:
-        text = "must match metadata.namespace"
-        found = errors.FieldError(
-            "FieldValueInvalid",
-            "spec.resourceAttributes.namespace",
-            f'Invalid value: "{(resource or {}).get("namespace", "")}": {text}',
-        )
-        raise errors.invalid(call.kind.group, call.kind.kind, "", [found])
+    if problems := complaints(body, nobody=user is None, namespace=namespace):
+        raise errors.invalid(call.kind.group, "", "", problems)
     who = user or User(
         spec.get("user", ""),
         tuple(spec.get("groups") or ()),
@@ -67,18 +61,6 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     managed.track(call, body, None)
     body["status"] = status
     return call.document(201, body)
-
-
-def _check(call: Call, spec: Object, user: User | None, resource: Object | None, path: Object | None) -> None:
-    problems = []
-    if (resource is None) == (path is None):
-        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        problems.append(errors.FieldError("FieldValueInvalid", "spec.resourceAttributes", f"Invalid value: {text}"))
-    if user is None and not spec.get("user") and not spec.get("groups"):
-        text = 'Invalid value: "": at least one of user or group must be specified'
-        problems.append(errors.FieldError("FieldValueInvalid", "spec.user", text))
-    if problems:
-        raise errors.invalid(call.kind.group, call.kind.kind, "", problems)
 
 
 def _asked(resource: Object | None, path: Object | None) -> RequestInfo:

@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.api import errors
 from steersman.api.resource import Object
+from steersman.api.validation import not_supported, required
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.write import body_of, options, update_object
@@ -38,13 +39,14 @@ async def binding_in_body(server: Any, call: Call) -> Response:
 async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
     options(call)
     target, meta = body.get("target") or {}, body.get("metadata") or {}
+    problems = []
     if target.get("kind") not in ("", None, "Node"):
-        text = f'Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"'
-        found = errors.FieldError("FieldValueNotSupported", "target.kind", text, target["kind"])
-        raise errors.invalid("", "Binding", name, [found])
+        problems.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
     if not target.get("name"):
-        required = errors.FieldError("FieldValueRequired", "target.name", "Required value")
-        raise errors.invalid("", "Binding", name, [required])
+        problems.append(required("target.name"))
+    if problems:  # which the original does not wrap: a 500
+        texts = [str(each) for each in problems]
+        raise errors.ApiError(500, "", texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
     call.info.subresource = "binding"
     call = await admitted(call, "CREATE", body)
     meta, target = body.get("metadata") or {}, body.get("target") or {}

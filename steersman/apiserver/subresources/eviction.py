@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.api import errors, labels, pods
+from steersman.api import errors, labels, meta, pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import PODS, Object
 from steersman.apiserver.bootstrap import internal_call
@@ -31,6 +31,8 @@ async def eviction(server: Any, call: Call) -> Response:
     body = body_of(call, kind="Eviction", group="policy", version="v1")
     if (body.get("metadata") or {}).get("name", "") != call.info.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
+    if problems := meta.validate_delete_options(body.get("deleteOptions") or {}):
+        raise errors.invalid("meta.k8s.io", "DeleteOptions", "", problems)
     call = await admitted(call, "CREATE", body)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     pod, wanted = item.obj(), body.get("deleteOptions") or {}

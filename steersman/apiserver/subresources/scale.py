@@ -65,6 +65,14 @@ async def _written(call: Call, item: Item, body: Object | None, paths: ScalePath
     old = view(item.obj(), paths)
     wanted = {**old, **(body if body is not None else _patched(call, view(item.obj(), paths)))}
     wanted["metadata"] = {**old["metadata"], **(wanted.get("metadata") or {})}
+    if (given_name := wanted["metadata"].get("name")) and given_name != call.info.name:
+        text = f"the name of the object ({given_name}) does not match the name on the URL ({call.info.name})"
+        raise errors.bad_request(text)
+    replicas = (wanted.get("spec") or {}).get("replicas", 0)
+    if type(replicas) is not int:
+        shape = {str: "string", dict: "object", list: "array", bool: "bool"}.get(type(replicas), "number")
+        text = f"json: cannot unmarshal {shape} into Go struct field ScaleSpec.spec.replicas of type int32"
+        raise errors.patched_wrong(msgspec.json.encode(dict(sorted(wanted.items()))).decode(), text)
     given = body if body is not None else wanted
     written = await admitted(call, "UPDATE", wanted, old)
 

@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 from steersman.api import errors
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
+from steersman.api.schema.scalars import as_time
+from steersman.api.validation import forbidden, invalid
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources import websocket
 from steersman.apiserver.subresources.tunnel import relay, tunnel
@@ -39,8 +41,11 @@ def dialer(call: Call) -> Dialer:
     return found
 
 
-def _pod_kubelet(call: Call) -> tuple[Object, Transport]:
-    pod = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
+def _pod(call: Call) -> Object:
+    return call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
+
+
+def _kubelet(call: Call, pod: Object) -> Transport:
     node = (pod.get("spec") or {}).get("nodeName")
     if not node:
         raise errors.bad_request(f"pod {call.info.name} does not have a host assigned")
@@ -49,7 +54,7 @@ def _pod_kubelet(call: Call) -> tuple[Object, Transport]:
     found = call.storage.find(kind, "", node)
     if found is None:
         raise errors.not_found("", "pods", node)  # the original's words: it is a pod's log that is looked for
-    return pod, dialer(call).kubelet(found.obj())
+    return dialer(call).kubelet(found.obj())
 
 
 def _container(call: Call, pod: Object) -> str:
@@ -89,9 +94,10 @@ async def log(server: Any, call: Call) -> Answer:
         )
         if call.query.has(key)
     }
-    _check_log_options(query)
-    pod, kubelet = _pod_kubelet(call)
+    _check_log_options(query, call.info.name)
+    pod = _pod(call)
     container = _container(call, pod)
+    kubelet = _kubelet(call, pod)
     target = f"/containerLogs/{call.info.namespace}/{call.info.name}/{container}"
     answer = await relay(kubelet, "GET", f"{target}?{urlencode(query)}" if query else target, [], b"")
     if not isinstance(answer, Upgrade) and answer.status >= 400:
@@ -115,22 +121,36 @@ def _said(call: Call, answer: Response | Stream) -> ApiError:
     return ApiError(answer.status, reason, f"{words} ( pods/log {call.info.name})", details)
 
 
-def _check_log_options(query: Mapping[str, str]) -> None:
+_NUMBERS = (("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1))
+
+
+def _check_log_options(query: Mapping[str, str], name: str) -> None:
+    """Source: ValidatePodLogOptions in pkg/apis/core/validation; `stream` waits for a feature that is off."""
+    numbers = {key: _number(query[key]) for key, _ in _NUMBERS if query.get(key)}
+    moment = query.get("sinceTime")
+    if moment:
+        try:
+            as_time(moment)
+        except ValueError as error:
+            raise errors.bad_request(str(error)) from None
     problems = []
-    for key, least in (("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1)):
-        value = query.get(key)
-        if value is None or value == "":
-            continue
-        if not value.lstrip("-").isdecimal():
-            raise errors.bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
-        if int(value) < least:
-            text = f"must be greater than {'or equal to ' if not least else ''}0"
-            problems.append(errors.FieldError("FieldValueInvalid", key, f"Invalid value: {value}: {text}", int(value)))
-    if query.get("sinceSeconds") and query.get("sinceTime"):
-        text = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
-        problems.append(errors.FieldError("FieldValueForbidden", "", text))
+    for key, least in _NUMBERS[:2]:
+        if numbers.get(key, least) < least:
+            problems.append(invalid(key, numbers[key], f"must be greater than {'or equal to ' if not least else ''}0"))
+    if "sinceSeconds" in numbers and moment:
+        problems.append(forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif numbers.get("sinceSeconds", 1) < 1:
+        problems.append(invalid("sinceSeconds", numbers["sinceSeconds"], "must be greater than 0"))
+    if "stream" in query:
+        problems.append(forbidden("stream", "may not be specified"))
     if problems:
-        raise errors.invalid("", "PodLogOptions", "", problems)
+        raise errors.invalid("", "PodLogOptions", name, problems)
+
+
+def _number(value: str) -> int:
+    if not value.lstrip("-").isdecimal():
+        raise errors.bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+    return int(value)
 
 
 async def exec_(server: Any, call: Call) -> Answer:
@@ -147,8 +167,9 @@ async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
     call.operation = "CONNECT"
     await call.services.admission.mutate(call, None, None)
     await call.services.admission.validate(call, None, None)
-    pod, kubelet = _pod_kubelet(call)
+    pod = _pod(call)
     container = _container(call, pod)
+    kubelet = _kubelet(call, pod)
     flags = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
     query = [(name, "1") for key, name in flags.items() if call.query.flag(key)]
     if not any(name in ("input", "output", "error") for name, _ in query):
@@ -160,10 +181,15 @@ async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
 
 async def port_forward(server: Any, call: Call) -> Answer:
     """GET or POST pods/NAME/portforward."""
+    for port in call.query.all("ports"):
+        if not port.replace(",", "").isdecimal():
+            text = f'strconv.ParseUint: parsing "{port}": invalid syntax'
+            raise errors.bad_request(f"cannot convert to []int32: {text}")
     call.operation = "CONNECT"
     await call.services.admission.mutate(call, None, None)
     await call.services.admission.validate(call, None, None)
-    pod, kubelet = _pod_kubelet(call)
+    pod = _pod(call)
+    kubelet = _kubelet(call, pod)
     ports = [("port", port) for port in call.query.all("ports") for port in port.split(",")]
     target = f"/portForward/{call.info.namespace}/{pod['metadata']['name']}"
     return await tunnel(kubelet, call.request, f"{target}?{urlencode(ports)}" if ports else target)

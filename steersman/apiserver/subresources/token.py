@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.api import errors
 from steersman.api.resource import Object
+from steersman.api.validation import invalid
 from steersman.apiserver.authn.jwt import unverified
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.own import admitted
@@ -17,6 +18,7 @@ from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
 _LEAST, _DEFAULT, _MOST = 600, 3600, 1 << 32
+_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _BOUND = {"Pod": ("", "pods"), "Secret": ("", "secrets"), "Node": ("", "nodes")}
 
 
@@ -26,6 +28,12 @@ async def token(server: Any, call: Call) -> Response:
         raise errors.no_such_method()
     options(call)
     body = body_of(call, kind="TokenRequest", group="authentication.k8s.io", version="v1")
+    given = (body.get("metadata") or {}).get("name") or call.info.name
+    if given != call.info.name:
+        found = invalid("metadata.name", given, "must match the service account name if specified")
+        raise errors.invalid("authentication.k8s.io", "TokenRequest", call.info.name, [found])
+    if (body.get("metadata") or {}).get("namespace") not in (None, "", call.info.namespace):
+        raise errors.bad_request(_OTHER_NAMESPACE)
     account = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
     await admitted(call, "CREATE", body)
     issuer = call.services.extras["tokens"]
@@ -67,12 +75,12 @@ def _node_uid(call: Call, bound: tuple[str, str, str, Object | None] | None) -> 
 
 def _bound(call: Call, reference: Object | None, account: Object) -> tuple[str, str, str, Object | None] | None:
     """(kind, name, uid, object) of what the token lives and dies with. Raises ApiError."""
-    if not reference:
+    if reference is None:
         return None
     kind, name = reference.get("kind", ""), reference.get("name", "")
     if kind not in _BOUND:
-        text = f"cannot bind token for serviceaccount to object of type {reference.get('apiVersion')}, Kind={kind}"
-        raise errors.bad_request(text)
+        group, _, version = (reference.get("apiVersion") or "").rpartition("/")
+        raise errors.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
     resource = call.services.registry.find(*_BOUND[kind])
     assert resource is not None
     item = call.storage.get(resource, call.info.namespace if resource.namespaced else "", name)
@@ -83,7 +91,7 @@ def _bound(call: Call, reference: Object | None, account: Object) -> tuple[str, 
             f"the UID in the bound object reference ({uid}) does not match the UID in record. "
             "The object might have been deleted and then recreated"
         )
-        raise errors.conflict(resource.group, resource.plural, name, text)
+        raise errors.conflict(resource.group, kind, name, text)
     owner = obj.get("spec", {}).get("serviceAccountName")
     if kind == "Pod" and owner != account["metadata"]["name"]:
         text = (

@@ -185,7 +185,7 @@ def _configuration(call: Call) -> object:
     if body[:1] == b"{":
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(body)
-    from steersman.api.schema.yaml import load
+    from steersman.api.schema.yaml import load, repeated, warnings
 
     try:
         found = load(body, twice)
@@ -193,7 +193,9 @@ def _configuration(call: Call) -> object:
         raise errors.bad_request(f"error decoding YAML: {error}") from None
     validation = call.query.get("fieldValidation") or WARN
     if twice and validation == STRICT:
-        raise errors.bad_request(f"error strict decoding YAML: error converting YAML to JSON: {twice[0]}")
+        raise errors.bad_request(f"error strict decoding YAML: error converting YAML to JSON: {repeated(twice)}")
+    if twice and validation == WARN:
+        call.warnings += warnings(repeated(twice))
     return found
 
 

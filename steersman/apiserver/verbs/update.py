@@ -46,6 +46,9 @@ async def update(call: Call) -> Response:
     options(call)
     obj = body_of(call)
     settle_namespace(call, obj)
+    if not obj["metadata"].get("name"):
+        text = f"the name of the object ({call.info.name} based on URL) was undeterminable: name must be provided"
+        raise errors.bad_request(text)
     settle_name(call, obj)
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
     if item is None and call.kind.create_on_update and not call.info.subresource:

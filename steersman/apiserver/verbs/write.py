@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import msgspec
 
 from steersman.api import errors, meta, structural
-from steersman.api.errors import ApiError, FieldError
+from steersman.api.errors import ApiError
 from steersman.api.kind import Kind, Update, accept_update, leave_as_is
 from steersman.api.resource import Object
 from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
@@ -262,7 +262,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack, *, w
         found += structural.ratchet(wrong, obj, old) if kind.custom and wrong else wrong
         found += kind.validate_update(obj, old)
     if found:
-        raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), unique(found))
+        raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), found)
     if kind.warnings is not None and not call.info.subresource:
         call.warnings += _of_update(kind.warnings(obj), kind, obj, old)
     await services.admission.validate(call, obj, old)
@@ -274,12 +274,8 @@ def _of_update(warnings: list[str], kind: Kind, obj: Object, old: Object) -> lis
     generation = obj["metadata"].get("generation")
     if kind.kind == "Pod" or (generation is not None and generation == old["metadata"].get("generation")):
         return []
-    return [text for text in warnings if not text.startswith("metadata.name:")]
-
-
-def unique(found: list[FieldError]) -> list[FieldError]:
-    """The same complaints once each, in order."""
-    return list({(error.field, error.kind, error.detail): error for error in found}.values())
+    known = kind.warnings(old) if kind.kind == "CSIDriver" and kind.warnings is not None else ()
+    return [text for text in warnings if not text.startswith("metadata.name:") and text not in known]
 
 
 def _core(kind: Kind) -> bool:

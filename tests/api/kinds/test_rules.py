@@ -404,7 +404,7 @@ def test_what_is_refused(name: str, path: str, value: Any, complaints: list[str]
             "roleRef.name",
             "b",
             [
-                'roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"b"}: '
+                'roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"b"}: '
                 "cannot change roleRef"
             ],
         ),

@@ -246,6 +246,28 @@ def test_a_repeated_yaml_key_is_a_strict_error() -> None:
     assert len(parse(text, media=YAML, validation=WARN).warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: b: c", "yaml: mapping values are not allowed in this context (613a20623a2063)"),
+        ("kind: [", "yaml: line 1: did not find expected node content (6b696e643a205b)"),
+        ("a: 1\nb: c: d", "yaml: line 2: mapping values are not allowed in this context ("),
+        ("%", "yaml: could not find expected directive name (25)"),
+        ("- a", "(2d2061)"),
+    ],
+)
+def test_yaml_is_refused_in_the_words_of_go(text: str, why: str) -> None:
+    assert why in refused(text, media=YAML)
+
+
+def test_repeated_yaml_keys_are_one_problem_and_a_warning_each() -> None:
+    text = "metadata: {}\nmetadata: {}\nmetadata: {}"
+    lines = [f'line {line}: key "metadata" already set in map' for line in (2, 3)]
+    assert parse(text, media=YAML, validation=WARN).warnings == lines
+    joined = "\n  ".join(lines)
+    assert f"strict decoding error: yaml: unmarshal errors:\n  {joined}" in refused(text, media=YAML)
+
+
 def test_json_is_yaml_too() -> None:
     assert parse('{"spec":{"replicas":1}}', media=YAML).obj["spec"] == {"replicas": 1}
     assert refused('{"metadata":{"labels":{"a":"1","a":"2"}}}', media=YAML).endswith(
@@ -284,7 +306,7 @@ BIG_ALIAS = b"a: &a " + b"x" * 100_000 + b"\nb: [" + b"*a," * 1000 + b"]"
     ],
 )
 def test_hostile_yaml_is_refused(body: bytes) -> None:
-    assert refused(body, media=YAML).startswith(UNRECOGNIZED + "error converting YAML to JSON: ")
+    assert refused(body, media=YAML).startswith(UNRECOGNIZED)
 
 
 @pytest.mark.parametrize(
@@ -354,3 +376,10 @@ def test_any_json_is_read_or_refused_and_reads_back_the_same(body: dict[str, Any
         assert error.code == 400
     else:
         assert parse(obj).obj == obj
+
+
+def test_a_version_that_never_was_is_not_registered() -> None:
+    words = 'no kind "Deployment" is registered for version "apps/v9" in scheme "pkg/runtime/scheme.go:111"'
+    assert refused('{"apiVersion":"apps/v9","kind":"Deployment"}').endswith(words)
+    assert "does not match the expected API version" in refused('{"apiVersion":"apps/v1beta1","kind":"Deployment"}')
+    assert parse('{"apiVersion":"apps/v1","kind":"Deployment"}').obj["kind"] == "Deployment"

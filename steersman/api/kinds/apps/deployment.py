@@ -96,7 +96,8 @@ def _rolling(path: str, rolling: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """The selector never changes."""
-    return immutable("spec.selector", new["spec"].get("selector"), old["spec"].get("selector"))
+    before, after = labels.shown(old["spec"].get("selector")), labels.shown(new["spec"].get("selector"))
+    return immutable("spec.selector", after, before)
 
 
 def validate_status(new: Object, old: Object) -> list[FieldError]:

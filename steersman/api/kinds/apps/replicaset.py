@@ -5,6 +5,7 @@ Source: SetDefaults_ReplicaSet, ValidateReplicaSet, pkg/registry/apps/replicaset
 
 from __future__ import annotations
 
+from steersman.api import labels
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Update
 from steersman.api.kinds import strategy, workload
@@ -34,7 +35,8 @@ def validate(replicaset: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """The selector never changes."""
-    return immutable("spec.selector", new["spec"].get("selector"), old["spec"].get("selector"))
+    before, after = labels.shown(old["spec"].get("selector")), labels.shown(new["spec"].get("selector"))
+    return immutable("spec.selector", after, before)
 
 
 def validate_status(new: Object, old: Object) -> list[FieldError]:

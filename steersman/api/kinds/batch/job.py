@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.api import names, pods
+from steersman.api import labels, names, pods
 from steersman.api.errors import FieldError
 from steersman.api.fields import number_at
 from steersman.api.kind import Behavior, Column, Update
@@ -122,7 +122,7 @@ def validate_update(new: Object, old: Object) -> Complaints:
     """Most of the spec never changes; what decides about nodes may while a suspended job has not begun."""
     fresh, before = new["spec"], old["spec"]
     out = _completions(fresh, before)
-    out += immutable("spec.selector", fresh.get("selector"), before.get("selector"))
+    out += immutable("spec.selector", labels.shown(fresh.get("selector")), labels.shown(before.get("selector")))
     template, former = fresh.get("template") or {}, before.get("template") or {}
     if before.get("suspend") and not dig(old, "status", "startTime"):
         former = _with_scheduling(former, template)

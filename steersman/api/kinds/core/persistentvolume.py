@@ -185,11 +185,17 @@ _ORDER = (
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """The source never changes."""
     fresh, before = ({key: each["spec"][key] for key in _sources(each["spec"])} for each in (new, old))
-    out: list[FieldError] = []
+    out = validate(new)  # the original looks twice
+    if "csi" in fresh and "csi" in before and "controllerExpandSecretRef" not in before["csi"]:  # may come later
+        fresh["csi"] = {key: value for key, value in fresh["csi"].items() if key != "controllerExpandSecretRef"}
     if strategy.differs(fresh, before):
         text = "spec.persistentvolumesource is immutable after creation"
         out.append(forbidden("spec.persistentvolumesource", text))
-    return out + immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+    out += immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+    key = "volumeAttributesClassName"
+    if old["spec"].get(key) is not None and new["spec"].get(key) is None:
+        out.append(forbidden(f"spec.{key}", "update from non-nil value to nil is forbidden"))
+    return out
 
 
 def _begin(volume: Object) -> None:

@@ -16,7 +16,7 @@ from steersman.api.kinds.podspec import validate
 from steersman.api.kinds.podspec.scheduling import REQUIRED
 from steersman.api.kinds.strategy import differs
 from steersman.api.resource import Object
-from steersman.api.validation import forbidden, immutable, invalid
+from steersman.api.validation import Struct, forbidden, immutable, invalid
 
 Complaints = list[FieldError]
 
@@ -236,14 +236,14 @@ def _addresses(fresh: Object, before: Object) -> Complaints:
     for field, suffix in (("podIPs", ""), ("hostIPs", "")):
         found = [each.get("ip") or "" for each in fresh.get(field) or ()]
         known = {each.get("ip") for each in before.get(field) or ()}
+        if field == "hostIPs" and found and fresh.get("hostIP") != found[0]:
+            out.append(invalid("status.hostIPs[0].ip", found[0], "must be equal to `hostIP`"))
         for i, address in enumerate(found):
             if address not in known:
                 out += names.legacy_ip(f"status.{field}[{i}]{suffix}", address)
         if len(found) > 1 and (len(found) > 2 or (":" in found[0]) == (":" in found[1])):
             text = "may specify no more than one IP for each IP family"
-            out.append(invalid(f"status.{field}", fresh[field], text))
-    if fresh.get("hostIPs") and fresh.get("hostIP") != fresh["hostIPs"][0].get("ip"):
-        out.append(invalid("status.hostIPs[0].ip", fresh["hostIPs"][0].get("ip"), "must be equal to `hostIP`"))
+            out.append(invalid(f"status.{field}", [Struct({"IP": each}) for each in found], text))
     return out
 
 
