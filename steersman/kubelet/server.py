@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
+from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
 from steersman.engine.interface import ContainerState, Runtime, RuntimeFailure, SandboxState, Session
-from steersman.kubelet import authorize, labels, usage
+from steersman.kubelet import authorize, labels, systemlogs, usage
 from steersman.kubelet.access import PodAccess
 from steersman.kubelet.streaming import command, criline, logs, portforward
 from steersman.kubelet.streaming.command import Wanted
@@ -52,8 +53,10 @@ class KubeletServer:
         allow: authorize.Allow = authorize.api_server_only,
         identify: authorize.Identify | None = None,
         metrics: Registry | None = None,
+        system_logs: Path = Path("/var/log"),
     ) -> None:
         self._pods = pods
+        self._system_logs = system_logs
         self._runtime = runtime
         self._clock = clock
         self._allow = allow
@@ -105,6 +108,9 @@ class KubeletServer:
     def _configz(self, request: Request, names: Sequence[str], query: Query) -> Answer:
         about = {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"}
         return _json({"kubeletconfig": {**about, **self._pods.configuration()}})
+
+    def _machine_logs(self, request: Request, names: Sequence[str], query: Query) -> Answer:
+        return systemlogs.answer(self._system_logs, names, slash=request.path.endswith("/"))
 
     # What is answered at once --------------------------------------------------------------------------------------
 
@@ -355,6 +361,7 @@ _ROUTES: dict[str, tuple[Route, Sequence[int], Sequence[str]]] = {
     "stats": (KubeletServer._stats, (0, 1), _READ),
     "metrics": (KubeletServer._metrics_text, (0, 1), _READ),
     "configz": (KubeletServer._configz, (0,), _READ),
+    "logs": (KubeletServer._machine_logs, range(64), _READ),
     "containerLogs": (KubeletServer._logs, (3,), _READ),
     "exec": (KubeletServer._exec, (3, 4), _STREAM),
     "attach": (KubeletServer._attach, (3, 4), _STREAM),

@@ -271,7 +271,7 @@ async def serving(folder: Path) -> AsyncIterator[World]:
     await runtime.start_container(container.id)
     assert runtime.container(container.id).state is ContainerState.RUNNING
     pods = OnePod(runtime, container, folder)
-    handler = KubeletServer(pods, runtime, SystemClock())
+    handler = KubeletServer(pods, runtime, SystemClock(), system_logs=folder / "system")
     tls = server_tls(folder / "kubelet-node-a.crt", folder / "kubelet-node-a.key", [folder / "ca.crt"])
     async with Tasks() as tasks, Server(handler.handle, SystemClock(), tls=tls) as server:
         world = World(runtime, pods, server, await server.listen("127.0.0.1", 0), folder, tasks)

@@ -136,3 +136,46 @@ def test_the_rule_without_rbac() -> None:
     )
     assert not api_server_only(Attributes(Caller("someone", ["kube-apiserver-kubelet-client"]), "get", ["proxy"]))
     assert not api_server_only(Attributes(Caller("system:masters", ["system:nodes"]), "get", ["proxy"]))
+
+
+@pytest.fixture
+def system(world: World) -> Path:
+    """The machine's logs, with a way out that is not to be taken."""
+    root = world.pki / "system"
+    (root / "apt").mkdir(parents=True)
+    (root / "apt" / "term.log").write_text("installed\n")
+    (root / "a <b>.log").write_text("x" * 200_000)
+    (root / "out").symlink_to(world.pki / "ca.key")
+    (root / "in").symlink_to(root / "apt" / "term.log")
+    return root
+
+
+async def test_the_machines_own_logs(world: World, system: Path) -> None:
+    status, page = await world.get("/logs/")
+    assert status == 200
+    assert page.decode().splitlines()[2:5] == [
+        '<a href="a%20%3Cb%3E.log">a &lt;b&gt;.log</a>',
+        '<a href="apt/">apt/</a>',
+        '<a href="in">in</a>',
+    ]
+    assert await world.get("/logs/apt/term.log") == (200, b"installed\n")
+    assert await world.get("/logs/in") == (200, b"installed\n")
+    assert await world.get("/logs/a%20%3Cb%3E.log") == (200, b"x" * 200_000)
+    assert (await world.get("/logs/", "scheduler"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["out", "..", "../ca.key", "..%2Fca.key", "apt/../../ca.key", "none", "apt//term.log", "%00"]
+)
+async def test_nothing_beside_the_machines_logs(world: World, system: Path, path: str) -> None:
+    assert (await world.get(f"/logs/{path}"))[0] == 404
+
+
+@pytest.mark.parametrize(("path", "to"), [("/logs", "logs/"), ("/logs/apt", "apt/"), ("/logs/in/", "../in")])
+async def test_listings_end_in_a_slash_and_files_do_not(world: World, system: Path, path: str, to: str) -> None:
+    response = await world.client().request("GET", path)
+    assert (response.status, response.header("location")) == (301, to)
+
+
+async def test_a_machine_without_logs(world: World) -> None:
+    assert (await world.get("/logs/"))[0] == 404
