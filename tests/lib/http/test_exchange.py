@@ -263,3 +263,27 @@ async def test_the_longer_writing_to_many_takes_the_more_is_joined() -> None:
     await turn()
     await turn()
     assert written == [b"a", b"bc", b"d"]
+
+
+async def test_who_reads_too_slowly_is_dropped_when_what_was_joined_is_sent() -> None:
+    dropped: list[str] = []
+
+    class Line(asyncio.WriteTransport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            dropped.append("written")
+
+        def get_write_buffer_size(self) -> int:
+            return 2000
+
+        def abort(self) -> None:
+            dropped.append("aborted")
+
+    out = Outgoing(Line(), 1000, Joining(SystemClock().monotonic))
+    out.on_close(lambda: dropped.append("told"))
+    out.pause()
+    out.send_soon(b"a")
+    await turn()
+    await turn()
+    assert dropped == ["written", "aborted", "told"]
+    with pytest.raises(ConnectionError):
+        out.send_soon(b"b")
