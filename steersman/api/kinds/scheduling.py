@@ -59,6 +59,12 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     return out + immutable("preemptionPolicy", new.get("preemptionPolicy"), old.get("preemptionPolicy"))
 
 
+def _uncounted(new: Object, old: Object) -> None:
+    """The generation stays that of the beginning."""
+    if generation := old["metadata"].get("generation"):
+        new["metadata"]["generation"] = generation
+
+
 def kept(found: Object) -> str:
     """The system's own stay."""
     return "this is a system priority class and cannot be deleted" if found["metadata"]["name"] in SYSTEM else ""
@@ -71,6 +77,7 @@ PRIORITYCLASS = Behavior(
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin(None, generations=True),
+    prepare_update=_uncounted,
     kept=kept,
     columns=(
         NAME,

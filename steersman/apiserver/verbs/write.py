@@ -274,8 +274,9 @@ def _of_update(warnings: list[str], kind: Kind, obj: Object, old: Object) -> lis
     generation = obj["metadata"].get("generation")
     if kind.kind == "Pod" or (generation is not None and generation == old["metadata"].get("generation")):
         return []
-    known = kind.warnings(old) if kind.kind == "CSIDriver" and kind.warnings is not None else ()
-    return [text for text in warnings if not text.startswith("metadata.name:") and text not in known]
+    if kind.kind == "CSIDriver" and obj["spec"].get("tokenRequests") == old["spec"].get("tokenRequests"):
+        return []
+    return [text for text in warnings if not text.startswith("metadata.name:")]
 
 
 def _core(kind: Kind) -> bool:

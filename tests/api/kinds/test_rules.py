@@ -574,3 +574,18 @@ def test_classes_of_volume_attributes_capacities_and_limits() -> None:
     assert stage.create(odd) == [
         'spec.limits[0].type: Invalid value: "Foo": must be a standard limit type or fully qualified'
     ]
+
+
+def test_a_nodes_taints_are_complained_of_twice_where_it_changes() -> None:
+    old = stage.stored(stage.example("Node"))
+    fine = stage.put(copy.deepcopy(old), "spec.taints", [{"key": "a", "effect": "NoSchedule"}])
+    assert stage.update(fine, old) == []
+    bad = stage.put(copy.deepcopy(old), "spec.taints", [{"key": "a"}])
+    assert stage.update(bad, old) == ["metadata.taints[0].effect: Required value"] * 2
+
+
+def test_a_priority_class_keeps_its_first_generation() -> None:
+    old = stage.stored(stage.example("PriorityClass"))
+    new = stage.put(copy.deepcopy(old), "description", "other")
+    assert stage.update(new, old) == []
+    assert (old["metadata"]["generation"], new["metadata"]["generation"]) == (1, 1)

@@ -122,6 +122,7 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if provider and fresh.get("providerID") != provider:
         text = 'node updates may not change providerID except from "" to valid'
         out.append(forbidden("spec.providerID", text))
+    out += taints("metadata.taints", fresh.get("taints") or ())  # a second time, as in the original
     if (fresh.get("externalID") or "") != (before.get("externalID") or ""):
         out.append(forbidden("spec.externalID", "may not be updated"))
     return out
