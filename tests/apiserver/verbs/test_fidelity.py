@@ -304,3 +304,22 @@ async def test_what_could_be_taken_for_html_is_escaped(cluster: ApiCluster) -> N
         response = await cluster.transport.request("GET", f"/api/v1/namespaces/default/configmaps{path}", [], b"")
         text = await response.read()
         assert rb'"k":"a\u003cb\u003e\u0026c\u2028\u2029"' in text and plain.encode() in text
+
+
+async def test_an_update_is_warned_of_what_it_adds(cluster: ApiCluster) -> None:
+    path = "/apis/storage.k8s.io/v1/csidrivers"
+    status, made, warnings = await ask(cluster, "POST", path, {"metadata": {"name": "d"}, "spec": {}})
+    assert (status, warnings) == (201, [])
+    made["spec"]["tokenRequests"] = [{"audience": "a"}]
+    status, made, warnings = await ask(cluster, "PUT", f"{path}/d", made)
+    assert status == 200
+    assert "spec.serviceAccountTokenInSecrets is unset" in warnings[0]
+    made["spec"]["requiresRepublish"] = True
+    status, made, warnings = await ask(cluster, "PUT", f"{path}/d", made)
+    assert (status, warnings) == (200, [])
+    unnamed = {**made, "metadata": {}}
+    status, answer, _ = await ask(cluster, "PUT", f"{path}/d", unnamed)
+    assert (status, answer["message"]) == (
+        400,
+        "the name of the object (d based on URL) was undeterminable: name must be provided",
+    )
