@@ -16,7 +16,7 @@ from steersman.api.resource import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, 
 from steersman.client.children import INDEX, Children, namespace_terminates
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
 from steersman.client.history import HASH_LABEL, History, record, restored, trim
-from steersman.client.workload import controller_of, counts, is_available, owner_reference, soonest_available
+from steersman.client.workload import controller_of, counts, is_available, owner_reference, scaled, soonest_available
 
 _POD_NAME, _POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 _ORDINAL = re.compile(r"(.*)-(\d+)")
@@ -86,16 +86,23 @@ def plan(owner: Object, found: Sequence[Object], update: str, now: float) -> Pla
             return steps
     if gaps or strategy.get("type") == "OnDelete":
         return steps
-    for number in reversed(wanted):
-        if number < start + (rolling.get("partition") or 0):
-            break
-        pod = numbered.get(number)
-        if pod is not None and revision_of(pod) != update and not pod["metadata"].get("deletionTimestamp"):
+    due = [numbered[number] for number in reversed(wanted) if number >= start + (rolling.get("partition") or 0)]
+    most = max(1, scaled(rolling.get("maxUnavailable", 1), len(wanted), up=False))
+    if most > 1:
+        room = most - sum(unavailable(numbered.get(number)) for number in wanted)
+        steps.delete += [pod for pod in due if _is_old(pod, update)][: max(0, room)]
+        return steps
+    for pod in due:
+        if _is_old(pod, update):
             steps.delete.append(pod)
             break
         if unavailable(pod):
             break
     return steps
+
+
+def _is_old(pod: Object, update: str) -> bool:
+    return revision_of(pod) != update and not pod["metadata"].get("deletionTimestamp")
 
 
 def new_pod(owner: Object, number: int, revision: str) -> Object:

@@ -38,6 +38,14 @@ def a_pod(number: int, *, revision: str = "new", ready: bool = True, phase: str 
 
 
 PARALLEL = {"podManagementPolicy": "Parallel"}
+
+
+def at_once(most: int | str, partition: int = 0) -> Object:
+    how = {"maxUnavailable": most, "partition": partition}
+    return {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": how}}
+
+
+OLD = [a_pod(each, revision="old") for each in range(4)]
 CASES: list[tuple[Object, list[Object], list[int], list[str]]] = [
     (statefulset(), [], [0], []),
     (statefulset(**PARALLEL), [], [0, 1, 2], []),
@@ -51,6 +59,13 @@ CASES: list[tuple[Object, list[Object], list[int], list[str]]] = [
     (statefulset(1), [a_pod(0, ready=False), a_pod(1)], [], []),
     (statefulset(), [a_pod(each, revision="old") for each in range(3)], [], ["db-2"]),
     (statefulset(), [a_pod(0, revision="old"), a_pod(1, revision="old"), a_pod(2)], [], ["db-1"]),
+    (statefulset(4, **at_once(2)), OLD, [], ["db-3", "db-2"]),
+    (statefulset(4, **at_once(2, partition=3)), OLD, [], ["db-3"]),
+    (statefulset(4, **at_once("60%")), OLD, [], ["db-3", "db-2"]),
+    (statefulset(4, **at_once("10%")), OLD, [], ["db-3"]),
+    (statefulset(4, **PARALLEL, **at_once(3)), [*OLD[:3], a_pod(3, ready=False)], [], ["db-2", "db-1"]),
+    (statefulset(4, **at_once(2)), [*OLD[:2], a_pod(2, ready=False), a_pod(3)], [], []),
+    (statefulset(4, **PARALLEL, **at_once(2)), [*OLD[:2], a_pod(2, ready=False), a_pod(3, ready=False)], [], []),
     (statefulset(updateStrategy={"type": "OnDelete"}), [a_pod(each, revision="old") for each in range(3)], [], []),
     (
         statefulset(updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}),
