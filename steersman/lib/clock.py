@@ -77,7 +77,7 @@ def _written(seconds: int) -> str:
 
 def rfc3339_micro(unix: float) -> str:
     """Unix seconds as metav1.MicroTime writes them: six decimals, UTC, `Z`."""
-    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_rfc3339(text: str) -> float:

@@ -292,6 +292,11 @@ class Extenders:
                 log.warning("no score given by extender %s: %s", extender.url, error)
         return _plugin(frozenset(nodes), failed, scores)
 
+    @property
+    def preempting(self) -> bool:
+        """Whether any of them has a say in preemption."""
+        return any(extender.preempts for extender in self._all)
+
     async def preempt(
         self, pod: PodInfo, candidates: Sequence[Victims], there: Mapping[str, Mapping[str, PodInfo]]
     ) -> Sequence[Victims]:

@@ -354,7 +354,7 @@ class Scheduler:
                 profile.candidates,
                 self._victims,
             )
-        if found:
+        if found and self._extenders.preempting:
             there = {each.node: self.columns.pods[self.columns.rows[each.node]] for each in found}
             found = await self._extenders.preempt(pod, found, there)
         victims = preemption.best(found)

@@ -247,8 +247,8 @@ async def exec_streams(runtime: Runtime, programs: Programs) -> None:
     await session.close()
 
 
-async def attach_streams(runtime: Runtime, programs: Programs) -> None:
-    """An attached client talks with the first process, and leaves without ending it."""
+async def _attached(runtime: Runtime, programs: Programs) -> tuple[Container, Session]:
+    """A container that echoes, and a client that has talked with it."""
     sandbox = await _sandbox(runtime, programs)
     config = replace(_config(programs, programs.echoes), stdin=True)
     container = await runtime.create_container(sandbox.id, config)
@@ -257,21 +257,21 @@ async def attach_streams(runtime: Runtime, programs: Programs) -> None:
     session.write(b"hello\n")
     async with asyncio.timeout(_PATIENCE):
         assert await session.read_stdout() == b"hello\n"
+    return container, session
+
+
+async def attach_streams(runtime: Runtime, programs: Programs) -> None:
+    """An attached client talks with the first process, and leaves without ending it."""
+    container, session = await _attached(runtime, programs)
     await session.close()
     assert runtime.container(container.id).state == ContainerState.RUNNING
 
 
 async def attach_ends_with_its_input(runtime: Runtime, programs: Programs) -> None:
     """Input that others may give as well does not end; the session of who ends his own does."""
-    sandbox = await _sandbox(runtime, programs)
-    config = replace(_config(programs, programs.echoes), stdin=True)
-    container = await runtime.create_container(sandbox.id, config)
-    session = await runtime.attach(container.id, stdin=True)
-    await runtime.start_container(container.id)
-    session.write(b"hello\n")
+    container, session = await _attached(runtime, programs)
+    session.close_stdin()
     async with asyncio.timeout(_PATIENCE):
-        assert await session.read_stdout() == b"hello\n"
-        session.close_stdin()
         assert await session.read_stdout() == b""
         assert await session.wait() == 0
     await session.close()
