@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from steersman.api import schema
 from steersman.api.kind import Kind, Subresource
 from steersman.api.priorities import BUILT_IN, CUSTOM, Priority
 from steersman.api.registry import Registry, version_priority
@@ -97,7 +98,7 @@ class Discovery:
         self._cache: dict[tuple[str, str], Answer | None] = {}
         self._revision = (-1, -1)
         self.others: Others = Nobody()
-        self._release = release = _release(registry.release)
+        self._release = release = schema.number(registry.release)
         self._served = frozenset(
             version for version, since in _SINCE.items() if release >= since and (version == "v2" or release < (1, 33))
         )
@@ -227,11 +228,6 @@ def negotiate(accept: str, served: Collection[str] = tuple(_SINCE)) -> str:
             elif "as" not in given:
                 return ""
     return ""
-
-
-def _release(text: str) -> Release:
-    major, minor = text.split(".")
-    return int(major), int(minor)
 
 
 def _plain(kind: Kind, version: str, release: Release) -> list[Document]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from steersman.api import openapi_protobuf, openapi_roots
+from steersman.api import openapi_protobuf, openapi_roots, schema
 from steersman.api.kind import Kind
 from steersman.api.openapi_merge import merge, to_v3
 from steersman.api.openapi_paths import DELETE_OPTIONS, META, PARAMETERS, PATCH, Operation, operations, tag
@@ -216,7 +216,7 @@ class OpenApi:
 
     def _info(self) -> Document:
         release = self._registry.release
-        emulated = tuple(map(int, release.split("."))) >= _EMULATED
+        emulated = schema.number(release) >= _EMULATED
         return {"title": "Kubernetes", "version": release if emulated else f"v{release}.0"}
 
     def _definitions(self, kinds: Iterable[Kind], found: Iterable[Operation], prefix: str, version: str) -> Document:

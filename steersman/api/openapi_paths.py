@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from steersman.api.kind import Kind, Subresource
-from steersman.api.schema import Schemas
+from steersman.api.schema import Schemas, number
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 DELETE_OPTIONS, PATCH, STATUS = f"{META}.DeleteOptions", f"{META}.Patch", f"{META}.Status"
@@ -177,8 +177,8 @@ def operations(schemas: Schemas, kind: Kind, version: str) -> Iterator[Operation
 
 def _present(query: tuple[str, ...], schemas: Schemas) -> tuple[str, ...]:
     """Those parameters that the release has."""
-    major, minor = schemas.release.split(".")
-    return tuple(name for name in query if (int(major), int(minor)) >= _SINCE.get(name, (0, 0)))
+    release = number(schemas.release)
+    return tuple(name for name in query if release >= _SINCE.get(name, (0, 0)))
 
 
 def _watches(

@@ -193,7 +193,7 @@ def _deprecation(group: str, version: str, kind: str, release: str) -> str:
     """The text of the Warning header for a deprecated version that is still served."""
     api_version = f"{group}/{version}" if group else version
     found = _DEPRECATED.get((api_version, kind))
-    if found is None or tuple(int(part) for part in release.split(".")) < found[0]:
+    if found is None or schema.number(release) < found[0]:
         return ""
     (major, minor), removed, instead = found
     text = f"{api_version} {kind} is deprecated in v{major}.{minor}+"
@@ -203,4 +203,4 @@ def _deprecation(group: str, version: str, kind: str, release: str) -> str:
 
 def _since(group: str, plural: str, subresource: Subresource, release: str) -> bool:
     first = SINCE.get((group, plural, subresource.name))
-    return first is None or tuple(int(part) for part in release.split(".")) >= first
+    return first is None or schema.number(release) >= first

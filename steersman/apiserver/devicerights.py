@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from steersman.api import errors
+from steersman.api import errors, schema
 from steersman.api.errors import FieldError
 from steersman.api.resource import Object
 from steersman.api.table import dig
@@ -51,7 +51,7 @@ async def updated(call: Call, new: Object, old: Object) -> None:
     at = _as_admin(new)
     if at is not None and _as_admin(old) is None:
         found += _unlabelled(call, f"{path}[{at}].adminAccess")
-    if tuple(int(part) for part in call.services.registry.release.split(".")[:2]) >= _GRANULAR:
+    if schema.number(call.services.registry.release) >= _GRANULAR:
         found += await _binding(call, new, old)
         if dig(new, "status", "allocation"):
             found += await _reporting(call, new, old)

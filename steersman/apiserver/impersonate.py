@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from steersman.api import errors, names
+from steersman.api import errors, names, schema
 from steersman.api.errors import ApiError
 from steersman.apiserver import refusals
 from steersman.apiserver.authz.opinions import told
@@ -56,7 +56,7 @@ class Way:
 
 def constrained(release: str) -> bool:
     """Whether a release knows more than the older way: it is on since 1.36."""
-    return tuple(int(part) for part in release.split(".")) >= (1, 36)
+    return schema.number(release) >= (1, 36)
 
 
 def wanted(request: Request) -> User | None:

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import ssl
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,8 +113,8 @@ def _shown(obj: Object) -> str:
     return f"{str(obj.get('apiVersion')).rpartition('/')[2]}.{obj['kind']}"
 
 
-def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
-    """The service of a kubeconfig's current context. Raises OSError, and ValueError naming what is wrong."""
+def kubeconfig(path: Path) -> Object:
+    """A kubeconfig's content. Raises OSError, and ValueError when it is none."""
     import yaml  # here: it costs a start milliseconds
 
     try:
@@ -124,6 +123,12 @@ def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
         raise ValueError(f"{path}: no kubeconfig: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: no kubeconfig")
+    return config
+
+
+def from_kubeconfig(path: Path, clock: Clock, timeout: float = 30.0) -> Webhook:
+    """The service of a kubeconfig's current context. Raises OSError, and ValueError naming what is wrong."""
+    config = kubeconfig(path)
     context = _named(path, config, "contexts", "context", config.get("current-context", ""))
     cluster = _named(path, config, "clusters", "cluster", context.get("cluster", ""))
     user = _named(path, config, "users", "user", context["user"]) if context.get("user") else {}
@@ -164,7 +169,6 @@ def credentials(folder: Path, user: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tls(folder: Path, cluster: Object, user: Object) -> ssl.SSLContext:
-
     skip = bool(cluster.get("insecure-skip-tls-verify"))
     context = client_tls(authority_data=data_of(folder, cluster, "certificate-authority").decode(), verify=not skip)
     certificate, key = data_of(folder, user, "client-certificate"), data_of(folder, user, "client-key")
@@ -175,6 +179,8 @@ def _tls(folder: Path, cluster: Object, user: Object) -> ssl.SSLContext:
 
 def load_pair(context: ssl.SSLContext, pair: bytes) -> None:
     """Show this certificate, in PEM with its key. Raises ssl.SSLError."""
+    import tempfile  # here: it costs a start milliseconds
+
     with tempfile.TemporaryDirectory(prefix="steer-webhook-") as made:  # Python loads keys only from files
         chain = Path(made, "pair.pem")
         chain.touch(mode=0o600)

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from steersman.apiserver.webhookclient import credentials, data_of
+from steersman.apiserver.webhookclient import credentials, data_of, kubeconfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +31,7 @@ class Users:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, and ValueError naming what is wrong."""
-        try:
-            config = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: no kubeconfig: {error}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{path}: no kubeconfig")
+        config = kubeconfig(path)
         self._callers = {
             str(entry["name"]): _caller(f"{path}#{entry['name']}", path.parent, entry.get("user") or {})
             for entry in config.get("users") or ()

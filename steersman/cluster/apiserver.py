@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
 
-from steersman.api import errors
+from steersman.api import errors, schema
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import CLUSTERROLES, Object
@@ -130,7 +130,7 @@ async def _run(
             await web.listen_on(listener.dup())
         tasks.spawn(storage.compact(store, clock, every), "compaction")
         tasks.spawn(storage.end_when_lost(store, stop), "etcd's past")
-        if tuple(map(int, profile.release.split("."))) >= _PRESENT:
+        if schema.number(profile.release) >= _PRESENT:
             host, uid = socket.gethostname(), str(uuid.uuid4())
             there = presence.Presence(server, clock, host, profile.api_port or _PORT, uid)
             tasks.spawn(there.run(), "Lease of the API server")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 from steersman.api.resource import PODS, SERVICEACCOUNTS
@@ -15,20 +17,28 @@ from steersman.testing.cluster import ApiCluster
 from tests.scheduler.test_scheduler import a_node, a_pod, add_node, until, virtual
 
 
+@asynccontextmanager
+async def measured() -> AsyncIterator[tuple[ApiCluster, Registry]]:
+    """A scheduler at work, and what it counts."""
+    async with ApiCluster() as cluster, Tasks() as tasks:
+        client, clock, registry = cluster.client, cluster.clock, Registry()
+        recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
+        informers = Informers(client, clock=clock, tasks=tasks)
+        scheduler = Scheduler(client, informers, recorder, clock, Random(1), metrics=SchedulerMetrics(registry))
+        tasks.spawn(scheduler.run(), "scheduler")
+        await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+        yield cluster, registry
+
+
 def test_attempts_and_those_who_wait() -> None:
     async def body() -> None:
-        async with ApiCluster() as cluster, Tasks() as tasks:
-            client, clock, registry = cluster.client, cluster.clock, Registry()
-            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
-            informers = Informers(client, clock=clock, tasks=tasks)
-            scheduler = Scheduler(client, informers, recorder, clock, Random(1), metrics=SchedulerMetrics(registry))
-            tasks.spawn(scheduler.run(), "scheduler")
-            await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+        async with measured() as (cluster, registry):
+            client = cluster.client
             await add_node(cluster, a_node("n"))
             for pod in (a_pod("fits"), a_pod("large", "9"), a_pod("gated", schedulingGates=[{"name": "a.b/c"}])):
                 await client.create(PODS, pod, "default")
             await until(cluster, "fits", lambda pod: bool(pod["spec"].get("nodeName")))
-            await clock.sleep(1)
+            await cluster.clock.sleep(1)
             lines = registry.text().splitlines()
             profile = 'profile="default-scheduler"'
             for line in (
@@ -67,13 +77,8 @@ def test_attempts_and_those_who_wait() -> None:
 
 def test_every_tenth_attempt_times_each_plugin() -> None:
     async def body() -> None:
-        async with ApiCluster() as cluster, Tasks() as tasks:
-            client, clock, registry = cluster.client, cluster.clock, Registry()
-            recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="h")
-            informers = Informers(client, clock=clock, tasks=tasks)
-            scheduler = Scheduler(client, informers, recorder, clock, Random(1), metrics=SchedulerMetrics(registry))
-            tasks.spawn(scheduler.run(), "scheduler")
-            await client.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, "default")
+        async with measured() as (cluster, registry):
+            client = cluster.client
             for name in "mno":
                 await add_node(cluster, a_node(name))
             for number in range(20):

@@ -26,7 +26,6 @@ _SCOPES = ("*", "Cluster", "Namespaced")
 _EFFECTS = ("None", "NoneOnDryRun")
 _FAILURES = ("Fail", "Ignore")
 _MATCHES = ("Equivalent", "Exact")
-_REVIEWS = ("v1", "v1beta1")
 _AGAIN = ("IfNeeded", "Never")
 
 
@@ -59,7 +58,11 @@ def _validate_webhooks(*, mutating: bool) -> Validate:
         for i, hook in enumerate(configuration.get("webhooks") or ()):
             here, name = f"webhooks[{i}]", hook.get("name") or ""
             out += _webhook(here, hook, mutating=mutating)
-            out += _reviews(f"{here}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
+            out += webhookclient.reviews(
+                f"{here}.admissionReviewVersions",
+                hook.get("admissionReviewVersions") or [],
+                "must specify one of v1, v1beta1",
+            )
             if name and name in seen:
                 out.append(duplicate(f"{here}.name", name))
             seen.add(name)
@@ -90,20 +93,6 @@ def _webhook(path: str, hook: Mapping[str, Any], *, mutating: bool) -> Complaint
         out.append(not_supported(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], _AGAIN))
     out += _client(f"{path}.clientConfig", hook.get("clientConfig") or {})
     return out + policies.check_conditions(f"{path}.matchConditions", hook.get("matchConditions") or ())
-
-
-def _reviews(path: str, versions: list[str]) -> Complaints:
-    if not versions:
-        return [required(path, "must specify one of v1, v1beta1")]
-    out: Complaints = []
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
-            out.append(invalid(f"{path}[{i}]", version, "duplicate version"))
-        else:
-            out += [invalid(f"{path}[{i}]", version, text) for text in names.dns1035_label(version)]
-    if not set(versions) & set(_REVIEWS):
-        out.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
-    return out
 
 
 def _rule(path: str, rule: Mapping[str, Any]) -> Complaints:

@@ -227,21 +227,7 @@ def _conversion(conversion: Found | None) -> Complaints:
         out += webhookclient.url(f"{here}.url", client["url"])
     else:
         out += webhookclient.service(f"{here}.service", client["service"])
-    return out + _reviews(f"{path}.conversionReviewVersions", versions)
-
-
-def _reviews(path: str, versions: list[str]) -> Complaints:
-    if not versions:
-        return [required(path)]
-    out: Complaints = []
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
-            out.append(invalid(f"{path}[{i}]", version, "duplicate version"))
-        else:
-            out += [invalid(f"{path}[{i}]", version, text) for text in names.dns1035_label(version)]
-    if not {"v1", "v1beta1"} & set(versions):
-        out.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
-    return out
+    return out + webhookclient.reviews(f"{path}.conversionReviewVersions", versions)
 
 
 def stored_versions(stored: Sequence[str] | None, versions: Sequence[Found]) -> Complaints:

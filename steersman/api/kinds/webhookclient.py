@@ -5,7 +5,7 @@ Pure. Called by the kinds that name webhooks. Source: apiserver's util/webhook/v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,4 +60,22 @@ def _path(path: str, text: str) -> list[FieldError]:
             out.append(invalid(path, text, f"segment[{i}] may not be empty"))
         else:
             out += [invalid(path, text, f"segment[{i}]: {problem}") for problem in names.dns_subdomain(step)]
+    return out
+
+
+_REVIEWS = ("v1", "v1beta1")
+
+
+def reviews(path: str, versions: Sequence[str], none: str = "") -> list[FieldError]:
+    """The versions of reviews that a webhook understands; `none` is said where there are none."""
+    if not versions:
+        return [required(path, none)]
+    out: list[FieldError] = []
+    for i, version in enumerate(versions):
+        if version in versions[:i]:
+            out.append(invalid(f"{path}[{i}]", version, "duplicate version"))
+        else:
+            out += [invalid(f"{path}[{i}]", version, text) for text in names.dns1035_label(version)]
+    if not set(versions) & set(_REVIEWS):
+        out.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
     return out

@@ -81,7 +81,13 @@ def releases() -> list[str]:
     if not any(_DATA.glob("*.bin")):
         _compile()
     found = {path.name.removesuffix(".bin") for path in _DATA.glob("*.bin") if ".doc" not in path.name}
-    return sorted(found, key=lambda release: [int(part) for part in release.split(".")])
+    return sorted(found, key=number)
+
+
+def number(release: str) -> tuple[int, int]:
+    """A release as it can be compared: "1.36" is (1, 36)."""
+    major, minor = release.split(".")
+    return int(major), int(minor)
 
 
 def _read(name: str) -> Any:

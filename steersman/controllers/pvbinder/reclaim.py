@@ -11,14 +11,15 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
 from steersman.api import pods
 from steersman.api.errors import ApiError
-from steersman.api.resource import EVENTS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
+from steersman.api.resource import EVENTS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
+from steersman.client.client import WatchEvent
 from steersman.client.controller import Context, Key
 from steersman.client.events import EventType
 from steersman.client.migrated import DRIVERS
@@ -158,16 +159,16 @@ async def _scrub(context: Context, volume: Object, kind: str) -> None:
         raise _Failed(f"failed to delete recycler pod: {failed}")
 
 
+def _since(context: Context, pod: Object, kind: Resource, field: str) -> AsyncGenerator[WatchEvent]:
+    """What happened since the pod was made to objects of a kind that have its name in `field`."""
+    meta = pod["metadata"]
+    version, fields = meta["resourceVersion"], f"{field}={meta['name']}"
+    return context.client.watch(kind, meta["namespace"], resource_version=version, fields=fields)
+
+
 async def _outcome(context: Context, pod: Object) -> str:
     """Wait for the pod's end: empty when it went well, else why not."""
-    meta = pod["metadata"]
-    events = context.client.watch(
-        PODS,
-        meta["namespace"],
-        resource_version=meta["resourceVersion"],
-        fields=f"metadata.name={meta['name']}",
-    )
-    async with aclosing(events):
+    async with aclosing(_since(context, pod, PODS, "metadata.name")) as events:
         async for event in events:
             status = event.object.get("status") or {}
             if event.type == "DELETED":
@@ -176,19 +177,12 @@ async def _outcome(context: Context, pod: Object) -> str:
                 return ""
             if status.get("phase") == "Failed":
                 return str(status.get("message") or "pod failed, pod.Status.Message unknown")
-    return f'recycler pod "{meta["name"]}" watch channel had been closed'
+    return f'recycler pod "{pod["metadata"]["name"]}" watch channel had been closed'
 
 
 async def _retell(context: Context, volume: Object, pod: Object) -> None:
     """What happens to the pod is told of the volume."""
-    meta = pod["metadata"]
-    events = context.client.watch(
-        EVENTS,
-        meta["namespace"],
-        resource_version=meta["resourceVersion"],
-        fields=f"involvedObject.name={meta['name']}",
-    )
-    async with aclosing(events):
+    async with aclosing(_since(context, pod, EVENTS, "involvedObject.name")) as events:
         async for event in events:
             if event.type == "ADDED":
                 type: EventType = "Warning" if event.object.get("type") == "Warning" else "Normal"
