@@ -123,7 +123,8 @@ class Behavior:
     """What is special about one built-in kind; `kinds.ALL` holds one per kind that has something special.
 
     Everything left None is generic: status is reset on create and kept on update, generation counts changes of spec
-    where the kind has generations, `status` takes nothing but status. `updates` maps a subresource to its own rules.
+    where the kind has generations, `status` takes nothing but status. `updates` maps a subresource to its own rules,
+    and nothing to those of the object itself where they have an order of their own: `validate` is not asked then.
     `fields` maps a field selector's path to its value, besides metadata.name and metadata.namespace.
     `warnings` gives texts for Warning headers on create and update. `kept` says why an object may not be deleted by
     its name, or nothing.

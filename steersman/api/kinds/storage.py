@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steersman.api import labels, names, quantity
+from steersman.api import labels, meta, names, quantity
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Column
+from steersman.api.godump import dump
+from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import persistentvolume
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, UNSET, dig, field, flag, length
 from steersman.api.validation import (
+    IMMUTABLE,
     NOT_NEGATIVE,
     duplicate,
     forbidden,
@@ -102,8 +104,10 @@ def _topology(path: str, found: Mapping[str, Any]) -> list[FieldError]:
 
 
 def _class_update(new: Object, old: Object) -> list[FieldError]:
-    fixed = ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
-    return [error for key in fixed for error in immutable(key, new.get(key), old.get(key))]
+    out = immutable("parameters", new.get("parameters") or None, old.get("parameters") or None)
+    out += immutable("provisioner", new.get("provisioner") or "", old.get("provisioner"))
+    fixed = ("reclaimPolicy", "volumeBindingMode")
+    return out + [error for key in fixed for error in immutable(key, new.get(key), old.get(key))]
 
 
 def _class_name(found: Object, now: float) -> str:
@@ -254,9 +258,10 @@ def _topology_keys(path: str, keys: Sequence[str]) -> list[FieldError]:
 
 
 def _default_node(node: Object) -> None:
-    drivers = node.setdefault("spec", {}).setdefault("drivers", None)
-    for driver in drivers or ():
-        driver.setdefault("topologyKeys", None)
+    spec = node.setdefault("spec", {})
+    spec["drivers"] = spec.get("drivers") or None
+    for driver in spec["drivers"] or ():
+        driver["topologyKeys"] = driver.get("topologyKeys") or None
 
 
 def _node_update(new: Object, old: Object) -> list[FieldError]:
@@ -312,7 +317,8 @@ def _default_attachment(attachment: Object) -> None:
 
 
 def _attachment_update(new: Object, old: Object) -> list[FieldError]:
-    return immutable("spec", new.get("spec"), old.get("spec"))
+    fresh, before = (dump(each.get("spec"), "storage.k8s.io/v1:VolumeAttachmentSpec") for each in (new, old))
+    return immutable("spec", fresh, before)
 
 
 VOLUMEATTACHMENT = Behavior(
@@ -345,11 +351,13 @@ def _validate_attributes(found: Object) -> list[FieldError]:
 
 
 def _attributes_update(new: Object, old: Object) -> list[FieldError]:
-    return [
+    """What may not change comes first, and the metadata is looked at once more."""
+    out = [
         forbidden(key, f"updates to {key} are forbidden.")
         for key in ("driverName", "parameters")
         if (new.get(key) or None) != (old.get(key) or None)
     ]
+    return out + meta.validate(new, namespaced=False, core=True) + _validate_attributes(new)
 
 
 def _validate_capacity(found: Object) -> list[FieldError]:
@@ -362,14 +370,16 @@ def _validate_capacity(found: Object) -> list[FieldError]:
 
 
 def _capacity_update(new: Object, old: Object) -> list[FieldError]:
-    return [e for key in ("nodeTopology", "storageClassName") for e in immutable(key, new.get(key), old.get(key))]
+    fresh, before = (labels.shown(each.get("nodeTopology")) for each in (new, old))
+    out = [] if fresh == before else [invalid("nodeTopology", fresh, IMMUTABLE)]
+    return out + immutable("storageClassName", new.get("storageClassName") or "", old.get("storageClassName"))
 
 
 VOLUMEATTRIBUTESCLASS = Behavior(
     GROUP,
     "VolumeAttributesClass",
     validate=_validate_attributes,
-    validate_update=_attributes_update,
+    updates={"": Update(strategy.keep(), _attributes_update)},
     columns=(NAME, field("DriverName", "driverName"), AGE),
 )
 CSISTORAGECAPACITY = Behavior(

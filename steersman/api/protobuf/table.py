@@ -34,14 +34,16 @@ class Field(NamedTuple):
     inline: bool
     drop_zero: bool
     omitted: bool = False
+    pointer: bool = False
 
 
 class Message(NamedTuple):
-    """One message: its fields by number and in order of number."""
+    """One message: its fields by number, in order of number, and in the order that Go declares them in."""
 
     name: str
     by_number: dict[int, Field]
     fields: tuple[Field, ...]
+    declared: tuple[Field, ...]
 
 
 class Table:
@@ -70,10 +72,9 @@ class Table:
         found = self._messages.get(name)
         if found is None:
             section = name.partition(":")[0]
-            fields = tuple(
-                sorted((_field(section, text) for text in self._lines[name].split()), key=lambda field: field.number)
-            )
-            found = self._messages[name] = Message(name, {field.number: field for field in fields}, fields)
+            declared = tuple(_field(section, text) for text in self._lines[name].split())
+            fields = tuple(sorted(declared, key=lambda field: field.number))
+            found = self._messages[name] = Message(name, {field.number: field for field in fields}, fields, declared)
         return found
 
 
@@ -85,7 +86,8 @@ def _field(section: str, text: str) -> Field:
     message = kind[1:] if ":" in kind else f"{section}:{kind[1:]}" if kind[0] == "@" else ""
     drop_zero = "?" not in flags and ("0" in flags or ("~" in flags and kind[0] not in "@QRO"))  # as Go: not structs
     inline, omitted = match["name"] == "^", "~" in flags
-    return Field(match["name"], int(match["number"]), kind[0], message, match["many"], inline, drop_zero, omitted)
+    number, many = int(match["number"]), match["many"]
+    return Field(match["name"], number, kind[0], message, many, inline, drop_zero, omitted, "?" in flags)
 
 
 @cache

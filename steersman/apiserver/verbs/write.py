@@ -287,8 +287,6 @@ def _core(kind: Kind) -> bool:
 def _rule(kind: Kind, subresource: str) -> Update:
     if subresource in _DIRECT:
         return Update(leave_as_is, accept_update)
-    if not subresource:
-        return Update(kind.prepare_update)
     return kind.updates.get(subresource) or Update(kind.prepare_update)
 
 

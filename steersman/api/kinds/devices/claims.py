@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from steersman.api import meta, names
 from steersman.api.errors import FieldError
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.devices.rules import (
@@ -57,13 +59,18 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _default_spec(spec: dict[str, Any]) -> None:
-    spec.setdefault("devices", {})
+    _listed(spec.setdefault("devices", {}))
     for asked in _asked(spec):
         asked["allocationMode"] = asked.get("allocationMode") or _EXACT
         if asked["allocationMode"] == _EXACT and not asked.get("count"):
             asked["count"] = 1
         for one in asked.get("tolerations") or ():
             one["operator"] = one.get("operator") or "Equal"
+
+
+def _listed(devices: dict[str, Any]) -> None:
+    """The requests are always shown, if as nothing."""
+    devices["requests"] = devices.get("requests") or None
 
 
 def default_claim(claim: Object) -> None:
@@ -167,12 +174,24 @@ def validate_claim(claim: Object) -> Complaints:
 
 def validate_template(template: Object) -> Complaints:
     """As the claims that it makes."""
-    return _validate_spec("spec.spec", dig(template, "spec", "spec") or {})
+    out = meta.validate_template(dig(template, "spec", "metadata") or {}, "spec.metadata")
+    return out + _validate_spec("spec.spec", dig(template, "spec", "spec") or {})
 
 
-def validate_spec_update(new: Object, old: Object) -> Complaints:
-    """What is asked for stays."""
-    return immutable("spec", new.get("spec"), old.get("spec"))
+def _claim_update(new: Object, old: Object) -> Complaints:
+    """What is asked for stays, and nothing else is said of it; the metadata is looked at once more."""
+    return meta.validate(new, namespaced=True, core=True) + _kept("ResourceClaimSpec", new, old)
+
+
+def _template_update(new: Object, old: Object) -> Complaints:
+    """As of claims, and all that a new one would be told."""
+    out = meta.validate(new, namespaced=True, core=True) + validate_template(new)
+    return out + _kept("ResourceClaimTemplateSpec", new, old)
+
+
+def _kept(message: str, new: Object, old: Object) -> Complaints:
+    fresh, before = (dump(each.get("spec"), f"{GROUP}/v1:{message}") for each in (new, old))
+    return immutable("spec", fresh, before)
 
 
 # The status ------------------------------------------------------------------------------------------------------
@@ -235,7 +254,7 @@ def _allocation(path: str, found: Mapping[str, Any], known: Names) -> Complaints
     out = each(f"{path_}.results", results, _MOST_RESULTS, lambda at, one: _result(at, one, known))
     out += each(f"{path_}.config", config, 2 * _MOST_CONFIG, lambda at, one: _given_config(at, one, known))
     if found.get("nodeSelector") is not None:
-        out += node_selector(f"{path}.nodeSelector", found["nodeSelector"], values=False)
+        out += node_selector(f"{path}.nodeSelector", found["nodeSelector"])
     return out
 
 
@@ -296,6 +315,11 @@ def validate_class(found: Object) -> Complaints:
     return out
 
 
+def _class_name(name: str, prefix: bool = False) -> list[str]:
+    """As other names, in words of its own."""
+    return [text.replace("253 characters", "253 bytes") for text in names.subdomain_name(name, prefix)]
+
+
 def default_class(found: Object) -> None:
     """There is a spec, if only an empty one."""
     found.setdefault("spec", {})
@@ -315,9 +339,11 @@ CLAIM = Behavior(
     "ResourceClaim",
     default=default_claim,
     validate=validate_claim,
-    validate_update=validate_spec_update,
     prepare_create=strategy.begin({}),
-    updates={"status": Update(_prepare_status, _validate_status)},
+    updates={
+        "": Update(strategy.keep("status"), _claim_update),
+        "status": Update(_prepare_status, _validate_status),
+    },
     columns=(NAME, Column("State", _state), AGE),
 )
 TEMPLATE = Behavior(
@@ -325,7 +351,14 @@ TEMPLATE = Behavior(
     "ResourceClaimTemplate",
     default=default_template,
     validate=validate_template,
-    validate_update=validate_spec_update,
+    updates={"": Update(strategy.keep(), _template_update)},
     columns=(NAME, AGE),
 )
-CLASS = Behavior(GROUP, "DeviceClass", default=default_class, validate=validate_class, columns=(NAME, AGE))
+CLASS = Behavior(
+    GROUP,
+    "DeviceClass",
+    default=default_class,
+    validate=validate_class,
+    name_rule=_class_name,
+    columns=(NAME, AGE),
+)

@@ -55,8 +55,13 @@ def each(
 
 
 def label(path: str, name: str) -> Complaints:
+    """A DNS label, which an empty name is not."""
+    return each_invalid(path, name, names.dns_label(name))
+
+
+def named(path: str, name: str) -> Complaints:
     """A DNS label that is there."""
-    return each_invalid(path, name, names.dns_label(name)) if name else [required(path)]
+    return label(path, name) if name else [required(path)]
 
 
 def subdomain(path: str, name: str) -> Complaints:
@@ -192,8 +197,8 @@ def binding(path: str, found: Mapping[str, Any]) -> Complaints:
                 out.append(invalid(f"{path}.{key}[{at}]", name, text))
     if failures and not wanted:
         text = "bindingConditions are required to use bindingFailureConditions"
-        out.append(invalid(f"{path}.bindingConditions", None, text))
+        out.append(invalid(f"{path}.bindingConditions", found.get("bindingConditions"), text))
     if wanted and not failures:
         text = "bindingFailureConditions are required to use bindingConditions"
-        out.append(invalid(f"{path}.bindingFailureConditions", None, text))
+        out.append(invalid(f"{path}.bindingFailureConditions", found.get("bindingFailureConditions"), text))
     return out

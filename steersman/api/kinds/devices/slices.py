@@ -11,19 +11,19 @@ from typing import Any
 
 from steersman.api import names
 from steersman.api.fields import text_at
-from steersman.api.kind import Behavior
+from steersman.api.kind import Behavior, Update
 from steersman.api.kinds import strategy
-from steersman.api.kinds.devices.rules import Complaints, binding, each, label, pool_name, qualified, taint
+from steersman.api.kinds.devices.rules import Complaints, binding, each, label, named, pool_name, qualified, taint
 from steersman.api.kinds.podspec.scheduling import node_selector
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.quantity import Quantity, parse
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, field
 from steersman.api.validation import (
+    IMMUTABLE,
     Struct,
     each_invalid,
     forbidden,
-    immutable,
     invalid,
     required,
     struct,
@@ -45,12 +45,39 @@ _KINDS = ("bool", "int", "string", "version")
 
 
 def _default(found: Object) -> None:
-    """A pool begins with generation 0."""
-    found.setdefault("spec", {}).setdefault("pool", {}).setdefault("generation", 0)
+    """A pool begins with generation 0; amounts are always shown."""
+    spec = found.setdefault("spec", {})
+    spec.setdefault("pool", {}).setdefault("generation", 0)
+    for device in spec.get("devices") or ():
+        for one in (device.get("capacity") or {}).values():
+            one.setdefault("value", "0")
+            if one.get("requestPolicy") is not None:
+                one["requestPolicy"].setdefault("default", None)
+        for consumed in device.get("consumesCounters") or ():
+            _amounts(consumed)
+    for counters in spec.get("sharedCounters") or ():
+        _amounts(counters)
 
 
-def validate(found: Object) -> Complaints:
-    """A driver's devices, and one way to say on which nodes they are."""
+def _amounts(found: Mapping[str, Any]) -> None:
+    for one in (found.get("counters") or {}).values():
+        one.setdefault("value", "0")
+
+
+_LISTS = ("bools", "ints", "strings", "versions")
+
+
+def _drop(found: Object) -> None:
+    """Fields behind gates that are off."""
+    for device in dig(found, "spec", "devices") or ():
+        device.pop("nodeAllocatableResourceMappings", None)
+        for attribute in (device.get("attributes") or {}).values():
+            for key in _LISTS:
+                attribute.pop(key, None)
+
+
+def validate(found: Object, old: Object | None = None) -> Complaints:
+    """A driver's devices, and one way to say on which nodes they are; driver, pool and place stay."""
     spec = found.get("spec") or {}
     pool, devices = spec.get("pool") or {}, spec.get("devices") or ()
     out = driver_name("spec.driver", spec.get("driver") or "") + pool_name("spec.pool.name", pool.get("name") or "")
@@ -59,6 +86,7 @@ def validate(found: Object) -> Complaints:
         out.append(invalid("spec.pool.resourceSliceCount", count, "must be greater than zero"))
     if (pool.get("generation") or 0) < 0:
         out.append(invalid("spec.pool.generation", pool["generation"], "must be greater than or equal to zero"))
+    out += _fixed(found, old) if old is not None else []
     out += _where(spec)
     if spec.get("sharedCounters") is not None and spec.get("devices") is not None:
         out.append(invalid("spec", "", "only one of `sharedCounters` or `devices` is allowed"))
@@ -109,7 +137,7 @@ def _places(path: str, found: Mapping[str, Any], empty: str) -> tuple[Complaints
         out.append(invalid(f"{path}.nodeName", "", empty))
     if found.get("nodeSelector") is not None:
         given.append("nodeSelector")
-        out += node_selector(f"{path}.nodeSelector", found["nodeSelector"], values=False)
+        out += node_selector(f"{path}.nodeSelector", found["nodeSelector"])
     if found.get("allNodes"):
         given.append("allNodes")
     elif found.get("allNodes") is False:
@@ -279,19 +307,20 @@ def _counter_name(path: str, name: str) -> Complaints:
 
 
 def _counter_set(path: str, found: Mapping[str, Any]) -> Complaints:
-    return label(f"{path}.name", found.get("name") or "") + _counters(f"{path}.counters", found.get("counters") or {})
+    return named(f"{path}.name", found.get("name") or "") + _counters(f"{path}.counters", found.get("counters") or {})
 
 
 def _consumption(path: str, found: Mapping[str, Any]) -> Complaints:
-    out = label(f"{path}.counterSet", found.get("counterSet") or "")
+    out = named(f"{path}.counterSet", found.get("counterSet") or "")
     return out + _counters(f"{path}.counters", found.get("counters") or {})
 
 
-def _validate_update(new: Object, old: Object) -> Complaints:
-    """Driver, pool and place stay."""
+def _fixed(new: Object, old: Object) -> Complaints:
     out: Complaints = []
-    for keys in (("pool", "name"), ("driver",), ("nodeName",)):
-        out += immutable(f"spec.{'.'.join(keys)}", dig(new, "spec", *keys), dig(old, "spec", *keys))
+    for keys, zero in ((("pool", "name"), ""), (("driver",), ""), (("nodeName",), None)):
+        fresh, before = (dig(each, "spec", *keys) for each in (new, old))
+        fresh, before = (zero if each is None else each for each in (fresh, before))
+        out += [] if fresh == before else [invalid(f"spec.{'.'.join(keys)}", fresh, IMMUTABLE)]
     return out
 
 
@@ -301,6 +330,7 @@ _begin = strategy.begin(None, generations=True)
 def _prepare_create(new: Object) -> None:
     """Taints begin with the slice."""
     _begin(new)
+    _drop(new)
     for _, found in _tainted(new):
         found.setdefault("timeAdded", new["metadata"]["creationTimestamp"])
 
@@ -312,12 +342,13 @@ def _prepare_update(new: Object, old: Object) -> None:
         if not found.get("timeAdded") and known.get(mark):
             found["timeAdded"] = known[mark]
     strategy.count(new, old, changed=strategy.differs(new.get("spec"), old.get("spec")))
+    _drop(new)
 
 
 def _tainted(found: Object) -> Iterable[tuple[tuple[str, ...], Object]]:
     for device in dig(found, "spec", "devices") or ():
         for one in device.get("taints") or ():
-            yield (device["name"], *(one.get(key) or "" for key in ("key", "value", "effect"))), one
+            yield (device.get("name") or "", *(one.get(key) or "" for key in ("key", "value", "effect"))), one
 
 
 SLICE = Behavior(
@@ -325,9 +356,8 @@ SLICE = Behavior(
     "ResourceSlice",
     default=_default,
     validate=validate,
-    validate_update=_validate_update,
     prepare_create=_prepare_create,
-    prepare_update=_prepare_update,
+    updates={"": Update(_prepare_update, validate)},
     columns=(
         NAME,
         field("Node", "spec", "nodeName"),

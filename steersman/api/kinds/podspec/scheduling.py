@@ -49,17 +49,19 @@ def _weight(path: str, term: Mapping[str, Any]) -> Complaints:
     return [] if 1 <= weight <= 100 else [invalid(f"{path}.weight", weight, _WEIGHT)]
 
 
-def node_selector(path: str, selector: Mapping[str, Any], *, values: bool = True) -> Complaints:
-    """A NodeSelector; `values` says that values must be label values."""
+def node_selector(path: str, selector: Mapping[str, Any]) -> Complaints:
+    """A NodeSelector."""
     terms = selector.get("nodeSelectorTerms") or ()
     if not terms:
         return [required(f"{path}.nodeSelectorTerms", "must have at least one node selector term")]
     return [
-        error for i, term in enumerate(terms) for error in _node_term(f"{path}.nodeSelectorTerms[{i}]", term, values)
+        error
+        for i, term in enumerate(terms)
+        for error in _node_term(f"{path}.nodeSelectorTerms[{i}]", term, values=True)
     ]
 
 
-def _node_term(path: str, term: Mapping[str, Any], values: bool) -> Complaints:
+def _node_term(path: str, term: Mapping[str, Any], *, values: bool) -> Complaints:
     out: Complaints = []
     for i, expression in enumerate(term.get("matchExpressions") or ()):
         out += _node_expression(f"{path}.matchExpressions[{i}]", expression, values)

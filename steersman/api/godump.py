@@ -1,0 +1,112 @@
+"""Structures as the original's errors show them: its internal types, written by Go's JSON encoder without JSON names.
+
+Owns the way from a decoded object of a stable version to that form: every field in the order of its declaration, by its
+Go name, zeros and nulls written out. Called by the rules of kinds for values that a refusal repeats whole. Pure. What
+fields there are and which are pointers is `protobuf/fields.txt`; what differs between a version and the internal type
+is here, as of release 1.36. Source: pkg/apis of kubernetes, apiextensions-apiserver's internal types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steersman.api import labels
+from steersman.api.protobuf.table import Field, table
+from steersman.api.validation import Struct
+
+_NAMES = {
+    "apiGroup": "APIGroup", "apiGroups": "APIGroups", "apiVersion": "APIVersion", "apiVersions": "APIVersions",
+    "awsElasticBlockStore": "AWSElasticBlockStore", "caBundle": "CABundle", "cel": "CEL", "cephfs": "CephFS",
+    "csi": "CSI", "fc": "FC", "fsGroupPolicy": "FSGroupPolicy", "fsType": "FSType",
+    "gcePersistentDisk": "GCEPersistentDisk", "id": "ID", "iqn": "IQN", "iscsi": "ISCSI",
+    "iscsiInterface": "ISCSIInterface", "jsonPath": "JSONPath", "nfs": "NFS", "pdName": "PDName", "rbd": "RBD",
+    "seLinuxMount": "SELinuxMount", "sslEnabled": "SSLEnabled", "storageos": "StorageOS", "uid": "UID", "url": "URL",
+    "wwids": "WWIDs", "$schema": "Schema", "$ref": "Ref", "openAPIV3Schema": "OpenAPIV3Schema",
+    "x-kubernetes-preserve-unknown-fields": "XPreserveUnknownFields",
+    "x-kubernetes-embedded-resource": "XEmbeddedResource", "x-kubernetes-int-or-string": "XIntOrString",
+    "x-kubernetes-list-map-keys": "XListMapKeys", "x-kubernetes-list-type": "XListType",
+    "x-kubernetes-map-type": "XMapType", "x-kubernetes-validations": "XValidations",
+    "diskURI": "DataDiskURI", "endpoints": "EndpointsName", "chapAuthDiscovery": "DiscoveryCHAPAuth",
+    "chapAuthSession": "SessionCHAPAuth", "monitors": "CephMonitors",
+}  # fmt: skip
+_OWN_NAMES = {
+    ("RBDPersistentVolumeSource", "image"): "RBDImage",
+    ("RBDPersistentVolumeSource", "pool"): "RBDPool",
+    ("RBDPersistentVolumeSource", "user"): "RadosUser",
+}
+_MOVED = {
+    "JSONSchemaProps": {"nullable": "type"},
+    "PersistentVolumeSource": {"quobyte": "rbd", "iscsi": "quobyte", "flexVolume": "iscsi"},
+    "CSIDriverSpec": {"fsGroupPolicy": "attachRequired"},
+}
+"""Fields that stand elsewhere in the internal type: after which other."""
+_LATER = frozenset({"derivedAttributes", "compatibilityGroups", "skipNodeOperations", "partitionTypeAttribute"})
+"""Fields that 1.36 has not."""
+_ZEROS: Mapping[str, Any] = {"s": "", "b": False, "i": 0, "d": 0, "Q": "0", "O": 0, "D": "0s"}
+_JSON_NAMES = "meta:"  # the types of metav1 keep theirs, inside too
+
+
+def dump(value: Mapping[str, Any] | None, message: str) -> Struct:
+    """A structure such as `resource.k8s.io/v1:ResourceClaimSpec`; nothing at all is its zero. Raises KeyError."""
+    value = value or {}
+    name = message.rpartition(":")[2]
+    out = Struct()
+    for field in _fields(message, name):
+        given = value.get(field.name)
+        if field.inline:
+            out.update(dump(value, field.message))
+        elif field.message == "meta:ObjectMeta":
+            out.update(given or {})
+        elif given is not None or field.name not in _LATER:
+            out[_go_name(name, field.name)] = _value(given, field)
+    return out
+
+
+def _fields(message: str, name: str) -> list[Field]:
+    found = list(table().message(message).declared)
+    for moved, after in _MOVED.get(name, {}).items():
+        field = next(each for each in found if each.name == moved)
+        found.remove(field)
+        found.insert(1 + next(at for at, each in enumerate(found) if each.name == after), field)
+    return found
+
+
+def _go_name(message: str, name: str) -> str:
+    return _OWN_NAMES.get((message, name)) or _NAMES.get(name) or name[0].upper() + name[1:]
+
+
+def _value(given: Any, field: Field) -> Any:
+    if field.many == "*":
+        return [_one(each, field) for each in given] if given is not None else None
+    if field.many == "%":
+        return {key: _one(given[key], field) for key in sorted(given)} if given is not None else None
+    if given is None:
+        if field.pointer or field.type not in "@" + "".join(_ZEROS):
+            return None
+        if field.type != "@":
+            return _ZEROS[field.type]
+    return _one(given, field)
+
+
+def _one(given: Any, field: Field) -> Any:
+    if field.type == "A":  # JSONSchemaPropsOrArray
+        several = isinstance(given, list)
+        schemas = [dump(each, _SCHEMA) for each in given] if several else None
+        return Struct(Schema=None if several else dump(given, _SCHEMA), JSONSchemas=schemas)
+    if field.type == "B":  # JSONSchemaPropsOrBool
+        whole = isinstance(given, bool)
+        return Struct(Allows=given if whole else True, Schema=None if whole else dump(given, _SCHEMA))
+    if field.type == "C":  # JSONSchemaPropsOrStringArray
+        names = isinstance(given, list)
+        return Struct(Schema=None if names else dump(given, _SCHEMA), Property=given if names else None)
+    if field.type != "@":
+        return given
+    if field.message == "meta:LabelSelector":
+        return labels.shown(given)
+    if field.message.startswith(_JSON_NAMES):
+        return given or {}
+    return dump(given, field.message)
+
+
+_SCHEMA = "apiextensions.k8s.io/v1:JSONSchemaProps"
