@@ -1,14 +1,16 @@
 """Steersman in the place of envtest's binaries: programs called `etcd` and `kube-apiserver`.
 
 Owns their command lines, as controller-runtime's envtest gives them, and `install`, which writes the two programs into
-a folder for KUBEBUILDER_ASSETS. The API server keeps its objects in memory and, unlike envtest's, comes with
-controllers: namespaces end, owners take what they own with them. `etcd` here only says that it is well. Run as
+a folder for KUBEBUILDER_ASSETS. The API server keeps its objects in memory and, unlike envtest's, comes with the two
+controllers that change nothing which a suite written for envtest sees: namespaces end, owners take what they own with
+them. STEER_ENVTEST_CONTROLLERS names others. `etcd` here only says that it is well. Run as
 `python -m steersman.cluster.envtest PROGRAM FLAGS`. Source: controller-runtime's pkg/internal/testing/controlplane.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -39,6 +41,8 @@ _ACCEPTED = (
     "service-node-port-range", "shutdown-delay-duration", "storage-backend", "v", "vmodule", "watch-cache",
 )  # fmt: skip
 _MODES = ("RBAC", "Node")
+_CONTROLLERS = "namespace-controller,garbage-collector-controller"
+_SETTINGS = {"namespace-deletion-grace": "2"}  # suites that end their namespaces themselves come first
 
 
 class UsageError(Exception):
@@ -119,12 +123,26 @@ async def _kube_apiserver(given: Mapping[str, str]) -> None:
         service_network=_network(given.get("service-cluster-ip-range", "10.0.0.0/24")),
         disabled_plugins=frozenset(given.get("disable-admission-plugins", "").split(",")) - {""},
     )
+    controllers = _controllers(os.environ.get("STEER_ENVTEST_CONTROLLERS", _CONTROLLERS))
     stop = _until_told()
     with tempfile.TemporaryDirectory(prefix="steer-envtest-") as folder:
         if "service-account-signing-key-file" in given:
             _adopt_key(Path(given["service-account-signing-key-file"]), Path(folder, "profiles", "test", "pki"))
-        async with ControlPlane(Path(folder), listen=endpoint, options=options):
+        plane = ControlPlane(
+            Path(folder), listen=endpoint, options=options, controllers=controllers, settings=_SETTINGS
+        )
+        async with plane:
             await stop.wait()
+
+
+def _controllers(given: str) -> list[str]:
+    """A list as --controllers takes it. Raises UsageError."""
+    from steersman.controllers import select
+
+    try:
+        return select(given.split(","))
+    except ValueError as error:
+        raise UsageError(f"STEER_ENVTEST_CONTROLLERS: {error}") from error
 
 
 def _file(named: str | None, otherwise: Path) -> Path | None:

@@ -8,7 +8,7 @@ in it is a fake: authentication, authorization, admission and validation are tho
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,8 +64,9 @@ class ControlPlane:
         scheduler: bool = False,
         listen: Endpoint | None = Endpoint(),
         options: Options | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`controllers` as --controllers takes them; `release` such as "1.33"; `listen` None: no sockets."""
+        """`controllers` as --controllers takes them, `settings` theirs; `release` such as "1.33"; no `listen`: no sockets."""
         self.clock = clock or SystemClock()
         self.url = ""
         self._profile = Profile("test", folder, nodes=0, release=release, store="memory")
@@ -73,6 +74,7 @@ class ControlPlane:
         self._scheduler = scheduler
         self._listen = listen
         self._options = options or Options()
+        self._settings = dict(settings or {})
         self._random = self._options.random or SystemRandom()
         self._stack = AsyncExitStack()
         self.client: Client
@@ -127,7 +129,7 @@ class ControlPlane:
             informers = Informers(client, clock=self.clock, tasks=tasks)
             files = {"root-ca": "ca.crt", "service-account-private-key": "sa.key"}
             config = {name: (self._profile.pki / file).read_text() for name, file in files.items()}
-            context = Context(client, informers, self.clock, recorder, self._random, config)
+            context = Context(client, informers, self.clock, recorder, self._random, self._settings | config)
             await run_controllers(context, self._controllers)
 
     async def _run_scheduler(self, client: Client) -> None:

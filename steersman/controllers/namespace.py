@@ -1,6 +1,7 @@
 """Namespaces: a terminating one is emptied, pods first, and then let go.
 
 Owns the `kubernetes` finalizer in a namespace's spec and the conditions that tell what is in its way.
+It begins at once; `namespace-deletion-grace` (seconds) leaves that long to others, as the original always does.
 Source: kubernetes' pkg/controller/namespace/deletion, KEP-5080 (ordered deletion); the texts are the original's.
 """
 
@@ -15,7 +16,7 @@ from steersman.client.client import ListPage
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.discovery import Served, discover
 from steersman.client.workqueue import WorkQueue
-from steersman.lib.clock import rfc3339
+from steersman.lib.clock import parse_rfc3339, rfc3339
 
 _FINALIZER = "kubernetes"
 _PATIENCE = (1.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between looks at what takes its time
@@ -94,6 +95,9 @@ async def reconcile(context: Context, key: Key) -> Result:
         return DONE
     if _FINALIZER not in (namespace["spec"].get("finalizers") or ()):
         return DONE
+    grace = float(context.config.get("namespace-deletion-grace", "0"))
+    if (left := parse_rfc3339(namespace["metadata"]["deletionTimestamp"]) + grace - context.clock.now()) > 0 < grace:
+        return Result(left)
     findings = await _empty(context, key.name)
     if not findings.empty:
         await _report(context, namespace, findings)

@@ -95,12 +95,25 @@ async def test_a_test_environment_with_controllers(tmp_path: Path, pki: Path) ->
         pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
         made = await call("POST", "/api/v1/namespaces/default/pods", pod)
         assert "volumes" not in made["spec"]  # type: ignore[operator]  # no token: ServiceAccount is off
+        labels = {"app": "a"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        replicas = {"metadata": {"name": "r"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+        await call("POST", "/apis/apps/v1/namespaces/default/replicasets", replicas)
         await call("POST", "/api/v1/namespaces", {"metadata": {"name": "short-lived"}})
         await call("DELETE", "/api/v1/namespaces/short-lived")
         while (await call("GET", "/api/v1/namespaces/short-lived")).get("code") != 404:
             assert time.monotonic() < deadline  # noqa: TID251
             subprocess.run(["sleep", "0.05"], check=True)
+        made = await call("GET", "/apis/apps/v1/namespaces/default/replicasets/r")
+        assert made["status"] == {"replicas": 0}  # nobody works on it: envtest's users do so themselves
         await client.close()
+
+
+def test_controllers_named_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEER_ENVTEST_CONTROLLERS", "deployment-controller,nobody")
+    done = subprocess.run([install(tmp_path)[1]], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'Error: STEER_ENVTEST_CONTROLLERS: "nobody" is not in the list of known controllers\n'
 
 
 def test_flags_in_both_spellings() -> None:
