@@ -66,7 +66,10 @@ class ControlPlane:
         options: Options | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`controllers` as --controllers takes them, `settings` theirs; `release` such as "1.33"; no `listen`: no sockets."""
+        """`controllers` as --controllers takes them, `settings` theirs; `release` such as "1.33".
+
+        Without `listen` there are no sockets.
+        """
         self.clock = clock or SystemClock()
         self.url = ""
         self._profile = Profile("test", folder, nodes=0, release=release, store="memory")
