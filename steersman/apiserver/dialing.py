@@ -19,8 +19,8 @@ async def dial(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise OSError(f"dial tcp: lookup {host}: no such host") from error
     problem = OSError(f"dial tcp: lookup {host}: no such host")
-    for family, _, _, _, address in found:
-        made = socket.socket(family, socket.SOCK_STREAM)
+    for family, _, protocol, _, address in found:
+        made = socket.socket(family, socket.SOCK_STREAM, protocol)
         made.setblocking(False)
         try:
             await loop.sock_connect(made, address)

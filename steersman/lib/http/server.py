@@ -88,6 +88,8 @@ class Server:
     async def listen_on(self, listener: socket.socket) -> None:
         """Serve on a socket that is bound already; `close` closes it."""
         loop = asyncio.get_running_loop()
+        if listener.family != socket.AF_UNIX:  # for what it accepts, too: an event must not wait for the last one's ACK
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sockets.append(listener)
         self._listeners.append(await _create_server(loop, lambda: Connection(self), listener, self._tls))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -236,6 +237,21 @@ async def test_pieces_that_come_together_are_one_write_and_keep_their_order() ->
 async def test_a_stream_that_ends_has_sent_all(client: HttpClient) -> None:
     answer = await client.request("GET", "/framed")
     assert await answer.read() == b"one two "
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+async def test_nothing_waits_for_the_peer_to_say_that_the_last_piece_came(server: Server, *, handed_over: bool) -> None:
+    if handed_over:
+        listener = socket.create_server(("127.0.0.1", 0))
+        await server.listen_on(listener)
+        port = listener.getsockname()[1]
+    else:
+        port = await server.listen("127.0.0.1", 0)
+    client = HttpClient(Address("127.0.0.1", port))
+    await (await client.request("GET", "/now")).read()
+    (accepted,) = [each._transport.get_extra_info("socket") for each in server._connections]
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await client.close()
 
 
 async def test_the_longer_writing_to_many_takes_the_more_is_joined() -> None:
