@@ -87,6 +87,7 @@ class Children:
     kind: Resource
     noun: str = "pod"
     finalizers: tuple[str, ...] = ()  # that an adopted child gets
+    made: Callable[[bool], None] = lambda _: None  # told of each child that was to be made, and whether it was
 
     @property
     def informer(self) -> Informer:
@@ -176,8 +177,10 @@ class Children:
             if namespace_terminates(error):
                 return None
             tell(self.owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+            self.made(False)
             raise
         self.context.expectations.created(self._key, made)
+        self.made(True)
         tell(self.owner, "Normal", "SuccessfulCreate", f"Created {self.noun}: {made['metadata']['name']}")
         return made
 

@@ -153,7 +153,8 @@ class Controller:
     `feed` is for what no watch can tell: it may add keys until it is cancelled. `asked_for` says whether the settings
     want the controller at all, and raises ValueError for settings that cannot be. `retry`: seconds until what failed is
     tried again for the first time, and at most. `queue`: what metrics call the queue, and `agent`: what
-    requests call the controller, where that is not the name.
+    requests call the controller, where that is not the name. `counts` asks for the metrics that are printed before
+    anything was counted: those without labels, as in the original.
     """
 
     name: str
@@ -167,11 +168,13 @@ class Controller:
     retry: tuple[float, float] = (RETRY_FIRST, RETRY_MOST)
     queue: str = ""
     agent: str = ""
+    counts: Callable[[Metrics], object] = lambda _: None
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
     context = context.own(controller.component or controller.name, controller.agent or controller.name)
+    controller.counts(context.metrics)
     queue: WorkQueue[Key] = WorkQueue(
         context.clock, context.metrics.queue(controller.queue or controller.name), controller.retry
     )

@@ -14,6 +14,7 @@ from steersman.lib.metrics import DURATIONS, Distribution, Family, Registry, Val
 
 _TINY = [1e-8 * 10.0**power for power in range(10)]  # seconds
 _REQUESTS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+_BYTES = (64.0, 256.0, 512.0, *(float(4**power) for power in range(5, 13)))
 
 
 def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
@@ -80,6 +81,9 @@ class Metrics:
         self._seconds = of.histogram(
             "rest_client_request_duration_seconds", "Seconds to an answer's head.", ("verb", "host"), _REQUESTS
         )
+        sizes = ("Bytes of requests.", ("verb", "host"), _BYTES)
+        self._sent = of.histogram("rest_client_request_size_bytes", *sizes)
+        self._got = of.histogram("rest_client_response_size_bytes", "Bytes of answers.", ("verb", "host"), _BYTES)
         self._queues: dict[str, QueueMetrics] = {}
         self._asked: dict[str, Callable[[], None]] = {}
         self._families: dict[str, Family[Value] | Family[Distribution]] = {}
@@ -139,6 +143,12 @@ class Metrics:
         """The same, its requests counted; `host` is where they go."""
         return _Counted(transport, host, self)
 
+    def moved(self, method: str, host: str, sent: int, got: str | None) -> None:
+        """A request had so many bytes, and its answer says that it has `got`, None where it does not say."""
+        self._sent.labels(method, host).observe(sent)
+        if got is not None and got.isdecimal():
+            self._got.labels(method, host).observe(float(got))
+
     def asked(self, method: str, host: str, code: str, seconds: float) -> None:
         """A request had its answer, or none."""
         self._requests.labels(code, method, host).value += 1
@@ -161,6 +171,8 @@ class _Counted:
         try:
             response = await self._inner.request(method, target, headers, body)
             code = str(response.status)
+            if isinstance(body, bytes):
+                self._metrics.moved(method, self._host, len(body), response.header("content-length"))
             return response
         finally:
             self._metrics.asked(method, self._host, code, self._metrics.now() - began)

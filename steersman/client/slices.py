@@ -7,7 +7,8 @@ preferences: leave slices alone, then fill those that change anyway, then one wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,7 +17,7 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import ENDPOINTSLICES, Object
 from steersman.client.children import Children, namespace_terminates
 from steersman.client.controller import Context
-from steersman.client.metrics import exponential
+from steersman.client.slicecounts import Changes, SliceCounts, identity
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -37,25 +38,8 @@ class Group:
         return _key(self.address_type, self.ports)
 
 
-@dataclass(slots=True)
-class Changes:
-    """What to write."""
-
-    create: list[Object] = field(default_factory=list)
-    update: list[Object] = field(default_factory=list)
-    delete: list[Object] = field(default_factory=list)
-
-
 def _key(address_type: str, ports: Iterable[Object]) -> bytes:
     return _encode([address_type, sorted(_encode(port) for port in ports)])
-
-
-def _identity(endpoint: Object) -> bytes:
-    """Endpoints with the same identity are one that changed: the same pod, or the same addresses."""
-    target = endpoint.get("targetRef") or {}
-    return _encode(
-        [target.get("uid", ""), endpoint.get("nodeName", ""), endpoint["addresses"], endpoint.get("hostname", "")]
-    )
 
 
 def plan(groups: Sequence[Group], existing: Iterable[Object], most: int, make: Callable[[Group], Object]) -> Changes:
@@ -84,11 +68,11 @@ def _meta(old: Object, new: Object) -> Object:
 
 
 def _plan_group(group: Group, existing: list[Object], most: int, empty: Object, changes: Changes) -> None:
-    wanted = {_identity(endpoint): endpoint for endpoint in group.endpoints}
+    wanted = {identity(endpoint): endpoint for endpoint in group.endpoints}
     unchanged: list[Object] = []
     changed: list[Object] = []
     for old in existing:
-        kept = [wanted.pop(identity) for each in old.get("endpoints") or () if (identity := _identity(each)) in wanted]
+        kept = [wanted.pop(mark) for each in old.get("endpoints") or () if (mark := identity(each)) in wanted]
         new = {**old, "endpoints": kept, "metadata": _meta(old, empty)}
         same = kept == (old.get("endpoints") or []) and new["metadata"] == old["metadata"]
         (unchanged if same else changed).append(new)
@@ -125,46 +109,47 @@ def _fill(slice_: Object, left: list[Object], most: int) -> None:
     del left[: max(room, 0)]
 
 
-def _count(context: Context, changes: Changes, existing: Mapping[str, Object], of: str) -> None:
-    """What a look changes, for metrics of the controller `of`."""
-    family = context.metrics.counter(f"{of}_changes", "Slices written.", ("operation",))
-    updated = [each for each in changes.update if each != existing.get(each["metadata"]["name"])]
-    for operation, found in (("create", changes.create), ("update", updated), ("delete", changes.delete)):
-        if found:
-            family.labels(operation).inc(len(found))
-    before = {name: {_identity(each) for each in found.get("endpoints") or ()} for name, found in existing.items()}
-    old = [before.get(each["metadata"]["name"], set()) for each in (*updated, *changes.delete)]
-    was = set().union(*old)
-    now = {_identity(each) for found in (*changes.create, *updated) for each in found["endpoints"]}
-    for word, number in (("added", len(now - was)), ("removed", len(was - now))):
-        name, text = f"{of}_endpoints_{word}_per_sync", f"Endpoints {word} at a look."
-        context.metrics.histogram(name, text, (), exponential(2, 2, 15)).labels().observe(number)
-
-
 async def write(
-    context: Context, children: Children, changes: Changes, existing: Mapping[str, Object], of: str
+    context: Context, children: Children, changes: Changes, existing: Mapping[str, Object], counts: SliceCounts
 ) -> None:
     """Carry a plan out. `existing` are the slices by name: an update that changes nothing is left out.
 
-    `of` is what metrics call the controller.
+    Raises ApiError, in the original's words.
     """
-    _count(context, changes, existing, of)
-    client, key = context.client, (children.owner["metadata"]["namespace"], children.owner["metadata"]["name"])
+    meta = children.owner["metadata"]
+    key = (meta["namespace"], meta["name"])
+    whole = f"EndpointSlice for {children.owner_kind.kind} {key[0]}/{key[1]}"
+    changes.update = [each for each in changes.update if each != existing.get(each["metadata"]["name"])]
+    counts.changed(changes, existing)
     for new in changes.create:
-        try:
-            made = await client.create(ENDPOINTSLICES, new, key[0])
-        except ApiError as error:
-            if namespace_terminates(error):
-                return
-            raise
+        with _telling(f"failed to create {whole}"):
+            try:
+                made = await context.client.create(ENDPOINTSLICES, new, key[0])
+            except ApiError as error:
+                if namespace_terminates(error):
+                    return
+                raise
+        counts.wrote("create")
         context.expectations.created(key, made)
     for changed in changes.update:
-        if changed != existing.get(changed["metadata"]["name"]):
-            context.expectations.created(key, await client.update(ENDPOINTSLICES, changed))
+        with _telling(f"failed to update {changed['metadata']['name']} {whole}"):
+            context.expectations.created(key, await context.client.update(ENDPOINTSLICES, changed))
+        counts.wrote("update")
     for gone in changes.delete:
         context.expectations.deleted(key, gone)
         try:
-            await client.delete(ENDPOINTSLICES, gone["metadata"]["name"], key[0])
+            with _telling(f"failed to delete {gone['metadata']['name']} {whole}"):
+                await context.client.delete(ENDPOINTSLICES, gone["metadata"]["name"], key[0])
         except ApiError as error:
             if error.code != 404:
                 raise
+        counts.wrote("delete")
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Errors say what could not be done."""
+    try:
+        yield
+    except ApiError as error:
+        raise ApiError(error.code, error.reason, f"{what}: {error.message}", error.details) from error

@@ -23,7 +23,9 @@ from steersman.client.deviceclaims import (
     used_by,
 )
 from steersman.client.disrupt import disrupt
+from steersman.client.metrics import Metrics
 from steersman.lib.clock import parse_rfc3339, rfc3339
+from steersman.lib.metrics import Distribution, Value
 
 _REASON = "DeviceTaintManagerEviction"
 _EFFECT = "NoExecute"
@@ -57,15 +59,22 @@ async def reconcile(context: Context, key: Key) -> Result:
         return Result(left)
     due.pop(key, None)
     await _evict(context, pod)
-    name = "device_taint_eviction_controller_pod_deletion"
-    context.metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels().inc()
-    text = "Seconds from the moment a pod was to go to its deletion."
-    context.metrics.histogram(f"{name}_duration_seconds", text, (), _LATE).labels().observe(max(-left, 0.0))
+    deleted, lateness = _counts(context.metrics)
+    deleted.inc()
+    lateness.observe(max(-left, 0.0))
     evicted = context.memory.setdefault("evicted", {})
     for rule in context.informer(RULES).list():
         if _evicts(rule) and any(True for _ in _leaving(context, pod, rule)):
             evicted[rule["metadata"]["uid"]] = evicted.get(rule["metadata"]["uid"], 0) + 1
     return DONE
+
+
+def _counts(metrics: Metrics) -> tuple[Value, Distribution]:
+    """How many pods were deleted, and how late."""
+    name = "device_taint_eviction_controller_pod_deletion"
+    deleted = metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels()
+    text = "Seconds from the moment a pod was to go to its deletion."
+    return deleted, metrics.histogram(f"{name}_duration_seconds", text, (), _LATE).labels()
 
 
 def _ends(context: Context, pod: Object, before: Seen, seen: Seen) -> Iterator[float]:
@@ -277,4 +286,5 @@ CONTROLLER = Controller(
     reconcile,
     (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(SLICES, _of_slice), Watch(RULES, _of_rule, optional=True)),
     indexes={CLAIMS: {_BY_POOL: _file_claim}, SLICES: {_BY_POOL: _file_slice}},
+    counts=_counts,
 )

@@ -11,7 +11,9 @@ from steersman.api.resource import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object
 from steersman.client.backends import is_ipv6
 from steersman.client.children import Children
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
-from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Changes, Group, plan, write
+from steersman.client.metrics import exponential
+from steersman.client.slicecounts import Changes, SliceCounts, updated
+from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Group, plan, write
 from steersman.client.workload import owner_reference
 
 _US = "endpointslicemirroring-controller.k8s.io"
@@ -22,6 +24,7 @@ _NOT_COPIED = frozenset(
 )
 _MOST = "mirroring-max-endpoints-per-subset"
 _BY_SERVICE = "mirrored"
+_METRICS = "endpoint_slice_mirroring_controller"
 _BATCH = "mirroring-endpointslice-updates-batch-period"
 
 
@@ -93,27 +96,57 @@ def should_mirror(endpoints: Object | None, service: Object | None) -> bool:
 
 async def reconcile(context: Context, key: Key) -> Result:
     """Mirror one Endpoints object, or take its mirrors away."""
+    began = context.clock.monotonic()
+    try:
+        await _mirror(context, key)
+    finally:
+        name, bounds = f"{_METRICS}_endpoints_sync_duration", exponential(0.001, 2, 15)
+        family = context.metrics.histogram(name, "Seconds of a look.", (), bounds)
+        family.labels().observe(context.clock.monotonic() - began)
+    return DONE
+
+
+async def _mirror(context: Context, key: Key) -> None:
     endpoints = context.informer(ENDPOINTS).get(*key)
     service = context.informer(SERVICES).get(*key)
     slices = context.informer(ENDPOINTSLICES)
     existing = slices.by_index(_BY_SERVICE, str(key))
     if not context.expectations.fulfilled(key, slices):
-        return DONE
-    owner = endpoints or {"metadata": {"namespace": key.namespace, "name": key.name}}
+        return
+    known = {each["metadata"]["name"]: each for each in existing}
+    counts: SliceCounts = context.memory.setdefault(SliceCounts, SliceCounts(context.metrics, _METRICS))
     if endpoints is not None and should_mirror(endpoints, service):
         most = int(context.config.get(_MOST, "1000"))
         groups = groups_of(endpoints, most)
-        if skipped := left_out(endpoints, most):
+        skipped = left_out(endpoints, most)
+        counts.per_sync("addresses_skipped", skipped)
+        if skipped:
             text = f"A max of {most} addresses can be mirrored to EndpointSlices per Endpoints subset. "
             text += f"{skipped} addresses were skipped"
             context.recorder.event(endpoints, "Warning", "TooManyAddressesToMirror", text)
         changes = plan(groups, existing, most, lambda group: empty_slice(endpoints, group))
+        _take_over(endpoints, existing, changes)
+        counts.per_sync("endpoints_updated", updated(changes, known))
+        left = len(existing) + len(changes.create) - len(changes.delete)
+        counts.keep(key, [len(each.endpoints) for each in groups], left, most)
     else:
         changes = Changes(delete=existing)
-    children = Children(context, owner, ENDPOINTS, ENDPOINTSLICES)
-    known = {each["metadata"]["name"]: each for each in existing}
-    await write(context, children, changes, known, "endpoint_slice_mirroring_controller")
-    return DONE
+        counts.forget(key)
+    owner = endpoints or {"metadata": {"namespace": key.namespace, "name": key.name}}
+    await write(context, Children(context, owner, ENDPOINTS, ENDPOINTSLICES), changes, known, counts)
+
+
+def _take_over(endpoints: Object, existing: Iterable[Object], changes: Changes) -> None:
+    """Endpoints that were made anew own what their namesakes owned."""
+    owner = [owner_reference(endpoints, ENDPOINTS)]
+    for changed in changes.update:
+        changed["metadata"] = {**changed["metadata"], "ownerReferences": owner}
+    touched = {each["metadata"]["name"] for each in (*changes.update, *changes.delete)}
+    for old in existing:
+        meta = old["metadata"]
+        uids = {each.get("uid") for each in meta.get("ownerReferences") or ()}
+        if meta["name"] not in touched and uids != {owner[0]["uid"]}:
+            changes.update.append({**old, "metadata": {**meta, "ownerReferences": owner}})
 
 
 def _keys(slice_: Object) -> Iterable[Key]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from steersman.api.errors import ApiError
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.metrics import Metrics
+from steersman.lib.metrics import Value
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -28,20 +30,25 @@ async def _claim(context: Context, pod: Object, volume: Object) -> None:
     meta, name = pod["metadata"], f"{pod['metadata']['name']}-{volume['name']}"
     found = context.informer(PERSISTENTVOLUMECLAIMS).get(meta["namespace"], name)
     if found is None:
-        family = context.metrics.counter("ephemeral_volume_controller_create_total", "Claims to be made.")
-        family.labels().inc()
+        tries, failures = _counts(context.metrics)
+        tries.inc()
         try:
             await context.client.create(PERSISTENTVOLUMECLAIMS, _made(pod, volume, name), meta["namespace"])
         except ApiError as error:
             if error.reason != "AlreadyExists":
-                failed = "ephemeral_volume_controller_create_failures_total"
-                context.metrics.counter(failed, "Claims that could not be made.").labels().inc()
+                failures.inc()
                 context.recorder.event(pod, "Warning", "FailedBinding", f"ephemeral volume {volume['name']}: {error}")
             raise
     elif not _owned(found, pod):
         text = f"PVC {meta['namespace']}/{name} was not created for pod {meta['namespace']}/{meta['name']}"
         text = f"ephemeral volume {volume['name']}: {text} (pod is not owner)"
         context.recorder.event(pod, "Warning", "FailedBinding", text)
+
+
+def _counts(metrics: Metrics) -> tuple[Value, Value]:
+    name = "ephemeral_volume_controller_create"
+    tries = metrics.counter(f"{name}_total", "Claims to be made.").labels()
+    return tries, metrics.counter(f"{name}_failures_total", "Claims that could not be made.").labels()
 
 
 def _made(pod: Object, volume: Object, name: str) -> Object:
@@ -75,4 +82,5 @@ CONTROLLER = Controller(
     (For(PODS), Watch(PERSISTENTVOLUMECLAIMS, _pod_of)),
     workers=1,
     component="ephemeral_volume",
+    counts=_counts,
 )

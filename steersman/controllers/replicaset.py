@@ -16,10 +16,12 @@ from steersman.api.labels import Selector
 from steersman.api.resource import PODS, REPLICASETS, REPLICATIONCONTROLLERS, Object, Resource
 from steersman.client.children import BURST, INDEX, Children, owned_by
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, Watch, key_of
+from steersman.client.metrics import Metrics, exponential
 from steersman.client.selecting import BY_SELECTOR, file_by_selector, selectors
 from steersman.client.workload import (
     controller_of,
     counts,
+    created_at,
     drop_condition,
     is_available,
     pod_from_template,
@@ -27,6 +29,7 @@ from steersman.client.workload import (
     soonest_available,
     to_delete,
 )
+from steersman.lib.metrics import Distribution
 
 _SIBLINGS = "deployment"
 _TELL_EVERY = 1.0  # seconds
@@ -107,6 +110,8 @@ async def reconcile(kind: Resource, context: Context, key: Key) -> Result:
         steps = plan(wanted, active, _related(context, kind, owner, active), now)
         try:
             await children.create_all([pod_from_template(owner["spec"]["template"], owner, kind)] * steps.create)
+            if len(steps.delete) < len(active):
+                _count_ages(context.metrics, active, steps.delete, now)
             await children.delete_all(steps.delete)
         except ApiError as error:
             failure = error
@@ -117,6 +122,21 @@ async def reconcile(kind: Resource, context: Context, key: Key) -> Result:
     if failure is not None:
         raise failure
     return Result(soonest_available(active, owner["spec"].get("minReadySeconds") or 0, now))
+
+
+def _ages(metrics: Metrics) -> Distribution:
+    text = "Of ready pods chosen to go, the age by that of the youngest."
+    return metrics.histogram(
+        "replicaset_controller_sorting_deletion_age_ratio", text, (), exponential(0.25, 2, 6)
+    ).labels()
+
+
+def _count_ages(metrics: Metrics, active: Sequence[Object], chosen: Iterable[Object], now: float) -> None:
+    """How old the ready pods are that go, by the age of the youngest ready one: whole numbers, as in the original."""
+    youngest = now - max((created_at(pod) for pod in active if pods.is_ready(pod)), default=0.0)
+    for pod in chosen:
+        if pods.is_ready(pod) and youngest > 0:
+            _ages(metrics).observe((now - created_at(pod)) // youngest)
 
 
 def _told_lately(context: Context, key: Key, now: float) -> float:
@@ -163,6 +183,7 @@ CONTROLLER = Controller(
             **INDEX,
         },
     },
+    counts=_ages,
 )
 REPLICATIONCONTROLLER = Controller(
     "replicationcontroller-controller",

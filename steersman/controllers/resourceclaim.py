@@ -15,21 +15,47 @@ from steersman.client.children import catch_up, in_doubt
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
 from steersman.client.deviceclaims import CLAIMS, FINALIZER, TEMPLATES, is_for, reserved_for, used_by
 from steersman.client.workload import controller_of
+from steersman.client.workqueue import WorkQueue
 
 _FOR = "resource.kubernetes.io/pod-claim-name"
+_EXTENDED = "resource.kubernetes.io/extended-resource-claim"
 _CLAIM = "claim:"  # keys of claims, beside those of pods
 _LONGEST = 57  # characters of a generated name before its random end
 _BY_OWNER = "owner"
 _BY_CLAIM, _BY_TEMPLATE = "device claim", "device claim template"  # of pods
 
 
+def _admin(spec: Object | None) -> str:
+    """Whether a claim's requests ask for administrators' access, as metrics say it."""
+    requests = ((spec or {}).get("devices") or {}).get("requests") or ()
+    return "true" if any((each.get("exactly") or {}).get("adminAccess") for each in requests) else "false"
+
+
 def _count(context: Context, template: Object | None, status: str) -> None:
-    spec = ((template or {}).get("spec") or {}).get("spec") or {}
-    requests = (spec.get("devices") or {}).get("requests") or ()
-    admin = any((each.get("exactly") or {}).get("adminAccess") for each in requests)
     name, labels = "resourceclaim_controller_creates_total", ("status", "admin_access")
     family = context.metrics.counter(name, "Claims made from templates.", labels)
-    family.labels(status, "true" if admin else "false").inc()
+    family.labels(status, _admin(((template or {}).get("spec") or {}).get("spec"))).inc()
+
+
+async def _feed(context: Context, _: WorkQueue[Key]) -> None:
+    """Claims are counted whenever metrics are asked for."""
+    name, labels = "resourceclaim_controller_resource_claims", ("allocated", "admin_access", "source")
+    family = context.metrics.gauge(name, "Claims.", labels)
+
+    def count() -> None:
+        family.clear()
+        for claim in context.informer(CLAIMS).list():
+            allocated = "true" if (claim.get("status") or {}).get("allocation") else "false"
+            family.labels(allocated, _admin(claim.get("spec")), _source(claim)).inc()
+
+    context.metrics.ask("resourceclaim_controller", count)
+
+
+def _source(claim: Object) -> str:
+    notes = claim["metadata"].get("annotations") or {}
+    if notes.get(_EXTENDED) == "true":
+        return "extended_resource"
+    return "resource_claim_template" if notes.get(_FOR) else ""
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -230,6 +256,7 @@ CONTROLLER = Controller(
     reconcile,
     (Watch(PODS, _of_pod), Watch(CLAIMS, _of_claim), Watch(TEMPLATES, _of_template)),
     component="resource_claim",
+    feed=_feed,
     indexes={
         CLAIMS: {_BY_OWNER: _file_by_owner},
         PODS: {_BY_CLAIM: _file_by_claim, _BY_TEMPLATE: _file_by_template},

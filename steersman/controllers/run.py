@@ -44,6 +44,7 @@ _QUEUES = {
     "certificatesigningrequest-signing-controller": "certificate_signer",
     "cloud-node-controller": "Nodes",
     "clusterrole-aggregation-controller": "ClusterRoleAggregator",
+    "device-taint-eviction-controller": "device-taint-eviction-controller",
     "endpoints-controller": "endpoint",
     "endpointslice-controller": "endpoint_slice",
     "endpointslice-mirroring-controller": "endpoint_slice_mirroring",
@@ -58,6 +59,7 @@ _QUEUES = {
     "persistentvolume-protection-controller": "pvprotection",
     "persistentvolumeclaim-protection-controller": "pvcprotection",
     "pod-garbage-collector-controller": "orphaned_pods_nodes",
+    "replicationcontroller-controller": "replicationmanager",
     "resourceclaim-controller": "resource_claim",
     "resourcequota-controller": "resourcequota_primary",
     "root-ca-certificate-publisher-controller": "root_ca_cert_publisher",
@@ -106,6 +108,14 @@ _AGENTS = {
     "token-cleaner-controller": "token-cleaner",
 }
 """What the user agent of a controller's requests ends with, as in the original, where that is not its name."""
+_RUNNING = {
+    "cloud-node-controller": "cloud-node",
+    "cloud-node-lifecycle-controller": "cloud-node-lifecycle",
+    "node-ipam-controller": "nodeipam",
+    "node-route-controller": "route",
+    "service-lb-controller": "service",
+}
+"""What the metric of running controllers calls those of which the original tells; the others have their names."""
 _JITTER = 1.0  # the wait between the starts of two controllers is longer by up to this share of it
 
 
@@ -133,7 +143,7 @@ async def run_controllers(context: Context, names: Iterable[str] = USUAL) -> Non
     async with Tasks() as tasks:
         for controller in wanted:
             tasks.spawn(run(controller, context), controller.name)
-            running.labels(controller.name, "kube-controller-manager").set(1)
+            running.labels(_RUNNING.get(controller.name, controller.name), "kube-controller-manager").set(1)
             if interval > 0:
                 await context.clock.sleep(interval * (1 + context.random.random() * _JITTER))
         await asyncio.get_running_loop().create_future()

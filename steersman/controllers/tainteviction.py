@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from steersman.api.resource import NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.disrupt import disrupt
+from steersman.client.metrics import Metrics
 from steersman.client.nodefit import BY_NODE, file_by_node, tolerates
 from steersman.lib.clock import parse_rfc3339
+from steersman.lib.metrics import Distribution, Value
 
 _LATE = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240)  # seconds
 
@@ -59,11 +61,18 @@ def _due(context: Context) -> _Due:
     return found
 
 
-def _count(context: Context, late: float) -> None:
+def _counts(metrics: Metrics) -> tuple[Value, Distribution]:
+    """How many pods were deleted, and how late."""
     name = "taint_eviction_controller_pod_deletion"
-    context.metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels().inc()
+    deleted = metrics.counter(f"{name}s_total", "Pods deleted since the start.").labels()
     text = "Seconds from the moment a pod was to go to its deletion."
-    context.metrics.histogram(f"{name}_duration_seconds", text, bounds=_LATE).labels().observe(max(late, 0.0))
+    return deleted, metrics.histogram(f"{name}_duration_seconds", text, bounds=_LATE).labels()
+
+
+def _count(context: Context, late: float) -> None:
+    deleted, lateness = _counts(context.metrics)
+    deleted.inc()
+    lateness.observe(max(late, 0.0))
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -119,4 +128,5 @@ CONTROLLER = Controller(
     reconcile,
     (For(PODS), Watch(NODES, _pods_of)),
     indexes={PODS: {BY_NODE: file_by_node}},
+    counts=_counts,
 )

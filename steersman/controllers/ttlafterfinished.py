@@ -8,8 +8,9 @@ from __future__ import annotations
 from steersman.api.errors import ApiError
 from steersman.api.resource import JOBS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
-from steersman.client.metrics import exponential
+from steersman.client.metrics import Metrics, exponential
 from steersman.lib.clock import parse_rfc3339
+from steersman.lib.metrics import Distribution
 
 
 def expires(job: Object) -> float | None:
@@ -38,10 +39,13 @@ async def reconcile(context: Context, key: Key) -> Result:
     fresh = await _fresh(context, key)
     if fresh is not None and expires(fresh) is not None and fresh["metadata"]["uid"] == job["metadata"]["uid"]:
         await _delete(context, key, fresh)
-        text = "Seconds from the moment a Job was to go to its deletion."
-        family = context.metrics.histogram(_LATE, text, (), exponential(0.1, 2, 14))
-        family.labels().observe(max(context.clock.now() - at, 0.0))
+        _counts(context.metrics).observe(max(context.clock.now() - at, 0.0))
     return DONE
+
+
+def _counts(metrics: Metrics) -> Distribution:
+    text = "Seconds from the moment a Job was to go to its deletion."
+    return metrics.histogram(_LATE, text, (), exponential(0.1, 2, 14)).labels()
 
 
 async def _fresh(context: Context, key: Key) -> Object | None:
@@ -63,4 +67,4 @@ async def _delete(context: Context, key: Key, job: Object) -> None:
             raise
 
 
-CONTROLLER = Controller("ttl-after-finished-controller", reconcile, (For(JOBS),))
+CONTROLLER = Controller("ttl-after-finished-controller", reconcile, (For(JOBS),), counts=_counts)

@@ -10,20 +10,23 @@ import pytest
 from steersman.api.resource import (
     CRONJOBS,
     DEPLOYMENTS,
+    ENDPOINTS,
     JOBS,
     NODES,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
+    REPLICASETS,
     SERVICES,
 )
 from steersman.client.controller import Context
+from steersman.client.deviceclaims import CLAIMS
 from steersman.client.metrics import Metrics
 from steersman.controllers.hpa import HPAS
 from steersman.controllers.run import run_controllers
 
 from .conftest import World
-from .objects import deployment, pod, service, template
+from .objects import deployment, pod, replicaset, service, template
 from .test_pvbinder import new_claim, volume
 
 
@@ -85,13 +88,110 @@ async def test_schedules(world: World, counted: Counted) -> None:
 
 async def test_slices(world: World, counted: Counted) -> None:
     counted.start("endpointslice-controller")
-    await world.client.create(SERVICES, service(), "default")
+    await world.client.create(NODES, {"metadata": {"name": "node-1"}})
+    await world.client.create(SERVICES, service(trafficDistribution="PreferSameZone"), "default")
     await world.settle()
     await world.make_ready(await world.client.create(PODS, pod("web-0"), "default"))
     await world.settle()
     assert counted['endpoint_slice_controller_changes{operation="create"}'] == 1
     assert counted['endpoint_slice_controller_changes{operation="update"}'] == 1
-    assert counted["endpoint_slice_controller_endpoints_added_per_sync_sum"] == 1
+    of = "endpoint_slice_controller"
+    assert counted[f"{of}_endpoints_added_per_sync_sum"] == 1
+    assert (counted[f'{of}_syncs{{result="success"}}'] or 0) >= 2
+    near = 'traffic_distribution="PreferSameZone"'
+    assert counted[f'{of}_endpointslices_changed_per_sync_sum{{topology="Disabled",{near}}}'] == 2
+    assert counted[f"{of}_services_count_by_traffic_distribution{{{near}}}"] == 1
+    kept = [f"{of}_{name}" for name in ("endpoints_desired", "num_endpoint_slices", "desired_endpoint_slices")]
+    assert [counted[name] for name in kept] == [1, 1, 1]
+    await world.client.delete(SERVICES, "web", "default")
+    await world.settle()
+    assert [counted[name] for name in kept] == [0, 0, 0]
+    assert counted[f"{of}_services_count_by_traffic_distribution{{{near}}}"] == 0
+
+
+async def test_mirrors(world: World, counted: Counted) -> None:
+    counted.start("endpointslice-mirroring-controller", **{"mirroring-max-endpoints-per-subset": "2"})
+    await world.client.create(SERVICES, service(selector={}), "default")
+    addresses = [{"ip": f"192.0.2.{number}"} for number in range(3)]
+    body = {"metadata": {"name": "web"}, "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]}
+    made = await world.client.create(ENDPOINTS, body, "default")
+    await world.settle()
+    of = "endpoint_slice_mirroring_controller"
+    assert (counted[f"{of}_addresses_skipped_per_sync_sum"] or 0) >= 1
+    assert counted[f"{of}_endpoints_desired"] == 2
+    first = {**addresses[0], "hostname": "a"}
+    await world.client.update(ENDPOINTS, {**made, "subsets": [{"addresses": [first], "ports": [{"port": 80}]}]})
+    await world.settle()
+    assert counted[f"{of}_endpoints_desired"] == 1
+    assert (counted[f"{of}_endpoints_sync_duration_count"] or 0) >= 2
+
+
+async def test_what_has_no_labels_is_printed_before_anything_happens(world: World, counted: Counted) -> None:
+    counted.start("*")
+    await world.settle()
+    for name in (
+        "cronjob_controller_job_creation_skew_duration_seconds_count",
+        "device_taint_eviction_controller_pod_deletions_total",
+        "ephemeral_volume_controller_create_failures_total",
+        "garbagecollector_controller_resources_sync_error_total",
+        "horizontal_pod_autoscaler_controller_num_horizontal_pod_autoscalers",
+        "node_collector_update_node_health_duration_seconds_count",
+        "replicaset_controller_sorting_deletion_age_ratio_count",
+        "retroactive_storageclass_total",
+        "taint_eviction_controller_pod_deletion_duration_seconds_count",
+        "ttl_after_finished_controller_job_deletion_duration_seconds_count",
+    ):
+        assert counted[name] == 0, name
+
+
+async def test_the_ages_of_replicas_that_go(world: World, counted: Counted) -> None:
+    counted.start("replicaset-controller")
+    made = await world.client.create(REPLICASETS, replicaset(replicas=1), "default")
+    await world.settle()
+    await world.make_ready((await world.list(PODS))[0])
+    await world.settle(100)
+    await world.client.patch(REPLICASETS, made["metadata"]["name"], "default", {"spec": {"replicas": 2}})
+    await world.settle()
+    for each in await world.list(PODS):
+        await world.make_ready(each)
+    await world.client.patch(REPLICASETS, made["metadata"]["name"], "default", {"spec": {"replicas": 1}})
+    await world.settle()
+    assert counted["replicaset_controller_sorting_deletion_age_ratio_count"] == 1
+    assert counted["replicaset_controller_sorting_deletion_age_ratio_sum"] == 1
+
+
+async def test_indexes_and_rules_of_jobs(world: World, counted: Counted) -> None:
+    counted.start("job-controller")
+    rule = {"action": "Count", "onExitCodes": {"operator": "In", "values": [3]}}
+    spec = {
+        "completionMode": "Indexed",
+        "completions": 1,
+        "backoffLimitPerIndex": 0,
+        "podFailurePolicy": {"rules": [rule]},
+        "template": template(restartPolicy="Never"),
+    }
+    await world.client.create(JOBS, {"metadata": {"name": "j"}, "spec": spec}, "default")
+    await world.settle()
+    [made] = await world.list(PODS)
+    await world.make_ready(made)
+    state = {"terminated": {"exitCode": 3, "reason": "Error"}}
+    ended = {"name": "c", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    await world.set_status(PODS, made, phase="Failed", containerStatuses=[ended])
+    await world.settle(30)
+    assert counted['job_controller_job_pods_creation_total{reason="new",status="succeeded"}'] == 1
+    assert counted['job_controller_job_finished_indexes_total{backoffLimit="perIndex",status="failed"}'] == 1
+    assert counted['job_controller_pod_failures_handled_by_failure_policy_total{action="Count"}'] == 1
+
+
+async def test_device_claims(world: World, counted: Counted) -> None:
+    counted.start("resourceclaim-controller")
+    request = {"name": "r", "exactly": {"deviceClassName": "x"}}
+    await world.client.create(
+        CLAIMS, {"metadata": {"name": "c"}, "spec": {"devices": {"requests": [request]}}}, "default"
+    )
+    await world.settle()
+    labels = 'admin_access="false",allocated="false",source=""'
+    assert counted[f"resourceclaim_controller_resource_claims{{{labels}}}"] == 1
 
 
 async def test_volumes(world: World, counted: Counted) -> None:
@@ -130,6 +230,10 @@ async def test_autoscaling(world: World, counted: Counted) -> None:
     assert counted[f'{of}_reconciliations_total{{action="scale_up",error="none"}}'] == 1
     assert counted[f'{of}_desired_replicas{{hpa_name="web",namespace="default"}}'] == 3
     assert counted[f"{of}_num_horizontal_pod_autoscalers"] == 1
+    await world.settle(30)
+    labels = 'action="none",error="internal",metric_type="Resource"'
+    assert (counted[f"{of}_metric_computation_total{{{labels}}}"] or 0) >= 1
+    assert (counted[f"{of}_metric_computation_duration_seconds_count{{{labels}}}"] or 0) >= 1
 
 
 async def test_authorities_and_forced_ends(world: World, counted: Counted) -> None:

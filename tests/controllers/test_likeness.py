@@ -54,6 +54,7 @@ async def test_a_new_set_is_told_of_before_its_availability(world: World) -> Non
 
 async def test_endpoints_say_when_what_changed_them_happened(world: World) -> None:
     world.start("endpoints-controller", "endpointslice-controller")
+    await world.client.create(NODES, {"metadata": {"name": "node-1"}})
     made = await world.client.create(SERVICES, service(), "default")
     await world.settle(10)
     for kind in (ENDPOINTS, ENDPOINTSLICES):
@@ -107,7 +108,8 @@ async def test_slices_that_cannot_be_written_are_told_of(world: World, monkeypat
     world.start("endpointslice-controller")
     await world.client.create(SERVICES, service(), "default")
     await world.settle()
-    text = "Error updating Endpoint Slices for Service default/web: not today"
+    text = "Error updating Endpoint Slices for Service default/web: "
+    text += "failed to create EndpointSlice for Service default/web: not today"
     assert ("FailedToUpdateEndpointSlices", text) in await world.events()
 
 

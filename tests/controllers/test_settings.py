@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, PODS, REPLICASETS, SERVICES
+from steersman.api.resource import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, NODES, PODS, REPLICASETS, SERVICES
 from steersman.client.pace import Bucket, bucket_of
 from steersman.controllers.hpa.replicas import Sample, Settings, group
 from steersman.controllers.run import chosen
@@ -36,6 +36,7 @@ async def test_controllers_start_one_after_another(world: World) -> None:
 async def test_a_slice_holds_as_many_as_it_may(world: World) -> None:
     flags = {"max-endpoints-per-slice": "2", "endpointslice-updates-batch-period": "30"}
     world.start("endpointslice-controller", **flags)
+    await world.client.create(NODES, {"metadata": {"name": "node-1"}})
     await world.client.create(SERVICES, service(), "default")
     await world.settle(40)
     for number in range(5):

@@ -15,10 +15,11 @@ from steersman.api.errors import ApiError
 from steersman.api.resource import CRONJOBS, JOBS, Object
 from steersman.client.children import INDEX, namespace_terminates, owned_by
 from steersman.client.controller import DONE, Context, Controller, For, Key, Owns, Result, key_of
-from steersman.client.metrics import exponential
+from steersman.client.metrics import Metrics, exponential
 from steersman.client.workload import created_at, is_controlled_by, owner_reference
 from steersman.controllers.cronjob.schedule import Schedule, parse
 from steersman.lib.clock import parse_rfc3339, rfc3339
+from steersman.lib.metrics import Distribution
 
 _SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 _SKEW, _SKEWS = "cronjob_controller_job_creation_skew_duration_seconds", exponential(1, 2, 10)
@@ -269,8 +270,7 @@ async def _start(context: Context, cronjob: Object, steps: Plan, active: list[Ob
         text = f"Created job {job['metadata']['name']}"
         context.recorder.event(cronjob, "Normal", "SuccessfulCreate", text)
         context.expectations.created(key_of(cronjob), job)
-        family = context.metrics.histogram(_SKEW, "Seconds from a Job's time to its creation.", (), _SKEWS)
-        family.labels().observe(created_at(job) - steps.start)
+        _counts(context.metrics).observe(created_at(job) - steps.start)
     except ApiError as error:
         if namespace_terminates(error):
             return
@@ -284,6 +284,10 @@ async def _start(context: Context, cronjob: Object, steps: Plan, active: list[Ob
     if all(each["uid"] != job["metadata"]["uid"] for each in active):
         active.append(_reference(job))
     status["lastScheduleTime"] = rfc3339(steps.start)
+
+
+def _counts(metrics: Metrics) -> Distribution:
+    return metrics.histogram(_SKEW, "Seconds from a Job's time to its creation.", (), _SKEWS).labels()
 
 
 def _reference(job: Object) -> Object:
@@ -316,4 +320,10 @@ async def _delete(context: Context, cronjob: Object, job: Object) -> bool:
     return True
 
 
-CONTROLLER = Controller("cronjob-controller", reconcile, (For(CRONJOBS), Owns(JOBS, CRONJOBS)), indexes={JOBS: INDEX})
+CONTROLLER = Controller(
+    "cronjob-controller",
+    reconcile,
+    (For(CRONJOBS), Owns(JOBS, CRONJOBS)),
+    indexes={JOBS: INDEX},
+    counts=_counts,
+)

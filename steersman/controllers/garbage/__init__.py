@@ -18,8 +18,10 @@ from steersman.api.resource import APISERVICES, CUSTOMRESOURCEDEFINITIONS, Objec
 from steersman.client.controller import DONE, Context, Controller, Key, Result
 from steersman.client.discovery import discover
 from steersman.client.informer import Informer
+from steersman.client.metrics import Metrics
 from steersman.client.workqueue import WorkQueue
 from steersman.controllers.garbage.graph import FOREGROUND, ORPHAN, Graph, Node, same
+from steersman.lib.metrics import Value
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,13 @@ async def feed(context: Context, queue: WorkQueue[Key]) -> None:
             wait = None if await _follow(context, known) else _ASK_AGAIN
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("cannot discover what is served: %s", error)
-            name = "garbagecollector_controller_resources_sync_error_total"
-            context.metrics.counter(name, "Failures to learn what is served.").labels().inc()
+            _counts(context.metrics).inc()
             wait = _ASK_AGAIN
+
+
+def _counts(metrics: Metrics) -> Value:
+    name = "garbagecollector_controller_resources_sync_error_total"
+    return metrics.counter(name, "Failures to learn what is served.").labels()
 
 
 async def _follow(context: Context, known: _Known) -> bool:
@@ -260,5 +266,6 @@ CONTROLLER = Controller(
     (),
     workers=20,
     feed=feed,
+    counts=_counts,
     asked_for=lambda config: config.get("enable-garbage-collector") != "false",
 )

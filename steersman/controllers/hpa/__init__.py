@@ -18,15 +18,17 @@ from steersman.api.resource import PODS, Object, Resource
 from steersman.client.client import Client
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result
 from steersman.client.discovery import discover
-from steersman.client.metrics import exponential
+from steersman.client.metrics import Metrics, exponential
 from steersman.controllers.hpa.metrics import Unable, propose, reported
 from steersman.controllers.hpa.replicas import Proposal, Settings
 from steersman.controllers.hpa.rules import History, normalize
 from steersman.lib.clock import rfc3339
+from steersman.lib.metrics import Value
 
 HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 _TRIES = 5
 _METRICS = "horizontal_pod_autoscaler_controller"
+_SECONDS = exponential(0.001, 2, 15)
 _REASONS = {
     "Resource": "FailedGetResourceMetric",
     "ContainerResource": "FailedGetContainerResourceMetric",
@@ -114,13 +116,27 @@ def _count(look: Look, seconds: float, error: str) -> None:
     metrics, labels = look.context.metrics, ("action", "error")
     family = metrics.counter(f"{_METRICS}_reconciliations_total", "Looks at autoscalers.", labels)
     family.labels(action, error).inc()
-    name, bounds = f"{_METRICS}_reconciliation_duration_seconds", exponential(0.001, 2, 15)
-    metrics.histogram(name, "Their seconds.", labels, bounds).labels(action, error).observe(seconds)
-    wanted = metrics.gauge(f"{_METRICS}_desired_replicas", "Wanted replicas.", ("namespace", "hpa_name"))
-    wanted.labels(*look.key).set(after)
+    name = f"{_METRICS}_reconciliation_duration_seconds"
+    metrics.histogram(name, "Their seconds.", labels, _SECONDS).labels(action, error).observe(seconds)
+    if error == "none":
+        wanted = metrics.gauge(f"{_METRICS}_desired_replicas", "Wanted replicas.", ("namespace", "hpa_name"))
+        wanted.labels(*look.key).set(after)
     informer = look.context.informer(HPAS)
-    there = metrics.gauge(f"{_METRICS}_num_horizontal_pod_autoscalers", "Autoscalers.")
-    metrics.ask(_METRICS, lambda: there.labels().set(len(informer.list())))
+    metrics.ask(_METRICS, lambda: _there(metrics).set(len(informer.list())))
+
+
+def _there(metrics: Metrics) -> Value:
+    return metrics.gauge(f"{_METRICS}_num_horizontal_pod_autoscalers", "Autoscalers.").labels()
+
+
+def _count_metric(look: Look, kind: str, wanted: int | None, seconds: float) -> None:
+    """One metric was asked for; `wanted` is what it proposes, None where it cannot be had."""
+    before = int((look.scaler.get("status") or {}).get("currentReplicas") or 0)
+    action = "none" if wanted is None or wanted == before else "scale_up" if wanted > before else "scale_down"
+    found, labels = (action, "internal" if wanted is None else "none", kind), ("action", "error", "metric_type")
+    metrics, name = look.context.metrics, f"{_METRICS}_metric_computation"
+    metrics.counter(f"{name}_total", "Metrics computed.", labels).labels(*found).inc()
+    metrics.histogram(f"{name}_duration_seconds", "Their seconds.", labels, _SECONDS).labels(*found).observe(seconds)
 
 
 async def _scale(look: Look) -> None:
@@ -214,17 +230,21 @@ async def _measure(look: Look, scale: Object, current: int) -> tuple[Proposal, l
     statuses: list[Any] = []
     running = int((scale.get("status") or {}).get("replicas") or 0)
     client, known = look.context.client, partial(_resource, look.context)
+    clock = look.context.clock
     for metric in metrics:
+        began = clock.monotonic()
         try:
             proposal = await propose(
                 client, look.scaler, metric, pods, selector, current, running, look.now, known, look.settings
             )
         except Unable as error:
+            _count_metric(look, metric["type"], None, clock.monotonic() - began)
             reason = _REASONS.get(metric["type"], "InvalidMetricSourceType")
             look.warn(reason, str(error))
             failures.append((reason, metric, str(error)))
             statuses.append({"type": ""})
             continue
+        _count_metric(look, metric["type"], proposal.replicas, clock.monotonic() - began)
         statuses.append(proposal.status)
         if best is None or proposal.replicas > best.replicas:
             best = proposal
@@ -307,5 +327,6 @@ CONTROLLER = Controller(
     reconcile,
     (For(HPAS),),
     component="horizontal-pod-autoscaler",
+    counts=_there,
     indexes={PODS: {}},
 )

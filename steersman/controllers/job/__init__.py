@@ -7,8 +7,8 @@ decides, `reconcile` acts. Source: kubernetes' pkg/controller/job; KEPs 2214, 23
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from steersman.api import labels
 from steersman.api.errors import ApiError
@@ -132,7 +132,7 @@ async def _advance(context: Context, children: Children, selector: Selector) -> 
             active, terminating = active - len(gone), terminating + len(gone)
             ready = sum(pod["metadata"]["uid"] not in gone for pod in counted.active if _is_ready(pod))
             made = new_pods(counted, steps.create)
-            await children.create_all(made)
+            await replace(children, made=_counter(context, counted)).create_all(made)
             active += len(made)
         except ApiError as problem:
             error = problem
@@ -148,6 +148,16 @@ async def _advance(context: Context, children: Children, selector: Selector) -> 
         raise error
     left = deadline_left(job, now)
     return Result(min((each for each in (wait, left) if each), default=0.0))
+
+
+def _counter(context: Context, counted: Tally) -> Callable[[bool], None]:
+    """What counts pods that are made, by why they are."""
+    job, lost = counted.job, counted.failed > 0
+    if lost and job["spec"].get("podReplacementPolicy") == "Failed":
+        reason = "recreate_failed"
+    else:
+        reason = "recreate_terminating_or_failed" if lost or counted.terminating else "new"
+    return lambda well: counts.made(context.metrics, reason, well)
 
 
 def _is_ready(pod: Object) -> bool:
@@ -208,6 +218,9 @@ async def _write_down(context: Context, children: Children, counted: Tally, over
     if over is not None:
         _put(status["conditions"], over.type, "True", over.reason, over.message, now)
     current = await _flush(context, children, status)
+    for pod in ended:
+        if is_failed(pod, job) and (action := on_failure(job["spec"].get("podFailurePolicy"), pod).action):
+            counts.handled(context.metrics, action)
     await _free(context, children, ended)
     _settle(status, tracked - {pod["metadata"]["uid"] for pod in ended})
     uncounted = status.get("uncountedTerminatedPods") or {}
@@ -295,7 +308,7 @@ async def _flush(context: Context, children: Children, status: Object, current: 
     if wanted == job.get("status"):
         return job
     written = await context.client.update(JOBS, {**job, "status": wanted}, subresource="status")
-    counts.tracked(context.metrics, _mode(job), job.get("status") or {}, wanted)
+    counts.tracked(context.metrics, job, wanted)
     context.expectations.created((key_of(job), "status"), written)
     return written
 

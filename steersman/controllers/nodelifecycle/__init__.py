@@ -16,10 +16,12 @@ from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import LEASES, NODES, PODS, Object
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch
+from steersman.client.metrics import Metrics, exponential
 from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workload import condition, created_at
 from steersman.controllers.nodelifecycle.zones import Pace, Zones, is_ready, zone_of
 from steersman.lib.clock import rfc3339
+from steersman.lib.metrics import Distribution
 
 _PREFIX = "node.kubernetes.io/"
 _LEASE_NAMESPACE = "kube-node-lease"
@@ -116,6 +118,19 @@ def silent(node: Object, now: float) -> list[Object] | None:
 
 async def reconcile(context: Context, key: Key) -> Result:
     """Judge one node's silence, then its taints and its pods."""
+    began = context.clock.monotonic()
+    try:
+        return await _judge(context, key)
+    finally:
+        _counts(context.metrics).observe(context.clock.monotonic() - began)
+
+
+def _counts(metrics: Metrics) -> Distribution:
+    name, bounds = "node_collector_update_node_health_duration_seconds", exponential(0.001, 4, 8)
+    return metrics.histogram(name, "Seconds that a node's judgement takes.", (), bounds).labels()
+
+
+async def _judge(context: Context, key: Key) -> Result:
     heard: dict[str, Heard] = context.memory.setdefault("heard", {})
     zones = _zones(context)
     node = context.informer(NODES).get(*key)
@@ -135,12 +150,12 @@ async def reconcile(context: Context, key: Key) -> Result:
     turn = _turn(zones, node, context.clock.monotonic())
     taints = tainted(node, wanted_taints(node, evict=turn == 0), context.clock.now())
     labels = relabelled(node)
+    evictions = context.metrics.counter("node_collector_evictions_total", "Nodes whose pods were to go.", ("zone",))
+    emptied = evictions.labels(zone_of(node))
     if taints is not None and (_PREFIX + "unreachable", "NoExecute") in _marks(taints) - _marks(
         node["spec"].get("taints")
     ):
-        text = "Nodes whose pods were to go."
-        family = context.metrics.counter("node_collector_evictions_total", text, ("zone",))
-        family.labels(zone_of(node)).inc()
+        emptied.inc()
     if taints is not None or labels is not None:
         spec = node["spec"] if taints is None else {**node["spec"], "taints": taints}
         meta = node["metadata"] if labels is None else {**node["metadata"], "labels": labels}
@@ -271,4 +286,5 @@ CONTROLLER = Controller(
     indexes={PODS: {BY_NODE: file_by_node}},
     component="node-controller",
     asked_for=_can_be,
+    counts=_counts,
 )

@@ -123,6 +123,7 @@ CONTROLLER = Controller(
     ),
     workers=1,
     feed=_feed,
+    counts=claims.given_later,
     indexes={
         PODS: {BY_CLAIM: _claims_of},
         PERSISTENTVOLUMES: {BY_CLAIM: _file_claimed, FREE: _file_free, _UNSETTLED: _file_unsettled},

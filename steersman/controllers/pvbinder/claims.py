@@ -9,6 +9,7 @@ from steersman.api import pods
 from steersman.api.errors import ApiError
 from steersman.api.resource import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
 from steersman.client.controller import Context, key_of
+from steersman.client.metrics import Metrics
 from steersman.client.migrated import DRIVERS
 from steersman.client.volumematch import CLASS, class_of, is_for
 from steersman.controllers.pvbinder.matching import best, mismatch
@@ -23,6 +24,7 @@ from steersman.controllers.pvbinder.writes import (
     notes,
     set_claim,
 )
+from steersman.lib.metrics import Value
 
 STORAGECLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 BY_CLAIM, FREE = "bound claim", "free of class"  # indexes: of pods and volumes, of volumes
@@ -123,18 +125,22 @@ async def _give_class(context: Context, claim: Object) -> bool:
     classes.sort(key=lambda each: str(each["metadata"]["name"]))
     newest = max(classes, key=lambda each: str(each["metadata"]["creationTimestamp"]))
     changed = {**claim, "spec": {**claim["spec"], "storageClassName": newest["metadata"]["name"]}}
-    counter = context.metrics.counter(
-        "retroactive_storageclass_total", "Claims that were given the default class later."
-    )
+    given, failed = given_later(context.metrics)
     try:
         await context.client.update(PERSISTENTVOLUMECLAIMS, changed)
     except ApiError:
-        failed = "retroactive_storageclass_errors_total"
-        context.metrics.counter(failed, "Claims that could not be given it.").labels().inc()
-        counter.labels().inc()
+        failed.inc()
+        given.inc()
         raise
-    counter.labels().inc()
+    given.inc()
     return True
+
+
+def given_later(metrics: Metrics) -> tuple[Value, Value]:
+    """How many claims were to be given the default class later, and how many could not be."""
+    given = metrics.counter("retroactive_storageclass_total", "Claims that were given the default class later.")
+    failed = metrics.counter("retroactive_storageclass_errors_total", "Claims that could not be given it.")
+    return given.labels(), failed.labels()
 
 
 def _say_what_for(context: Context, claim: Object) -> None:
