@@ -120,13 +120,23 @@ class Client:
         return response, await response.read()
 
     async def call(
-        self, method: str, path: str, body: Any = None, content_type: str = "", *, accept: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "",
+        *,
+        accept: str = "",
+        quiet: bool = False,
     ) -> Object:
-        """One request with JSON both ways. Raises ApiError for every status of 400 and above."""
+        """One request with JSON both ways. Raises ApiError for every status of 400 and above.
+
+        `quiet`: nobody wants to see the answer of a success, and {} is returned.
+        """
         data = b"" if body is None else _encode(body)
         headers = [("content-type", content_type)] if content_type else ([_JSON] if data else [])
         answer = await self._answer(method, path, data, headers, accept=accept)
-        decoded: Object = _decode(answer) if answer else {}
+        decoded: Object = _decode(answer) if answer and not quiet else {}
         return decoded
 
     async def _answer(self, method: str, path: str, body: bytes, headers: Headers, *, accept: str = "") -> bytes:
@@ -206,10 +216,11 @@ class Client:
         subresource: str = "",
         field_manager: str = "",
         force: bool = False,
+        quiet: bool = False,
     ) -> Object:
-        """Change an object. `apply` needs a field manager."""
+        """Change an object. `apply` needs a field manager. `quiet` as of `call`."""
         path = target(resource.path(namespace, name, subresource), {"fieldManager": field_manager, "force": force})
-        return await self.call("PATCH", path, body, _PATCH_TYPES[type])
+        return await self.call("PATCH", path, body, _PATCH_TYPES[type], quiet=quiet)
 
     async def delete(
         self,
@@ -221,10 +232,11 @@ class Client:
         propagation: str = "",
         uid: str = "",
         resource_version: str = "",
+        quiet: bool = False,
     ) -> Object:
-        """Delete an object; `uid` and `resource_version` are preconditions."""
+        """Delete an object; `uid` and `resource_version` are preconditions. `quiet` as of `call`."""
         options = _delete_options(grace_seconds, propagation, uid, resource_version)
-        return await self.call("DELETE", resource.path(namespace, name), options)
+        return await self.call("DELETE", resource.path(namespace, name), options, quiet=quiet)
 
     async def delete_collection(
         self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", propagation: str = ""

@@ -2,7 +2,8 @@
 
 Owns `SeriesRecorder`. Callers say what happened and go on. Of what happens again to the same version of an object the
 second time is written as a series, later ones are only counted, and the count is written when the series has ended;
-whatever else happens is an event of its own. Source: client-go's tools/events (the elder form, which all other
+whatever else happens is an event of its own. One is written after the other, several at once only where many wait; what
+is said of one object is written in order. Source: client-go's tools/events (the elder form, which all other
 components write, is `events.py`'s).
 """
 
@@ -12,7 +13,9 @@ import asyncio
 import copy
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
@@ -26,10 +29,12 @@ log = logging.getLogger(__name__)
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 _REMEMBERED = 4096  # events that a series could be made of
 _WAITING = 10_000  # events not yet written; more are dropped
+_EACH, _MOST = 1000, 8  # so many that wait have a writer: what happens comes before its telling
 _NOTE = 1024  # characters
 _CUT = " ..."
 _FINISH = 360.0  # seconds after which nothing more is expected of a series
 _REFRESH = 1800.0  # seconds between two writes of a series that goes on
+_KEEPER = "keeper"
 _TRIES, _PAUSE = 12, 10.0  # while the API server is not there
 
 
@@ -43,6 +48,21 @@ class _Known:
     written: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One thing to write: the event, or how often it happened, when last."""
+
+    body: Object
+    count: int
+    last: float
+
+    @property
+    def about(self) -> tuple[str | None, ...]:
+        """Whose story it is, which is written in the order in which it was told."""
+        regarding = self.body["regarding"]
+        return regarding.get("uid"), regarding.get("namespace"), regarding.get("name")
+
+
 class SeriesRecorder:
     """Records events as one controller of a host, such as `default-scheduler`."""
 
@@ -52,9 +72,10 @@ class SeriesRecorder:
         self._tasks = tasks
         self._controller = controller
         self._host = host
-        self._queue: deque[tuple[Object, int, float]] = deque()
+        self._queue: deque[_Said] = deque()
         self._known: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
-        self._running: dict[str, asyncio.Task[None]] = {}  # writer and keeper, shared with those that `named` made
+        self._busy: dict[tuple[str | None, ...], deque[_Said]] = {}  # what is said of those of whom one writes
+        self._running: dict[str, asyncio.Task[None]] = {}  # writers and keeper, shared with those that `named` made
 
     def named(self, controller: str) -> SeriesRecorder:
         """A recorder for another controller of this process, with the same queue and memory."""
@@ -102,12 +123,12 @@ class SeriesRecorder:
         self._put(known, now)
         if len(self._known) > _REMEMBERED:
             self._end(self._known.popitem(last=False)[1], now)
-        self._run("keeper", self._keep)
+        self._run(_KEEPER, self._keep)
 
-    def _run(self, name: str, work: object) -> None:
+    def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         running = self._running.get(name)
         if running is None or running.done():
-            self._running[name] = self._tasks.spawn(work(), f"event {name}")  # type: ignore[operator]
+            self._running[name] = self._tasks.spawn(work(), f"event {name}")
 
     def _put(self, known: _Known, now: float) -> None:
         """Have an event written, or how often it has happened."""
@@ -115,8 +136,9 @@ class SeriesRecorder:
             log.warning("dropped event %s of %s: too many wait", known.body["reason"], known.body["regarding"]["name"])
             return
         known.written = now
-        self._queue.append((known.body, known.count, known.last))
-        self._run("writer", self._write_all)
+        self._queue.append(_Said(known.body, known.count, known.last))
+        for number in range(min(_MOST, -(-len(self._queue) // _EACH))):
+            self._run(f"writer {number}", lambda number=number: self._write_all(number * _EACH))
 
     def _end(self, known: _Known, now: float) -> None:
         """Nothing more is expected: the last count is written, if there was a series."""
@@ -135,19 +157,30 @@ class SeriesRecorder:
                 elif known.count > 1 and known.written <= now - _REFRESH:
                     self._put(known, now)
 
-    async def _write_all(self) -> None:
-        """Write what waits, then end; the next event starts a new task."""
-        while self._queue:
-            body, count, last = self._queue.popleft()
-            for _ in range(_TRIES):
-                try:
-                    await self._write(body, count, last)
-                except ApiError as error:
-                    log.info("cannot write event %s: %s", body["reason"], error)
-                except (OSError, TimeoutError):
-                    await self._clock.sleep(_PAUSE)
-                    continue
-                break
+    async def _write_all(self, enough: int) -> None:
+        """Write until no more wait than is enough for others, then end; the next event starts a new task."""
+        while len(self._queue) > enough:
+            said = self._queue.popleft()
+            if (after := self._busy.get(said.about)) is not None:
+                after.append(said)
+                continue
+            after = self._busy[said.about] = deque([said])
+            try:
+                while after:
+                    await self._insist(after.popleft())
+            finally:
+                del self._busy[said.about]
+
+    async def _insist(self, said: _Said) -> None:
+        for _ in range(_TRIES):
+            try:
+                await self._write(said.body, said.count, said.last)
+            except ApiError as error:
+                log.info("cannot write event %s: %s", said.body["reason"], error)
+            except (OSError, TimeoutError):
+                await self._clock.sleep(_PAUSE)
+                continue
+            return
 
     async def _write(self, body: Object, count: int, last: float) -> None:
         name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
@@ -164,5 +197,5 @@ class SeriesRecorder:
 
     async def flush(self) -> None:
         """Wait until everything said so far is written or dropped."""
-        if (writer := self._running.get("writer")) is not None:
-            await asyncio.gather(writer, return_exceptions=True)
+        writers = [task for name, task in self._running.items() if name != _KEEPER]
+        await asyncio.gather(*writers, return_exceptions=True)

@@ -224,6 +224,13 @@ class Columns:
         row = self.rows.get(node)
         return (self._homeless.get(node, {}) if row is None else self.pods[row]).get(uid)
 
+    def awaited(self, node: str) -> set[str]:
+        """Uids of the pods for which room is being made on a node."""
+        row = self.rows.get(node)
+        if row is None or not self.nominated:
+            return set()
+        return {uid for uid in self.pods[row] if uid in self.nominated}
+
     def refresh(self, info: PodInfo, node: str) -> None:
         """Keep a pod's newer object, of which nothing counts anew."""
         row = self.rows.get(node)

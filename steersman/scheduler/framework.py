@@ -6,7 +6,7 @@ Pure: it changes nothing. Source: the Kubernetes scheduling framework (filter, s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -77,8 +77,8 @@ _OF: Mapping[Kind, str] = {
 class Event:
     """Something that happened in the cluster. Of a node or another object: `old` and `new`, None where there is none.
 
-    Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed. `known` is for hints to
-    remember what they have worked out for pods alike.
+    Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed. `awaited`: uids of pods that
+    are nominated to that node.
     """
 
     kind: Kind
@@ -87,7 +87,7 @@ class Event:
     pod: PodInfo | None = None
     was: PodInfo | None = None
     node: str = ""
-    known: dict[object, bool] = field(default_factory=dict, compare=False)
+    awaited: Collection[str] = ()
 
     @property
     def label(self) -> str:
@@ -173,6 +173,7 @@ class Plugin:
     rescue: Callable[[Columns, PodInfo], Rescue] | None = None
     filter_row: FilterRow | None = None
     score_row: ScoreRow | None = None
+    alike: Callable[[PodInfo], Hashable] | None = None
 
     def refuses(self, columns: Columns, pod: PodInfo, left: Mask) -> Sequence[Rejection]:
         """Nodes that it refuses, at least of those that are left. Raises PluginError."""

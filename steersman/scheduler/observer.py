@@ -104,7 +104,7 @@ class Observer:
         """A binding failed: the room is free again."""
         if self.assumed.pop(pod.uid, None) == node:
             self._columns.remove_pod(pod.uid)
-            self._queue.tell(Event("pod freed", pod=pod, node=node))
+            self._queue.tell(Event("pod freed", pod=pod, node=node, awaited=self._columns.awaited(node)))
 
     # One handler per kind of object ------------------------------------------------------------------------------
 
@@ -210,8 +210,8 @@ class Observer:
         was_there = old is not None and bool(old["spec"].get("nodeName"))
         same = old is not None and _unchanged(old, new, bound=not was_there and uid in self.assumed)
         if known is not None and same and uid not in self._columns.nominated:
-            info = self._share.info(replace(known, pod=new))
-            self._columns.refresh(info, node)
+            info = replace(known, pod=new)
+            self._columns.refresh(info if was_there else self._share.info(info), node)
         else:
             info = self._share.info(podinfo.read(new))
             self._columns.add_pod(info, node)
@@ -221,7 +221,8 @@ class Observer:
             self._nominations.remove(uid, counted=False)
             self._queue.tell(Event("pod came", pod=info, node=node))
         elif not same:
-            self._queue.tell(Event("pod changed", pod=info, was=known or info, node=node))
+            event = Event("pod changed", pod=info, was=known or info, node=node, awaited=self._columns.awaited(node))
+            self._queue.tell(event)
 
     def _gone(self, pod: Object) -> None:
         uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName") or ""
@@ -231,7 +232,7 @@ class Observer:
         self._nominations.remove(uid)
         self._columns.remove_pod(uid)
         if held and info is not None:
-            self._queue.tell(Event("pod freed", pod=info, node=held))
+            self._queue.tell(Event("pod freed", pod=info, node=held, awaited=self._columns.awaited(held)))
 
 
 def _spec(name: str) -> Callable[[Object], object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from steersman.lib.clock import Clock
@@ -23,6 +23,8 @@ ANYTHING = ""  # where pods are parked that any event may help
 
 Asked = Callable[[PodInfo, str, Event], bool]
 """Whether an event may help a pod that this plugin refused."""
+Alike = Callable[[PodInfo, str], Hashable]
+"""Equal for pods of which a plugin's hints say the same, but for those nominated where the event is; None: no other."""
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class _Waiting:
     due: float = 0.0  # monotonic: not before
     place: str = "active"  # active, backoff, parked, gated, popped
     moved: int = 0  # the queue's count of events when it was popped
-    plugins: frozenset[str] = frozenset()  # under which it is parked
+    plugins: dict[str, Hashable] = field(default_factory=dict)  # under which it is parked, and among whom
     failed: bool = False  # its last attempt ended in an error, which no event mends
     began: float = 0.0  # monotonic: its first attempt
     flushed: bool = False  # tried again only because it had waited long
@@ -57,16 +59,18 @@ class Queue:
         *,
         interests: Mapping[str, Collection[Kind]] | None = None,
         asked: Asked = lambda info, plugin, event: True,
+        alike: Alike = lambda info, plugin: None,
     ) -> None:
         """Back-offs in seconds; `interests`: the kinds of event that may help pods of each plugin, all without one."""
         self._clock = clock
         self._backoff_first, self._backoff_most = backoff_first, backoff_most
         self._interests = interests or {}
         self._asked = asked
+        self._alike = alike
         self._pods: dict[str, _Waiting] = {}
         self._active: list[_Ticket] = []
         self._backoff: list[_Ticket] = []
-        self._parked: dict[str, dict[str, _Waiting]] = {}  # by plugin, by uid
+        self._parked: dict[str, dict[Hashable, dict[str, _Waiting]]] = {}  # by plugin, with those alike, by uid
         self._oldest: deque[tuple[float, str]] = deque()  # parked pods by when they are tried again anyway
         self._count = 0
         self._events = 0
@@ -97,7 +101,8 @@ class Queue:
             (plugin, waiting.info.scheduler)
             for plugin, parked in self._parked.items()
             if plugin != ANYTHING
-            for waiting in parked.values()
+            for group in parked.values()
+            for waiting in group.values()
         )
 
     def state(self, uid: str) -> dict[str, object] | None:
@@ -105,7 +110,7 @@ class Queue:
         waiting = self._pods.get(uid)
         if waiting is None:
             return None
-        plugins = sorted(waiting.plugins - {ANYTHING})
+        plugins = sorted(waiting.plugins.keys() - {ANYTHING})
         return {"place": waiting.place, "attempts": waiting.attempts, "plugins": plugins}
 
     def put(self, info: PodInfo) -> None:
@@ -143,12 +148,14 @@ class Queue:
         self._wake.set()
 
     def _unpark(self, waiting: _Waiting) -> None:
-        for plugin in waiting.plugins:
+        for plugin, kind in waiting.plugins.items():
             parked = self._parked[plugin]
-            del parked[waiting.info.uid]
+            del parked[kind][waiting.info.uid]
+            if not parked[kind]:
+                del parked[kind]
             if not parked:
                 del self._parked[plugin]
-        waiting.plugins = frozenset()
+        waiting.plugins = {}
 
     def remove(self, uid: str) -> None:
         """The pod is bound or gone."""
@@ -167,21 +174,23 @@ class Queue:
             self._place(waiting, _FAILURE)
             return
         self.incoming["unschedulable", _FAILURE] += 1
-        waiting.place = "parked"
-        waiting.plugins = frozenset(plugins or (ANYTHING,))
-        for plugin in waiting.plugins:
-            self._parked.setdefault(plugin, {})[uid] = waiting
-        self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
+        self._park(waiting, plugins or (ANYTHING,))
 
     def hold(self, uid: str, plugin: str) -> None:
         """The pod that was popped is not to be tried before something happens that this plugin waits for."""
         waiting = self._pods.get(uid)
         if waiting is not None and waiting.place == "popped":
             waiting.attempts -= 1
-            waiting.place = "parked"
-            waiting.plugins = frozenset([plugin])
-            self._parked.setdefault(plugin, {})[uid] = waiting
-            self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
+            self._park(waiting, [plugin])
+
+    def _park(self, waiting: _Waiting, plugins: Collection[str]) -> None:
+        uid = waiting.info.uid
+        waiting.place = "parked"
+        for plugin in plugins:
+            kind = self._alike(waiting.info, plugin)
+            waiting.plugins[plugin] = kind = uid if kind is None else kind
+            self._parked.setdefault(plugin, {}).setdefault(kind, {})[uid] = waiting
+        self._oldest.append((self._clock.monotonic() + PARKED_MOST, uid))
 
     def _delay(self, waiting: _Waiting) -> float:
         return min(self._backoff_first * 2.0 ** min(waiting.attempts - 1, 60), self._backoff_most)
@@ -201,9 +210,21 @@ class Queue:
             interests = self._interests.get(plugin)
             if interests is not None and event.kind not in interests:
                 continue
-            for waiting in list(self._parked.get(plugin, {}).values()):
-                if plugin == ANYTHING or self._asked(waiting.info, plugin, event):
+            for group in list(self._parked.get(plugin, {}).values()):
+                for waiting in self._helped(plugin, group, event):
                     self._place(waiting, event.label)
+
+    def _helped(self, plugin: str, group: Mapping[str, _Waiting], event: Event) -> Collection[_Waiting]:
+        """Whom of those alike an event may help: one is asked for all, who is awaited there for itself."""
+        if plugin == ANYTHING:
+            return list(group.values())
+        awaited = [group[uid] for uid in event.awaited if uid in group]
+        helped = [each for each in awaited if self._asked(each.info, plugin, event)]
+        if len(awaited) < len(group):
+            other = next(each for uid, each in group.items() if uid not in event.awaited)
+            if self._asked(other.info, plugin, event):
+                helped += [each for uid, each in group.items() if uid not in event.awaited]
+        return helped
 
     async def pop(self) -> PodInfo:
         """The next pod to try; waits for one. A back-off lasts only as long as there are others to try."""

@@ -122,6 +122,9 @@ class Repeats:
         if not feasible.any():
             return None
         filtered = self._now()
+        awaited = columns.rows.get(pod.nominated)
+        if awaited is not None and feasible[awaited]:  # room was made for it there
+            return Choice(pod.nominated, feasible, [], filtered)
         if refused:
             total = np.where(feasible, total, -1.0)
         parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]

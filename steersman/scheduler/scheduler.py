@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -135,12 +135,19 @@ class Scheduler:
             for plugin in profile.filters
             if plugin.hints is not None
         }
+        self._kinds = {
+            (name, plugin.name): plugin.alike
+            for name, profile in self._profiles.items()
+            for plugin in profile.filters
+            if plugin.alike is not None
+        }
         self._queue = Queue(
             clock,
             configuration.initial_backoff,
             configuration.max_backoff,
             interests=_interests(self._profiles),
             asked=self._asked,
+            alike=self._alike,
         )
         self._observer = Observer(
             informers, self.columns, self._queue, self._nominations, self._profiles, whole=bool(configuration.extenders)
@@ -204,6 +211,11 @@ class Scheduler:
         hints = self._hints.get((pod.scheduler, plugin))
         hint = always if hints is None else hints.get(event.kind)
         return hint is not None and hint(self.columns, pod, event)
+
+    def _alike(self, pod: PodInfo, plugin: str) -> Hashable:
+        """Which pods the plugin's hints treat like this one."""
+        alike = self._kinds.get((pod.scheduler, plugin))
+        return None if alike is None else (pod.scheduler, alike(pod))
 
     # One pod -----------------------------------------------------------------------------------------------------
 
@@ -316,7 +328,7 @@ class Scheduler:
         if (nominated := self._nominations.node_of(pod)) and nominated != pod.nominated:
             pod = msgspec.structs.replace(pod, nominated=nominated)
         with self._nominations.aside(pod):
-            choice = None if pod.nominated else self._repeats.decide(pod, profile, self._random)
+            choice = self._repeats.decide(pod, profile, self._random)
             if choice is None:
                 decision = decide(self.columns, pod, profile, self._random, self._clock.monotonic)
             else:
@@ -373,33 +385,36 @@ class Scheduler:
         self._metrics.evicted(self._clock.monotonic() - began, done=done)
 
     async def _evicted(self, pod: PodInfo, victims: preemption.Victims) -> bool:
-        for victim in victims.pods:
-            if victim.deleting:
-                continue
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "PreemptionByScheduler",
-                "message": f"{pod.scheduler}: preempting to accommodate a higher priority pod",
-                "lastTransitionTime": rfc3339(self._clock.now()),
-            }
-            if generation := victim.pod["metadata"].get("generation"):
-                condition["observedGeneration"] = generation
-            patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
-            try:
-                async with self._writes:
-                    await self._client.patch(
-                        PODS, victim.name, victim.namespace, patch, type="strategic", subresource="status"
-                    )
-                    await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
-            except (ApiError, OSError, TimeoutError) as error:
-                if isinstance(error, ApiError) and error.code in (404, 409):
-                    continue  # gone already, or another pod of that name
-                log.warning("cannot preempt %s: %s", victim.key, error)
-                self._nominations.remove(pod.uid)
-                return False
-            text = f"Preempted by pod {pod.uid} on node {victims.node}"
-            self._recorders[pod.scheduler].event(victim.pod, "Normal", "Preempted", "Preempting", text, pod.pod)
+        going = [self._gone(pod, victim, victims.node) for victim in victims.pods if not victim.deleting]
+        done = all(await asyncio.gather(*going))  # at once: the next preemptor's wait until these have had their turn
+        if not done:
+            self._nominations.remove(pod.uid)
+        return done
+
+    async def _gone(self, pod: PodInfo, victim: PodInfo, node: str) -> bool:
+        """Mark and delete one victim; whether it is gone, or going."""
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{pod.scheduler}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": rfc3339(self._clock.now()),
+        }
+        if generation := victim.pod["metadata"].get("generation"):
+            condition["observedGeneration"] = generation
+        patch = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+        where = victim.name, victim.namespace
+        try:
+            async with self._writes:
+                await self._client.patch(PODS, *where, patch, type="strategic", subresource="status", quiet=True)
+                await self._client.delete(PODS, *where, uid=victim.uid, quiet=True)
+        except (ApiError, OSError, TimeoutError) as error:
+            if isinstance(error, ApiError) and error.code in (404, 409):
+                return True  # gone already, or another pod of that name
+            log.warning("cannot preempt %s: %s", victim.key, error)
+            return False
+        text = f"Preempted by pod {pod.uid} on node {node}"
+        self._recorders[pod.scheduler].event(victim.pod, "Normal", "Preempted", "Preempting", text, pod.pod)
         return True
 
     async def _settle(self, pod: PodInfo, node: str, taken: list[tuple[str, Reservation]]) -> bool:
@@ -505,7 +520,8 @@ class Scheduler:
             patch["status"]["nominatedNodeName"] = nominated
         try:
             async with self._writes:
-                await self._client.patch(PODS, pod.name, pod.namespace, patch, type="strategic", subresource="status")
+                where = pod.name, pod.namespace
+                await self._client.patch(PODS, *where, patch, type="strategic", subresource="status", quiet=True)
         except (ApiError, OSError, TimeoutError) as error:
             log.warning("cannot write the condition of %s: %s", pod.key, error)
 

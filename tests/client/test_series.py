@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from steersman.api.resource import EVENTS as ELDER
 from steersman.api.resource import Object
+from steersman.client.client import Client
 from steersman.client.series import EVENTS, SeriesRecorder
-from steersman.lib.clock import parse_rfc3339
+from steersman.client.transport import InProcess
+from steersman.lib.clock import LoopClock, parse_rfc3339
+from steersman.lib.http.messages import ClientResponse, Headers, Response
 from steersman.lib.tasks import Tasks
 from steersman.testing.cluster import ApiCluster
 
@@ -97,3 +101,40 @@ async def test_hostile_words(cluster: ApiCluster, recorder: SeriesRecorder) -> N
     await recorder.flush()
     notes = {event["note"] for event in await events(cluster)}
     assert notes == {"x" * 1020 + " ...", "after"}
+
+
+async def test_a_crowd_is_written_by_several_and_each_story_in_order(tasks: Tasks) -> None:
+    clock, flying, most, told = LoopClock(), 0, 0, []
+
+    class Slow:
+        """A transport that keeps each write for a while, a later one sometimes shorter."""
+
+        async def request(self, method: str, target: str, headers: Headers = (), body: bytes = b"") -> ClientResponse:
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            await clock.sleep(0.01 if len(told) % 3 else 0.03)
+            flying -= 1
+            event = msgspec.json.decode(body)
+            told.append((event["regarding"]["name"], int(event["note"])))
+            return await answer.request(method, target, headers, body)
+
+    answer = InProcess(lambda request: Response(201, [], b"{}"))
+    client = Client(Slow(), clock=clock, user_agent="test")  # type: ignore[arg-type]
+    recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="m1")
+    for number in range(3000):
+        pod: Object = {"kind": "Pod", "metadata": {"name": f"p{number % 700}", "uid": f"u{number % 700}"}}
+        recorder.event(pod, "Normal", f"R{number}", "A", str(number))
+    await recorder.flush()
+    assert most == 3 and len(told) == 3000
+    for name in {name for name, _ in told}:
+        numbers = [number for of, number in told if of == name]
+        assert numbers == sorted(numbers)
+
+
+async def test_a_few_are_written_one_after_the_other(cluster: ApiCluster, recorder: SeriesRecorder) -> None:
+    for number in range(20):
+        recorder.event({**POD, "metadata": {**POD["metadata"], "name": f"p{number}"}}, "Normal", "R", "A", str(number))
+    await recorder.flush()
+    made = sorted(await events(cluster), key=lambda event: int(event["metadata"]["resourceVersion"]))
+    assert [event["note"] for event in made] == [str(number) for number in range(20)]

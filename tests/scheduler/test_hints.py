@@ -174,6 +174,60 @@ def test_an_event_costs_only_those_whom_it_concerns() -> None:
     virtual(body)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["100m", "600m", "900m"]), st.integers(0, 2), st.integers(0, 3)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["100m", "500m"])), max_size=6),
+    st.integers(0, 5),
+)
+def test_one_is_asked_for_all_alike_to_the_same_end(
+    waiting: list[tuple[str, int, int]], there: list[tuple[int, int, str]], gone: int
+) -> None:
+    """The same pods are woken as when each is asked for itself; `waiting`: what, how important, nominated to which."""
+
+    async def woken_of(*, grouped: bool) -> tuple[set[str], int]:
+        columns, asked = Columns(), 0
+        for number in range(3):
+            columns.set_node(a_node(f"n{number}", cpu="1"))
+        nominations = Nominations(columns)
+        plugin = next(plugin for plugin in DEFAULT.filters if plugin.name == "NodeResourcesFit")
+        assert plugin.hints is not None and plugin.alike is not None
+        hints, alike = plugin.hints, plugin.alike
+
+        def ask(pod: PodInfo, name: str, event: Event) -> bool:
+            nonlocal asked
+            asked += 1
+            return hints[event.kind](columns, pod, event)
+
+        queue = Queue(LoopClock(), asked=ask, alike=lambda pod, name: alike(pod) if grouped else None)
+        for number, (cpu, priority, node) in enumerate(waiting):
+            one = info(f"w{number}", cpu=cpu, priority=priority)
+            queue.put(one)
+            await queue.pop()
+            queue.failed(one.uid, ["NodeResourcesFit"])
+            if node < 3:
+                nominations.add(one, f"n{node}")
+        placed = [
+            (info(f"p{number}", cpu=cpu, priority=priority), f"n{node}")
+            for number, (node, priority, cpu) in enumerate(there)
+        ]
+        for one, node in placed:
+            columns.add_pod(one, node)
+        if placed:
+            left, node = placed[gone % len(placed)]
+            columns.remove_pod(left.uid)
+            queue.tell(Event("pod freed", pod=left, node=node, awaited=columns.awaited(node)))
+        states = {f"w{number}": queue.state(f"w{number}") for number in range(len(waiting))}
+        return {uid for uid, state in states.items() if state is not None and state["place"] != "parked"}, asked
+
+    async def body() -> None:
+        (one_by_one, all_asked), (together, asked) = await woken_of(grouped=False), await woken_of(grouped=True)
+        assert together == one_by_one
+        assert asked <= all_asked
+
+    virtual(body)
+
+
 def test_a_heartbeat_is_no_change() -> None:
     old = a_node("n")
     new = {**old, "status": {**old["status"], "conditions": [{"type": "Ready"}]}}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec.structs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ kinds = st.fixed_dictionaries(
         "labels": st.sampled_from([{}, {"app": "x"}]),
         "cpu": st.sampled_from(["20m", "300m"]),
         "port": st.sampled_from([0, 0, 80]),
+        "nominated": st.sampled_from(["", "", "n0", "n1"]),
     }
 )
 steps = st.lists(
@@ -59,15 +61,19 @@ def test_it_is_the_same_choice(made: list[dict[str, Any]], todo: list[tuple[str,
             columns.add_pod(pod(f"p{number}", facts), next(iter(columns.rows)))
             placed.append(f"p{number}")
         elif what == "pod":
-            info = pod(f"p{number}", of)
+            info = msgspec.structs.replace(pod(f"p{number}", of), nominated=of["nominated"])
             choice = repeats.decide(info, DEFAULT, random)
             feasible = run_filters(DEFAULT.filters, columns, info).feasible
             if choice is not None:
+                assert (choice.feasible == feasible).all()
+                awaited = columns.rows.get(info.nominated)
+                if awaited is not None and feasible[awaited]:
+                    assert choice.node == info.nominated and not choice.parts
+                    continue
                 parts: list[tuple[str, int, Any]] = []
                 scores = run_scores(DEFAULT.scores, columns, info, feasible, parts)
                 row = columns.rows[choice.node]
                 assert scores[row] == scores.max() >= 0
-                assert (choice.feasible == feasible).all()
                 assert {n: int(s[row]) for n, _, s in choice.parts} == {n: int(s[row]) for n, _, s in parts}
                 columns.add_pod(info, choice.node)
                 placed.append(info.uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import pairwise
 from math import floor
 from typing import Any
@@ -51,10 +51,21 @@ def make(args: Mapping[str, Any]) -> Plugin:
         return filter(columns, pod, lambda name: ignored(name, resources, groups))
 
     if resources or groups:
-        return Plugin("NodeResourcesFit", filter=fits, score=score, hints=_HINTS)
+        return Plugin("NodeResourcesFit", filter=fits, score=score, hints=_HINTS, alike=_alike)
     return Plugin(
-        "NodeResourcesFit", filter=filter, score=score, hints=_HINTS, filter_row=filter_row, score_row=score_row
+        "NodeResourcesFit",
+        filter=filter,
+        score=score,
+        hints=_HINTS,
+        filter_row=filter_row,
+        score_row=score_row,
+        alike=_alike,
     )
+
+
+def _alike(pod: PodInfo) -> Hashable:
+    """What its hints look at."""
+    return pod.priority, *pod.requests.items()
 
 
 def _roomier(columns: Columns, pod: PodInfo, event: Event) -> bool:
@@ -78,14 +89,7 @@ def _freed(columns: Columns, pod: PodInfo, event: Event) -> bool:
         return False
     if gone.priority >= pod.priority:
         return True
-    row = columns.rows.get(event.node)
-    if row is None or pod.uid in columns.pods[row]:  # its own nomination is counted there
-        return _fits(columns, pod, event.node)
-    alike = tuple(pod.requests.items())
-    found = event.known.get(alike)
-    if found is None:
-        found = event.known[alike] = _fits(columns, pod, event.node)
-    return found
+    return _fits(columns, pod, event.node)
 
 
 def _shrank(now: PodInfo, was: PodInfo) -> bool:
