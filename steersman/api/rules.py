@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steersman.api import cel
@@ -58,38 +58,56 @@ class Level:
         return bool(self.rules or self.properties or self.items or self.extra)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a schema is: how often its values may be in one object (None: nothing bounds it), and below what path old
+    values cannot be found again."""
+
+    times: int | None = 1
+    root: bool = True
+    forgetful: str = ""
+
+
+def _times(schema: Mapping[str, Any], times: int | None) -> int | None:
+    kind = schema.get("type")
+    if kind == "object" and schema.get("additionalProperties") is not None:
+        most = schema.get("maxProperties")
+    elif kind == "array":
+        most = schema.get("maxItems")
+    else:
+        return times
+    return None if times is None or most is None else times * max(int(most), 0)
+
+
 class _Compiler:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
         self.total = 0
         self.dearest: list[tuple[int, str]] = []
 
-    def level(self, schema: Mapping[str, Any], path: str, times: int, *, root: bool = False) -> Level:
-        """Compile a schema's rules; `times` is how often its values may be in one object."""
+    def level(self, schema: Mapping[str, Any], path: str, place: _Place) -> Level:
+        """Compile a schema's rules, those below first, as the original lists what is wrong with them."""
         made = Level(schema)
-        for at, rule in enumerate(schema.get(RULES) or ()):
-            if (ready := self._rule(rule, schema, f"{path}.{RULES}[{at}]", times, root=root)) is not None:
-                made.rules.append(ready)
+        inner = replace(place, times=_times(schema, place.times), root=False)
+        if isinstance(extra := schema.get("additionalProperties"), dict):
+            made.extra = self.level(extra, f"{path}.additionalProperties", inner) or None
         for name, each in (schema.get("properties") or {}).items():
-            if below := self.level(each, f"{path}.properties[{name}]", times):
+            if below := self.level(each, f"{path}.properties[{name}]", inner):
                 made.properties[name] = below
-        for key in ("items", "additionalProperties"):
-            inner = schema.get(key)
-            if isinstance(inner, dict):
-                below = self.level(inner, f"{path}.{key}", times * schemas.most_items(schema))
-                if below and key == "items":
-                    made.items = below
-                elif below:
-                    made.extra = below
+        if isinstance(items := schema.get("items"), dict):
+            if schema.get("x-kubernetes-list-type") != "map":
+                inner = replace(inner, forgetful=place.forgetful or path)
+            made.items = self.level(items, f"{path}.items", inner) or None
+        for at, rule in enumerate(schema.get(RULES) or ()):
+            if (ready := self._rule(rule, schema, f"{path}.{RULES}[{at}]", place)) is not None:
+                made.rules.append(ready)
         return made
 
-    def _rule(
-        self, rule: Mapping[str, Any], schema: Mapping[str, Any], path: str, times: int, *, root: bool
-    ) -> Rule | None:
+    def _rule(self, rule: Mapping[str, Any], schema: Mapping[str, Any], path: str, place: _Place) -> Rule | None:
         source = rule.get("rule") or ""
         if not source.strip():
             return None
-        kind = schemas.type_of(schema, root=root)
+        kind = schemas.type_of(schema, root=place.root)
         known: dict[str, Type] = {"self": kind}
         old = optional_of(kind) if rule.get("optionalOldSelf") else kind
         transition = False
@@ -101,17 +119,28 @@ class _Compiler:
                 transition = True
         except cel.CompileError as error:
             self.errors.append(_bad(f"{path}.rule", rule, f"compilation failed: {error}"))
+            self._unused(rule, path)
             return None
-        if program.type.name not in ("bool", "dyn"):
+        if program.type.name != "bool":
             self.errors.append(_bad(f"{path}.rule", rule, "cel expression must evaluate to a bool"))
+            self._unused(rule, path)
             return None
-        if "optionalOldSelf" in rule and not transition:
+        times = place.times if place.times is not None else schemas.most_often(schema)
+        self._cost(program.estimate() * times, f"{path}.rule", "estimated rule cost")
+        message = self._message(rule, {**known, "oldSelf": old}, path)
+        if not transition:
+            self._unused(rule, path)
+        elif place.forgetful:
+            text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {place.forgetful}"
+            self.errors.append(invalid(f"{path}.rule", source, text))
+        return Rule(rule, program, message, transition)
+
+    def _unused(self, rule: Mapping[str, Any], path: str) -> None:
+        if rule.get("optionalOldSelf") is not None:
             text = "may not be set if oldSelf is not used in rule"
             self.errors.append(invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text))
-        self._cost(program, f"{path}.rule", times, "estimated rule cost")
-        return Rule(rule, program, self._message(rule, {**known, "oldSelf": old}, path, times), transition)
 
-    def _message(self, rule: Mapping[str, Any], known: Mapping[str, Type], path: str, times: int) -> cel.Program | None:
+    def _message(self, rule: Mapping[str, Any], known: Mapping[str, Type], path: str) -> cel.Program | None:
         source = rule.get("messageExpression")
         if source is None:
             return None
@@ -122,14 +151,13 @@ class _Compiler:
             text = f"messageExpression compilation failed: {error}"
             self.errors.append(_bad(here, rule, text))
             return None
-        if program.type.name not in ("string", "dyn"):
+        if program.type.name != "string":
             self.errors.append(_bad(here, rule, "messageExpression must evaluate to a string"))
             return None
-        self._cost(program, here, times, "estimated messageExpression cost")
+        self._cost(program.estimate(), here, "estimated messageExpression cost")
         return program
 
-    def _cost(self, program: cel.Program, path: str, times: int, what: str) -> None:
-        cost = program.estimate() * times
+    def _cost(self, cost: int, path: str, what: str) -> None:
         self.total += cost
         if cost >= _TOTAL_LIMIT // 100:
             self.dearest = sorted([*self.dearest, (cost, path)], key=lambda each: -each[0])[:4]
@@ -152,14 +180,14 @@ def _bad(path: str, rule: Mapping[str, Any], detail: str) -> FieldError:
 
 def _over(what: str, cost: int, limit: int) -> str:
     factor = cost / limit
-    shown = "more than 100x" if factor > 100 else f"{factor:.1f}x" if factor >= 1.1 else f"{factor:f}x"
+    shown = "more than 100x" if factor > 100 else f"{factor:.1f}x" if factor >= 1.5 else f"{factor:f}x"
     return f"{what} exceeds budget by factor of {shown} {_HINT}"
 
 
 def compile_rules(schema: Mapping[str, Any], path: str = "") -> tuple[Level, list[FieldError]]:
     """The rules of a schema, and what is wrong with them; `path` is where the schema is."""
     found = _Compiler()
-    level = found.level(schema, path, 1, root=True)
+    level = found.level(schema, path, _Place())
     if found.total > _TOTAL_LIMIT:
         text = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
         found.errors += [forbidden(where, text) for _, where in found.dearest]
@@ -169,15 +197,10 @@ def compile_rules(schema: Mapping[str, Any], path: str = "") -> tuple[Level, lis
 
 
 def check_keywords(schema: Mapping[str, Any], path: str) -> list[FieldError]:
-    """Complaints about what rules say beside their expressions, at every level of a schema."""
+    """Complaints about what the rules of one level say beside their expressions."""
     found: list[FieldError] = []
     for at, rule in enumerate(schema.get(RULES) or ()):
         found += _keywords(rule, schema, f"{path}.{RULES}[{at}]")
-    for name, each in (schema.get("properties") or {}).items():
-        found += check_keywords(each, f"{path}.properties[{name}]")
-    for key in ("items", "additionalProperties"):
-        if isinstance(inner := schema.get(key), dict):
-            found += check_keywords(inner, f"{path}.{key}")
     return found
 
 

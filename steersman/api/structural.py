@@ -382,7 +382,11 @@ def _number(value: float, schema: Schema, path: str) -> list[FieldError]:
         how = f"with format {wanted}" if wanted else "(default format)"
         text = f'Invalid value: "": Checked value must be of type {kind} {how} in {path}'
         found.append(FieldError("FieldValueInvalid", "<nil>", text, ""))
-    if step and (value / step) % 1:
+    if step is not None and step <= 0:
+        shown = number_text(step)
+        text = f"Invalid value: {shown}: factor MultipleOf declared for {path} must be positive: {shown}"
+        found.append(FieldError("FieldValueInvalid", path or "<nil>", text, step))
+    elif step and (value / step) % 1:
         found.append(_complain(value, path, f"should be a multiple of {number_text(step)}"))
     if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
         equal = "" if schema.get("exclusiveMinimum") else " or equal to"

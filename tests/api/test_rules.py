@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import re2  # noqa: F401  # type: ignore[import-not-found]
 
-from steersman.api import rules
+from steersman.api import plainschema, rules
 from steersman.api.kinds import definitionspec
 
 
@@ -51,7 +51,7 @@ POINT = {"type": "object", "properties": {"x": INTEGER, "my-name": {"type": "str
 )
 def test_a_bad_rule_is_told(spec: dict[str, Any], text: str) -> None:
     path = "spec.versions[0].schema.openAPIV3Schema"
-    found = rules.check_keywords(schema(spec), path) + rules.compile_rules(schema(spec), path)[1]
+    found = plainschema.check(schema(spec), path) + rules.compile_rules(schema(spec), path)[1]
     assert any(text in str(each) for each in found)
     assert found[0].field.startswith("spec.versions[0].schema.openAPIV3Schema.properties[spec]")
 

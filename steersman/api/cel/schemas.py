@@ -64,6 +64,11 @@ def most_items(schema: Schema) -> int:
     return int(given) if given is not None else REQUEST_MOST // (least + 1)
 
 
+def most_often(schema: Schema) -> int:
+    """How many values of this kind fit in a request."""
+    return REQUEST_MOST // (_least(schema) + 1)
+
+
 def _least(schema: Schema) -> int:
     if schema.get("type") != "object":
         return _LEAST.get(schema.get("type", ""), 1)

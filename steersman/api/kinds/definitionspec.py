@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steersman.api import formats, names, rules, structural, structure
+from steersman.api import formats, names, plainschema, rules, structure
 from steersman.api.errors import FieldError
+from steersman.api.godump import dump
 from steersman.api.kinds import webhookclient
 from steersman.api.validation import forbidden, invalid, not_supported, quote, required
 
@@ -20,10 +21,17 @@ Found = Mapping[str, Any]
 
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_AT_ROOT = (
+    "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",
+    "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
+    "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
+)  # fmt: skip
+_SCHEMA = "apiextensions.k8s.io/v1:JSONSchemaProps"
+_VERSION = "apiextensions.k8s.io/v1:CustomResourceDefinitionVersion"
 _NAMES = ("plural", "singular", "kind", "listKind")
 
 
-def check(spec: Found, *, schemas: bool) -> Complaints:
+def check(spec: Found, *, schemas: bool = True) -> Complaints:
     """Complaints about a spec; with `schemas` about those, too, which an update may leave wrong."""
     versions = spec.get("versions") or ()
     out = _group(spec.get("group") or "") + _choice("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"))
@@ -33,13 +41,11 @@ def check(spec: Found, *, schemas: bool) -> Complaints:
     if spec.get("preserveUnknownFields") and any(_has_defaults(_schema(each) or {}) for each in versions):
         text = "must be false in order to use defaults in the schema"
         out.append(invalid("spec.preserveUnknownFields", True, text))
-    together = {key: _shared(versions, key) for key in ("schema", "subresources", "additionalPrinterColumns")}
-    together["selectableFields"] = len(versions) == 1
-    for i, version in enumerate(versions):
+    together = _together(versions)
+    for i, (version, own) in enumerate(zip(versions, _own(versions), strict=True)):
         here, name = f"spec.versions[{i}]", version.get("name") or ""
         if texts := names.dns1035_label(name):
             out.append(invalid(f"{here}.name", name, ",".join(texts)))
-        own = {key: value for key, value in version.items() if not together.get(key)}
         out += _deprecation(here, version) + _parts(here, own, version, f"{here}.schema", schemas=schemas)
     out += _all_versions(spec, versions)
     if versions and (texts := names.dns1035_label(versions[0].get("name") or "")) and versions[0].get("name"):
@@ -82,6 +88,18 @@ def warnings(definition: Found) -> list[str]:
 
 def _schema(version: Found) -> Found | None:
     return (version.get("schema") or {}).get("openAPIV3Schema")
+
+
+def _together(versions: Sequence[Found]) -> dict[str, bool]:
+    """What is said for all versions at once."""
+    together = {key: _shared(versions, key) for key in ("schema", "subresources", "additionalPrinterColumns")}
+    return {**together, "selectableFields": len(versions) == 1}
+
+
+def _own(versions: Sequence[Found]) -> list[Found]:
+    """The versions without what is said for all of them at once."""
+    together = _together(versions)
+    return [{key: value for key, value in each.items() if not together.get(key)} for each in versions]
 
 
 def _shared(versions: Sequence[Found], key: str) -> bool:
@@ -142,21 +160,34 @@ def _parts(path: str, own: Found, version: Found, place: str, *, schemas: bool) 
 
 def check_schema(schema: Found, path: str, *, status: bool) -> Complaints:
     """Complaints about a schema: what the root may say, its structure and defaults, its keywords, then its rules."""
-    out: Complaints = []
-    if status:
-        kind = schema.get("type") or ""
-        if kind and kind != "object":
-            text = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
-            out.append(invalid(f"{path}.type", kind, text))
-    shape = structure.check_structure(schema, path)
-    plain = structure.check_plain(schema, path)
-    plain += structural.check_patterns(schema, path) + rules.check_keywords(schema, path)
-    if shape:
+    out = _root(schema, path) if status else []
+    out += [forbidden(f"{path}.nullable", "nullable cannot be true at the root")] if schema.get("nullable") else []
+    plain = plainschema.check(schema, path)
+    if unreadable := structure.unreadable(schema):
+        out += plain
+        return out or [invalid(path, "", unreadable)]
+    if shape := structure.check_structure(schema, path):
         return out + shape + plain
     said = rules.compile_rules(schema, path)[1]  # those of levels with nothing wrong below
     wrong = [each.field for each in plain]
     level = f".{rules.RULES}["
     return out + plain + [e for e in said if not any(w.startswith(e.field.partition(level)[0]) for w in wrong)]
+
+
+def _root(schema: Found, path: str) -> Complaints:
+    """What a root may say beside a status of its own, whose schema is taken out of it."""
+    shown = dump(schema, _SCHEMA)
+    for name, value in shown.items():
+        if value is None or value is False or value == "":
+            continue
+        if name == "Type":
+            if value != "object":
+                text = 'only "object" is allowed as the type at the root of the schema if the status subresource is '
+                return [invalid(f"{path}.type", value, f"{text}enabled")]
+        elif name not in _AT_ROOT:
+            text = f"only [{' '.join(_AT_ROOT)}] fields are allowed at the root of the schema if the status subresource"
+            return [invalid(path, shown, f"{text} is enabled")]
+    return []
 
 
 def _column(path: str, column: Found) -> Complaints:
@@ -177,8 +208,8 @@ def _column(path: str, column: Found) -> Complaints:
 
 
 def _all_versions(spec: Found, versions: Sequence[Found]) -> Complaints:
-    called = [each.get("name") for each in versions]
-    shown = spec.get("versions")
+    called = [each.get("name") or "" for each in versions]
+    shown = [dump(each, _VERSION) for each in _own(versions)] if spec.get("versions") is not None else None
     out: Complaints = []
     if len(set(called)) != len(called):
         out.append(invalid("spec.versions", shown, "must contain unique version names"))
@@ -235,18 +266,17 @@ def stored_versions(stored: Sequence[str] | None, versions: Sequence[Found]) -> 
     path = "status.storedVersions"
     if not stored:
         return [invalid(path, stored or None, "must have at least one stored version")]
-    out = [
-        invalid(path, list(stored), f"must have the storage version {version.get('name')}")
-        for version in versions
-        if version.get("storage") and version.get("name") not in stored
-    ]
-    known = {version.get("name") for version in versions}
-    for i, name in enumerate(stored):
-        if name not in known:
-            text = (
-                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
-                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes "
-                f"{name} from status.storedVersions"
-            )
-            out.append(invalid(f"{path}[{i}]", name, text))
+    out: Complaints = []
+    left = {name: at for at, name in enumerate(stored)}
+    for version in versions:
+        name = version.get("name") or ""
+        if left.pop(name, None) is None and version.get("storage"):
+            out.append(invalid(path, list(stored), f"must have the storage version {name}"))
+    for name, at in left.items():
+        text = (
+            f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+            f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes "
+            f"{name} from status.storedVersions"
+        )
+        out.append(invalid(f"{path}[{at}]", name, text))
     return out

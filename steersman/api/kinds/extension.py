@@ -39,8 +39,8 @@ def _default_definition(definition: Object) -> None:
 
 
 def _begin(definition: Object) -> None:
-    """Every version that is stored is remembered."""
-    stored = [each.get("name") for each in definition["spec"].get("versions") or () if each.get("storage")]
+    """The first version that is stored is remembered."""
+    stored = [each.get("name") or "" for each in definition["spec"].get("versions") or () if each.get("storage")][:1]
     definition["status"] = {
         "conditions": None,
         "acceptedNames": {"plural": "", "kind": ""},
@@ -53,7 +53,7 @@ def _remember_stored(new: Object, old: Object) -> None:
     strategy.copy_field("status", new, old)
     strategy.count(new, old, changed=strategy.differs(new["spec"], old["spec"]))
     stored = list(dig(new, "status", "storedVersions") or ())
-    fresh = [each.get("name") for each in new["spec"].get("versions") or () if each.get("storage")]
+    fresh = [each.get("name") or "" for each in new["spec"].get("versions") or () if each.get("storage")][:1]
     more = [name for name in fresh if name not in stored]
     if more:
         new["status"] = {**(new.get("status") or {}), "storedVersions": stored + more}
@@ -61,18 +61,20 @@ def _remember_stored(new: Object, old: Object) -> None:
 
 def _validate_definition(definition: Object) -> Complaints:
     spec = definition["spec"]
-    group, found = spec.get("group") or "", spec.get("names") or {}
-    out: Complaints = []
-    wanted = f"{found.get('plural') or ''}.{group}"
+    wanted = f"{dig(spec, 'names', 'plural') or ''}.{spec.get('group') or ''}"
     name = definition["metadata"].get("name") or ""
+    out: Complaints = []
     if name and name != wanted:
         out.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
-    fresh = not dig(definition, "status", "conditions")  # nobody has looked at it yet
-    out += definitionspec.check(spec, schemas=fresh)
+    out += definitionspec.check(spec) + _status(definition)
+    return out + definitions.check_approval(definition) + _keeps_unknown(spec)
+
+
+def _status(definition: Object) -> Complaints:
     status = definition.get("status") or {}
-    out += definitionspec.check_names("status.acceptedNames", status.get("acceptedNames") or {})
-    out += definitionspec.stored_versions(status.get("storedVersions"), spec.get("versions") or ())
-    return out + (definitions.check_approval(definition) + _keeps_unknown(spec) if fresh else [])
+    out = definitionspec.check_names("status.acceptedNames", status.get("acceptedNames") or {})
+    versions = definition["spec"].get("versions") or ()
+    return out + definitionspec.stored_versions(status.get("storedVersions"), versions)
 
 
 def _keeps_unknown(spec: Object) -> Complaints:
@@ -84,25 +86,19 @@ def _keeps_unknown(spec: Object) -> Complaints:
 
 
 def _definition_update(new: Object, old: Object) -> Complaints:
+    """Schemas may leave wrong what was wrong, and names that objects are stored by stay."""
     fresh, before = new["spec"], old["spec"]
-    out: Complaints = []
+    out = definitionspec.check(fresh)
+    if out and (known := {str(each) for each in definitionspec.check(before)}):
+        around = {str(each) for each in definitionspec.check(fresh, schemas=False)}
+        out = [each for each in out if str(each) in around or str(each) not in known]
     if definitions.condition(old, "Established") == "True":
-        out += immutable("spec.scope", fresh.get("scope"), before.get("scope"))
-        out += immutable("spec.names.kind", dig(fresh, "names", "kind"), dig(before, "names", "kind"))
-    out += immutable("spec.group", fresh.get("group"), before.get("group"))
-    out += immutable("spec.names.plural", dig(fresh, "names", "plural"), dig(before, "names", "plural"))
-    if dig(new, "status", "conditions"):  # else all of it was looked at
-        out += definitions.check_approval(new, old)
-        if fresh.get("versions") != before.get("versions"):  # what is stored may stay as it is
-            out += _changed_schemas(fresh)
-    if not before.get("preserveUnknownFields"):
-        out += _keeps_unknown(fresh)
-    return out
-
-
-def _changed_schemas(spec: Object) -> Complaints:
-    around = {str(each) for each in definitionspec.check(spec, schemas=False)}
-    return [each for each in definitionspec.check(spec, schemas=True) if str(each) not in around]
+        out += immutable("spec.scope", fresh.get("scope") or "", before.get("scope"))
+        out += immutable("spec.names.kind", dig(fresh, "names", "kind") or "", dig(before, "names", "kind"))
+    out += immutable("spec.group", fresh.get("group") or "", before.get("group"))
+    out += immutable("spec.names.plural", dig(fresh, "names", "plural") or "", dig(before, "names", "plural"))
+    out += _status(new) + definitions.check_approval(new, old)
+    return out + (_keeps_unknown(fresh) if not before.get("preserveUnknownFields") else [])
 
 
 CUSTOMRESOURCEDEFINITION = Behavior(
@@ -110,9 +106,8 @@ CUSTOMRESOURCEDEFINITION = Behavior(
     "CustomResourceDefinition",
     default=_default_definition,
     validate=_validate_definition,
-    validate_update=_definition_update,
     prepare_create=_begin,
-    prepare_update=_remember_stored,
+    updates={"": Update(_remember_stored, _definition_update)},
     warnings=definitionspec.warnings,
     columns=(NAME, CREATED),
 )
