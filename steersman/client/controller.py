@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object, Resource
+from steersman.client.accounts import Accounts
 from steersman.client.client import Client
 from steersman.client.cloud import Cloud
 from steersman.client.events import EventRecorder
@@ -56,7 +57,7 @@ DONE = Result()
 class Context:
     """What a controller works with. `config` holds its settings by name; `cloud` is for those of a cloud provider.
 
-    `metrics` are its own where nobody prints them.
+    `metrics` are its own where nobody prints them. `accounts`: who controllers are, where each is somebody of its own.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Context:
         config: Mapping[str, str] | None = None,
         cloud: Cloud | None = None,
         metrics: Metrics | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         self.client = client
         self.informers = informers
@@ -78,6 +80,7 @@ class Context:
         self.config = config or {}
         self.cloud = cloud or Cloud()
         self.metrics = metrics or Metrics(clock.monotonic)
+        self.accounts = accounts
         self.expectations = Expectations(clock)
         self.memory: dict[Any, Any] = {}  # what one controller remembers between calls; gone when it restarts
 
@@ -85,12 +88,16 @@ class Context:
         """The shared informer of a whole collection."""
         return self.informers.informer(resource)
 
-    def own(self, component: str, agent: str = "") -> Context:
+    def own(self, component: str, agent: str = "", *, root: bool = False) -> Context:
         """The same with expectations, memory and pace of its own, for one controller whose events name `component`.
 
-        `agent` is how its requests name it, at the end of their user agent.
+        `agent` is how its requests name it, at the end of their user agent, and the account that they come from;
+        `root`: it has none.
         """
-        recorder, client = self.recorder.named(component), self.client.named(agent or component)
+        recorder, agent = self.recorder.named(component), agent or component
+        client = self.client.named(agent)
+        if self.accounts is not None and not root:
+            client = self.accounts.client(self.client, agent)
         if (bucket := bucket_of(self.config, self.clock)) is not None:
             client = copy.copy(client)
             client.transport = Paced(client.transport, bucket)
@@ -154,7 +161,8 @@ class Controller:
     want the controller at all, and raises ValueError for settings that cannot be. `retry`: seconds until what failed is
     tried again for the first time, and at most. `queue`: what metrics call the queue, and `agent`: what
     requests call the controller, where that is not the name. `counts` asks for the metrics that are printed before
-    anything was counted: those without labels, as in the original.
+    anything was counted: those without labels, as in the original. `root`: it is the component itself, even where
+    others are service accounts.
     """
 
     name: str
@@ -169,11 +177,13 @@ class Controller:
     queue: str = ""
     agent: str = ""
     counts: Callable[[Metrics], object] = lambda _: None
+    root: bool = False
 
 
 async def run(controller: Controller, context: Context) -> None:
     """Run one controller until cancelled."""
-    context = context.own(controller.component or controller.name, controller.agent or controller.name)
+    component, agent = controller.component or controller.name, controller.agent or controller.name
+    context = context.own(component, agent, root=controller.root)
     controller.counts(context.metrics)
     queue: WorkQueue[Key] = WorkQueue(
         context.clock, context.metrics.queue(controller.queue or controller.name), controller.retry

@@ -7,12 +7,14 @@ Owns their wiring: two clients with their own identities, shared informers, one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from steersman.api.term import Term
+from steersman.client import accounts
 from steersman.client.client import Client
 from steersman.client.cloud import provider
 from steersman.client.controller import Context
@@ -78,6 +80,7 @@ async def _controllers(profile: Profile) -> None:
         Tasks() as tasks,
         Server(exposition.handle, clock) as server,
         ports.served(profile, "controller-manager", exposition.handle, client, clock),
+        _accounts(profile, config, client, clock, metrics) as who,
     ):
         await server.listen_unix(profile.run / "controller-manager.sock")
         recorder = EventRecorder(client, clock, tasks, component="controllermanager")
@@ -87,10 +90,26 @@ async def _controllers(profile: Profile) -> None:
                 writer = client if term is None else client.leading(term)
                 informers = Informers(writer, clock=clock, tasks=inner)
                 cloud = provider(config)
-                context = Context(writer, informers, clock, recorder, process.random(), config, cloud, metrics)
+                random = process.random()
+                context = Context(writer, informers, clock, recorder, random, config, cloud, metrics, who)
                 await run_controllers(context, names)
 
         await _lead(profile, "controller-manager", client, clock, recorder, work, metrics)
+
+
+@contextlib.asynccontextmanager
+async def _accounts(
+    profile: Profile, config: Mapping[str, str], client: Client, clock: Clock, metrics: Metrics
+) -> AsyncIterator[accounts.Accounts | None]:
+    """Who the controllers are, where each is to be somebody of its own."""
+    if config.get(accounts.SETTING) != "true":
+        yield None
+        return
+    bare = process.anonymous(profile, metrics)
+    try:
+        yield accounts.Accounts(client, bare, clock)
+    finally:
+        await bare.close()
 
 
 async def _scheduler(profile: Profile) -> None:

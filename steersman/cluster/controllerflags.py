@@ -227,8 +227,6 @@ def _wrong(found: Mapping[str, str]) -> list[str]:
         out.append(f"built-in cloud providers are disabled. The ipam {kind} is not available")
     if found.get("enable-hostpath-provisioner") == "true":
         out.append("--enable-hostpath-provisioner means nothing here: the class standard makes directories")
-    if found.get("use-service-account-credentials") == "true":
-        out.append("--use-service-account-credentials is not there yet: every controller is the controller manager")
     return out + _terms(found)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
+from steersman.client import accounts
 from steersman.client.client import Client
 from steersman.client.controller import Context
 from steersman.client.events import EventRecorder
@@ -113,7 +114,11 @@ class ControlPlane:
         self.client = self._connect(server, stack, "admin", "steersman-testing")
         if self._controllers:
             manager = self._connect(server, stack, "controller-manager", "kube-controller-manager")
-            tasks.spawn(self._run_controllers(manager), "controllers")
+            bare = InProcess(server.handle)
+            stack.push_async_callback(bare.close)
+            alone = self._settings.get(accounts.SETTING) == "true"
+            who = accounts.Accounts(manager, bare, self.clock) if alone else None
+            tasks.spawn(self._run_controllers(manager, who), "controllers")
         if self._scheduler:
             tasks.spawn(self._run_scheduler(self._connect(server, stack, "scheduler", "kube-scheduler")), "scheduler")
 
@@ -126,13 +131,14 @@ class ControlPlane:
         stack.push_async_callback(transport.close)
         return Client(transport, clock=self.clock, user_agent=component, local=True)
 
-    async def _run_controllers(self, client: Client) -> None:
+    async def _run_controllers(self, client: Client, who: accounts.Accounts | None) -> None:
         async with Tasks() as tasks:
             recorder = EventRecorder(client, self.clock, tasks, component="controllermanager")
             informers = Informers(client, clock=self.clock, tasks=tasks)
             files = {"root-ca": "ca.crt", "service-account-private-key": "sa.key"}
             config = {name: (self._profile.pki / file).read_text() for name, file in files.items()}
-            context = Context(client, informers, self.clock, recorder, self._random, self._settings | config)
+            settings = self._settings | config
+            context = Context(client, informers, self.clock, recorder, self._random, settings, accounts=who)
             await run_controllers(context, self._controllers)
 
     async def _run_scheduler(self, client: Client) -> None:

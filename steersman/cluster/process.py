@@ -60,6 +60,13 @@ def transport(profile: Profile, identity: str, host: str = "127.0.0.1") -> Trans
     )
 
 
+def anonymous(profile: Profile, metrics: Metrics) -> Transport:
+    """A transport to the API server that shows no certificate; `metrics` count its requests. Raises OSError."""
+    host = f"127.0.0.1:{profile.api_port}"
+    made = connect(Credentials(f"https://{host}", profile.pki / "ca.crt"), fast=True)
+    return metrics.counted(made, host)
+
+
 @contextlib.asynccontextmanager
 async def client(
     profile: Profile, identity: str, component: str, host: str = "127.0.0.1", *, metrics: Metrics | None = None

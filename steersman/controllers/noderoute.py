@@ -136,11 +136,12 @@ async def _say(context: Context, node: Object, complete: bool) -> None:
     conditions = conditioned(node, complete, context.clock.now())
     if conditions is None:
         return
-    changed = {**node, "status": {**(node.get("status") or {}), "conditions": conditions}}
+    name, ours = node["metadata"]["name"], [each for each in conditions if each["type"] == _CONDITION]
+    body = {"metadata": {"uid": node["metadata"]["uid"]}, "status": {"conditions": ours}}
     try:
-        await context.client.update(NODES, changed, subresource="status")
+        await context.client.patch(NODES, name, "", body, type="strategic", subresource="status")
     except ApiError as error:
-        if error.code not in (404, 409):  # the next round sees the node as it is then
+        if error.code not in (404, 409, 422):  # the next round sees the node as it is then
             raise
 
 

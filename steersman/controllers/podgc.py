@@ -7,6 +7,7 @@ Source: kubernetes' pkg/controller/podgc.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from steersman.api import pods
 from steersman.api.errors import ApiError
@@ -93,20 +94,20 @@ async def _fail(context: Context, pod: Object, why: str) -> None:
     """A pod that nobody runs has failed; its controller must know before it is gone, and maybe why."""
     if pods.is_terminal(pod):
         return
-    status: Object = {**(pod.get("status") or {}), "phase": "Failed"}
-    seen = pod["metadata"].get("generation") or 0
+    meta, status = pod["metadata"], dict[str, Any](phase="Failed")
+    seen = meta.get("generation") or 0
     if seen:
         status["observedGeneration"] = seen
     if why:
-        conditions = [dict(each) for each in status.get("conditions") or ()]
+        old = [dict(each) for each in (pod.get("status") or {}).get("conditions") or ()]
         now = context.clock.now()
-        set_condition(conditions, "DisruptionTarget", "True", "DeletionByPodGC", why, now, generation=seen)
-        status["conditions"] = conditions
-    changed = {**pod, "status": status}
+        set_condition(old, "DisruptionTarget", "True", "DeletionByPodGC", why, now, generation=seen)
+        status["conditions"] = [each for each in old if each["type"] == "DisruptionTarget"]
+    body = {"metadata": {"uid": meta["uid"]}, "status": status}
     try:
-        await context.client.update(PODS, changed, subresource="status")
+        await context.client.patch(PODS, meta["name"], meta["namespace"], body, type="strategic", subresource="status")
     except ApiError as error:
-        if error.code != 404:
+        if error.code not in (404, 422):  # 422: one of the same name has another uid
             raise
 
 

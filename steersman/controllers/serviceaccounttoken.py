@@ -99,4 +99,5 @@ CONTROLLER = Controller(
     (Watch(SECRETS, lambda _, secret: [key_of(secret)], fields=_FIELDS), Watch(SERVICEACCOUNTS, _of_account)),
     workers=1,
     asked_for=lambda config: _KEY in config,
+    root=True,
 )

@@ -279,7 +279,9 @@ async def _forget(context: Context, memory: _Memory, key: Key) -> None:
 async def _mark(context: Context, service: Object, change: Object) -> Object:
     meta = service["metadata"]
     body = {"metadata": {"uid": meta["uid"], **change}}
-    return await context.client.patch(SERVICES, meta["name"], meta["namespace"], body, type="strategic")
+    return await context.client.patch(
+        SERVICES, meta["name"], meta["namespace"], body, type="strategic", subresource="status"
+    )
 
 
 def _of_node(context: Context, changed: Object) -> Iterable[Key]:

@@ -247,4 +247,4 @@ def _with_rivals(context: Context, changed: Object) -> Iterable[Key]:
             yield key_of(each)
 
 
-CONTROLLER = Controller(_NAME, reconcile, (Watch(MIGRATIONS, _with_rivals),), workers=1)
+CONTROLLER = Controller(_NAME, reconcile, (Watch(MIGRATIONS, _with_rivals),), workers=1, root=True)
