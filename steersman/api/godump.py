@@ -18,29 +18,58 @@ from steersman.api.validation import Struct
 _NAMES = {
     "apiGroup": "APIGroup", "apiGroups": "APIGroups", "apiVersion": "APIVersion", "apiVersions": "APIVersions",
     "awsElasticBlockStore": "AWSElasticBlockStore", "caBundle": "CABundle", "cel": "CEL", "cephfs": "CephFS",
-    "csi": "CSI", "fc": "FC", "fsGroupPolicy": "FSGroupPolicy", "fsType": "FSType",
-    "gcePersistentDisk": "GCEPersistentDisk", "id": "ID", "iqn": "IQN", "iscsi": "ISCSI",
-    "iscsiInterface": "ISCSIInterface", "jsonPath": "JSONPath", "nfs": "NFS", "pdName": "PDName", "rbd": "RBD",
-    "seLinuxMount": "SELinuxMount", "sslEnabled": "SSLEnabled", "storageos": "StorageOS", "uid": "UID", "url": "URL",
-    "wwids": "WWIDs", "$schema": "Schema", "$ref": "Ref", "openAPIV3Schema": "OpenAPIV3Schema",
+    "cidr": "CIDR", "cidrs": "CIDRs", "csi": "CSI", "dnsConfig": "DNSConfig", "dnsPolicy": "DNSPolicy", "fc": "FC",
+    "fsGroup": "FSGroup", "fsGroupChangePolicy": "FSGroupChangePolicy", "fsGroupPolicy": "FSGroupPolicy",
+    "fsType": "FSType", "gcePersistentDisk": "GCEPersistentDisk", "gid": "GID",
+    "gmsaCredentialSpec": "GMSACredentialSpec", "gmsaCredentialSpecName": "GMSACredentialSpecName", "grpc": "GRPC",
+    "http": "HTTP", "httpGet": "HTTPGet", "httpHeaders": "HTTPHeaders", "id": "ID", "ip": "IP", "ipBlock": "IPBlock",
+    "ipFamilies": "IPFamilies", "ipFamilyPolicy": "IPFamilyPolicy", "ipMode": "IPMode", "iqn": "IQN", "iscsi": "ISCSI",
+    "iscsiInterface": "ISCSIInterface", "jsonPath": "JSONPath", "nfs": "NFS", "os": "OS", "osImage": "OSImage",
+    "pdName": "PDName", "qosClass": "QOSClass", "rbd": "RBD", "seLinuxChangePolicy": "SELinuxChangePolicy",
+    "seLinuxMount": "SELinuxMount", "seLinuxOptions": "SELinuxOptions", "sslEnabled": "SSLEnabled",
+    "storageos": "StorageOS", "tcpSocket": "TCPSocket", "tls": "TLS", "tty": "TTY",
+    "ttlSecondsAfterFinished": "TTLSecondsAfterFinished", "uid": "UID", "url": "URL", "wwids": "WWIDs",
+    "$schema": "Schema", "$ref": "Ref", "openAPIV3Schema": "OpenAPIV3Schema",
     "x-kubernetes-preserve-unknown-fields": "XPreserveUnknownFields",
     "x-kubernetes-embedded-resource": "XEmbeddedResource", "x-kubernetes-int-or-string": "XIntOrString",
     "x-kubernetes-list-map-keys": "XListMapKeys", "x-kubernetes-list-type": "XListType",
     "x-kubernetes-map-type": "XMapType", "x-kubernetes-validations": "XValidations",
-    "diskURI": "DataDiskURI", "endpoints": "EndpointsName", "chapAuthDiscovery": "DiscoveryCHAPAuth",
-    "chapAuthSession": "SessionCHAPAuth", "monitors": "CephMonitors",
+    "diskURI": "DataDiskURI", "chapAuthDiscovery": "DiscoveryCHAPAuth", "chapAuthSession": "SessionCHAPAuth",
 }  # fmt: skip
+_RADOS = {"image": "RBDImage", "monitors": "CephMonitors", "pool": "RBDPool", "user": "RadosUser"}
 _OWN_NAMES = {
-    ("RBDPersistentVolumeSource", "image"): "RBDImage",
-    ("RBDPersistentVolumeSource", "pool"): "RBDPool",
-    ("RBDPersistentVolumeSource", "user"): "RadosUser",
+    "RBDPersistentVolumeSource": _RADOS,
+    "RBDVolumeSource": _RADOS,
+    "GlusterfsPersistentVolumeSource": {"endpoints": "EndpointsName"},
+    "GlusterfsVolumeSource": {"endpoints": "EndpointsName"},
+    "ContainerStatus": {"lastState": "LastTerminationState"},
 }
 _MOVED = {
     "JSONSchemaProps": {"nullable": "type"},
     "PersistentVolumeSource": {"quobyte": "rbd", "iscsi": "quobyte", "flexVolume": "iscsi"},
+    "VolumeSource": {"quobyte": "rbd"},
     "CSIDriverSpec": {"fsGroupPolicy": "attachRequired"},
+    "PodSpec": {"setHostnameAsFQDN": "subdomain", "preemptionPolicy": "priority", "overhead": "runtimeClassName"},
+    "PodSecurityContext": {"fsGroupChangePolicy": "fsGroup"},
+    "JobSpec": {"activeDeadlineSeconds": "successPolicy"},
+    "ContainerResourceMetricSource": {"container": "name"},
 }
 """Fields that stand elsewhere in the internal type: after which other."""
+_OF_THE_HOST = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
+"""Fields of a PodSpec that the internal type has in its security context, before all others."""
+_ABSENT: Mapping[str, frozenset[str]] = {
+    name: frozenset(fields.split())
+    for name, fields in {
+        "PodSpec": "serviceAccount evictionResponders " + " ".join(_OF_THE_HOST),
+        "VolumeMount": "bindMountOptions", "JobSpec": "scheduling", "EmptyDirVolumeSource": "mode",
+        "ConfigMapVolumeSource": "defaultUser", "SecretVolumeSource": "defaultUser", "KeyToPath": "user",
+        "DownwardAPIVolumeSource": "defaultUser", "DownwardAPIVolumeFile": "user",
+        "ProjectedVolumeSource": "defaultUser", "ServiceAccountTokenProjection": "user",
+        "ClusterTrustBundleProjection": "user",
+        "PodCertificateProjection": "user", "GRPCAction": "mode", "HTTPGetAction": "protocol",
+    }.items()
+}  # fmt: skip
+"""Fields that the internal type has not."""
 _LATER = frozenset({"derivedAttributes", "compatibilityGroups", "skipNodeOperations", "partitionTypeAttribute"})
 """Fields that 1.36 has not."""
 _ZEROS: Mapping[str, Any] = {"s": "", "b": False, "i": 0, "d": 0, "Q": "0", "O": 0, "D": "0s"}
@@ -52,19 +81,26 @@ def dump(value: Mapping[str, Any] | None, message: str) -> Struct:
     value = value or {}
     name = message.rpartition(":")[2]
     out = Struct()
+    if name == "PodSpec":
+        host = {key: value[key] for key in _OF_THE_HOST if key in value}
+        value = {**value, "securityContext": {**(value.get("securityContext") or {}), **host}}
+    if name == "PodSecurityContext":
+        zeros = (False, False, False, None, None)
+        out.update({_go_name(name, key): value.get(key, zero) for key, zero in zip(_OF_THE_HOST, zeros, strict=True)})
     for field in _fields(message, name):
         given = value.get(field.name)
         if field.inline:
             out.update(dump(value, field.message))
         elif field.message == "meta:ObjectMeta":
-            out.update(given or {})
+            out.update(_metadata(given or {}))
         elif given is not None or field.name not in _LATER:
             out[_go_name(name, field.name)] = _value(given, field)
     return out
 
 
 def _fields(message: str, name: str) -> list[Field]:
-    found = list(table().message(message).declared)
+    absent = _ABSENT.get(name, ())
+    found = [field for field in table().message(message).declared if field.name not in absent]
     for moved, after in _MOVED.get(name, {}).items():
         field = next(each for each in found if each.name == moved)
         found.remove(field)
@@ -73,7 +109,13 @@ def _fields(message: str, name: str) -> list[Field]:
 
 
 def _go_name(message: str, name: str) -> str:
-    return _OWN_NAMES.get((message, name)) or _NAMES.get(name) or name[0].upper() + name[1:]
+    return _OWN_NAMES.get(message, {}).get(name) or _NAMES.get(name) or name[0].upper() + name[1:]
+
+
+def _metadata(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Metadata keeps its JSON names, in the order of its declaration."""
+    names = [field.name for field in table().message("meta:ObjectMeta").declared]
+    return {name: value[name] for name in names if value.get(name)}
 
 
 def _value(given: Any, field: Field) -> Any:

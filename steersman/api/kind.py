@@ -94,10 +94,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an update through one subresource may change, and what is checked there."""
+    """What an update through one subresource may change, and what is checked there, in the order of `order`: m the
+    metadata as a change, n the metadata as if it were new, v the kind's rules, u `validate`."""
 
     prepare: PrepareUpdate
     validate: ValidateUpdate | None = None
+    order: str = "mu"
 
 
 def do_nothing(obj: Object) -> None:
@@ -127,7 +129,7 @@ class Behavior:
     and nothing to those of the object itself where they have an order of their own: `validate` is not asked then.
     `fields` maps a field selector's path to its value, besides metadata.name and metadata.namespace.
     `warnings` gives texts for Warning headers on create and update. `kept` says why an object may not be deleted by
-    its name, or nothing.
+    its name, or nothing. `order` is that of an update's checks, as in `Update`.
     """
 
     group: str
@@ -144,6 +146,7 @@ class Behavior:
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
     kept: Callable[[Object], str] | None = None
+    order: str = "mvu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ class Kind:
     convert: Convert | None = None
     warnings: Callable[[Object], list[str]] | None = None
     kept: Callable[[Object], str] | None = None
+    order: str = "mvu"
     storage_location: tuple[str, str] = field(init=False, repr=False, compare=False)
     """(group, plural) under which objects are stored. It is asked for a dozen times in a request."""
 

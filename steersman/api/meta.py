@@ -15,6 +15,7 @@ from steersman.api.errors import FieldError
 from steersman.api.labels import validate_labels
 from steersman.api.resource import Object
 from steersman.api.validation import (
+    IMMUTABLE,
     forbidden,
     immutable,
     invalid,
@@ -40,7 +41,7 @@ _TWICE = (
     "such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
 )
 _COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
-_FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 
 
 def strip(obj: Object) -> None:
@@ -68,16 +69,20 @@ def bare(meta: Object) -> None:
 
 
 def carry_over(new: Object, old: Object) -> None:
-    """What an update may leave out and never changes: uid, creation and deletion stamps come from `old`."""
+    """What an update may leave out, or cannot change and is not told: stamps, the uid, the generation."""
     fresh, former = new["metadata"], old["metadata"]
     fresh.pop("selfLink", None)
-    for key in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if key not in former:
-            fresh.pop(key, None)
-        elif not fresh.get(key) or key.startswith("deletion"):
+    for key in ("creationTimestamp", "generation"):
+        if key in former:
             fresh[key] = former[key]
-    if not fresh.get("generateName") and former.get("generateName"):
-        fresh["generateName"] = former["generateName"]
+        else:
+            fresh.pop(key, None)
+    if not fresh.get("uid"):
+        fresh["uid"] = former["uid"]
+    if former.get("deletionTimestamp"):
+        fresh["deletionTimestamp"] = former["deletionTimestamp"]
+    if fresh.get("deletionGracePeriodSeconds") is None and "deletionGracePeriodSeconds" in former:
+        fresh["deletionGracePeriodSeconds"] = former["deletionGracePeriodSeconds"]
 
 
 def validate(obj: Object, *, namespaced: bool, rule: NameRule | None = None, core: bool = False) -> list[FieldError]:
@@ -94,10 +99,11 @@ def validate(obj: Object, *, namespaced: bool, rule: NameRule | None = None, cor
     else:
         found += [invalid("metadata.name", name, text) for text in rule(name, False)]
     found += _validate_rest(meta, namespaced)
-    return found + _core_finalizers(meta) if core and meta.get("finalizers") else found
+    return found + core_finalizers(meta) if core and meta.get("finalizers") else found
 
 
-def _core_finalizers(meta: Mapping[str, Any]) -> list[FieldError]:
+def core_finalizers(meta: Mapping[str, Any]) -> list[FieldError]:
+    """Complaints about finalizers without a domain that are not known ones."""
     return [
         error
         for i, name in enumerate(meta.get("finalizers") or ())
@@ -162,6 +168,11 @@ def _validate_common(meta: Mapping[str, Any]) -> list[FieldError]:
     return found
 
 
+def validate_common(new: Object, old: Object, *, namespaced: bool) -> list[FieldError]:
+    """What is asked of every changed object's metadata, whatever its kind."""
+    return validate(new, namespaced=namespaced, rule=names.path_segment) + validate_update(new, old)
+
+
 def validate_update(new: Object, old: Object, *, core: bool = False) -> list[FieldError]:
     """Complaints about a change of metadata; `core` as in `validate`."""
     fresh, former = new["metadata"], old["metadata"]
@@ -178,8 +189,11 @@ def validate_update(new: Object, old: Object, *, core: bool = False) -> list[Fie
         found.append(invalid("metadata.generation", fresh.get("generation") or 0, "must not be decremented"))
     for key in _FIXED:
         found += immutable(f"metadata.{key}", fresh.get(key), former.get(key))
+    grace = fresh.get("deletionGracePeriodSeconds")
+    if grace != former.get("deletionGracePeriodSeconds"):
+        found.append(invalid("metadata.deletionGracePeriodSeconds", grace, IMMUTABLE))
     found += _validate_common(fresh)
-    return found + _core_finalizers(fresh) if core and fresh.get("finalizers") else found
+    return found + core_finalizers(fresh) if core and fresh.get("finalizers") else found
 
 
 def validate_annotations(annotations: Mapping[str, str] | None, path: str) -> list[FieldError]:

@@ -166,6 +166,7 @@ def behave(kind: Kind, behavior: Behavior) -> Kind:
         convert=behavior.convert,
         warnings=behavior.warnings,
         kept=behavior.kept,
+        order=behavior.order,
     )
 
 

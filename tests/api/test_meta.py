@@ -115,7 +115,7 @@ def test_fill_and_carry_over() -> None:
     obj = {"metadata": {"name": "a", "uid": "mine", "deletionTimestamp": "x", "selfLink": "/"}}
     meta.fill(obj, uid="u", now="t")
     assert obj == {"metadata": {"name": "a", "uid": "u", "creationTimestamp": "t"}}
-    new = {"metadata": {"name": "a", "deletionTimestamp": "mine"}}
+    new = {"metadata": {"name": "a", "creationTimestamp": "mine", "generation": 7}}
     meta.carry_over(new, obj)
     assert new == obj
     meta.carry_over(new, {"metadata": {**obj["metadata"], "deletionTimestamp": "d"}})

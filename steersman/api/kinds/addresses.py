@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from steersman.api import names
 from steersman.api.errors import FieldError
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig
-from steersman.api.validation import IMMUTABLE, each_invalid, immutable, invalid, required
+from steersman.api.validation import IMMUTABLE, each_invalid, invalid, required
 
 GROUP = "networking.k8s.io"
 _BOTH = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
@@ -44,7 +45,9 @@ def _validate_address(address: Object) -> list[FieldError]:
 
 def _validate_address_update(new: Object, old: Object) -> list[FieldError]:
     """It stays whose it is."""
-    return immutable("spec.parentRef", dig(new, "spec", "parentRef"), dig(old, "spec", "parentRef"))
+    fresh, former = (dig(each, "spec", "parentRef") for each in (new, old))
+    shown = dump(fresh, f"{GROUP}/v1:ParentReference") if fresh is not None else None
+    return [] if not strategy.differs(fresh, former) else [invalid("spec.parentRef", shown, IMMUTABLE)]
 
 
 def _validate_ranges(found: Object) -> list[FieldError]:
@@ -63,10 +66,12 @@ def _validate_ranges(found: Object) -> list[FieldError]:
 def _validate_ranges_update(new: Object, old: Object) -> list[FieldError]:
     """A range never changes; one of the other family may come."""
     path, fresh, former = "spec.cidrs", dig(new, "spec", "cidrs") or [], dig(old, "spec", "cidrs") or []
-    if len(fresh) != len(former) and (len(former), len(fresh)) != (1, 2):
-        return [invalid(path, fresh, IMMUTABLE)]
+    grown = (len(former), len(fresh)) == (1, 2)
+    if len(fresh) != len(former) and not grown:
+        return [invalid(path, fresh or None, IMMUTABLE)]
     pairs = enumerate(zip(fresh, former, strict=False))
-    return [invalid(f"{path}[{i}]", mine, IMMUTABLE) for i, (mine, theirs) in pairs if mine != theirs]
+    out = [invalid(f"{path}[{i}]", mine, IMMUTABLE) for i, (mine, theirs) in pairs if mine != theirs]
+    return out + _validate_ranges(new) if grown else out
 
 
 def _parent(address: Object, now: float) -> str:
@@ -81,6 +86,7 @@ def _parent(address: Object, now: float) -> str:
 IPADDRESS = Behavior(
     GROUP,
     "IPAddress",
+    order="nvmu",
     validate=_validate_address,
     validate_update=_validate_address_update,
     columns=(NAME, Column("ParentRef", _parent)),
@@ -89,6 +95,7 @@ IPADDRESS = Behavior(
 SERVICECIDR = Behavior(
     GROUP,
     "ServiceCIDR",
+    order="mu",
     validate=_validate_ranges,
     prepare_create=strategy.begin({}),
     validate_update=_validate_ranges_update,

@@ -344,6 +344,7 @@ def _least(scaler: Object, now: float) -> str:
 HORIZONTALPODAUTOSCALER = Behavior(
     "autoscaling",
     "HorizontalPodAutoscaler",
+    order="mv",
     default=default,
     validate=validate,
     prepare_create=strategy.begin({"desiredReplicas": 0, "currentMetrics": None}),

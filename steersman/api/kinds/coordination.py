@@ -34,6 +34,7 @@ def validate(lease: Object) -> list[FieldError]:
 LEASE = Behavior(
     "coordination.k8s.io",
     "Lease",
+    order="mv",
     default=default,
     validate=validate,
     columns=(NAME, field("Holder", "spec", "holderIdentity"), AGE),

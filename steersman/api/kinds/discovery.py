@@ -158,6 +158,7 @@ def _endpoints_text(endpoint_slice: Object, now: float) -> str:
 ENDPOINTSLICE = Behavior(
     "discovery.k8s.io",
     "EndpointSlice",
+    order="nvu",
     default=default,
     validate=validate,
     validate_update=validate_update,

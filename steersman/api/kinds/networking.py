@@ -187,6 +187,7 @@ def _ingress_address(ingress: Object, now: float) -> str:
 INGRESS = Behavior(
     GROUP,
     "Ingress",
+    order="mnv",
     default=_default_ingress,
     validate=_validate_ingress,
     prepare_create=strategy.begin({"loadBalancer": {}}, generations=True),
@@ -233,7 +234,7 @@ def _validate_class(found: Object) -> Complaints:
 
 
 def _class_update(new: Object, old: Object) -> Complaints:
-    pair = (dig(each, "spec", "controller") for each in (new, old))
+    pair = (dig(each, "spec", "controller") or "" for each in (new, old))
     return immutable("spec.controller", *pair)
 
 
@@ -255,6 +256,7 @@ def _parameters(found: Object, now: float) -> str:
 INGRESSCLASS = Behavior(
     GROUP,
     "IngressClass",
+    order="munv",
     default=_default_class,
     validate=_validate_class,
     validate_update=_class_update,
@@ -360,6 +362,7 @@ def _block(path: str, block: Mapping[str, Any]) -> Complaints:
 NETWORKPOLICY = Behavior(
     GROUP,
     "NetworkPolicy",
+    order="mv",
     default=_default_policy,
     validate=_validate_policy,
     prepare_create=strategy.begin(None, generations=True),

@@ -61,6 +61,7 @@ def _bound(key: str) -> Cell:
 PODDISRUPTIONBUDGET = Behavior(
     "policy",
     "PodDisruptionBudget",
+    order="v",
     default=default,
     validate=validate,
     prepare_create=strategy.begin(_STATUS, generations=True),

@@ -44,12 +44,13 @@ def validate(found: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """The handler never changes."""
-    return immutable("handler", new.get("handler"), old.get("handler"))
+    return immutable("handler", new.get("handler") or "", old.get("handler"))
 
 
 RUNTIMECLASS = Behavior(
     "node.k8s.io",
     "RuntimeClass",
+    order="nvmu",
     default=default,
     validate=validate,
     validate_update=validate_update,

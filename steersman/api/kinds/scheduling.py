@@ -73,6 +73,7 @@ def kept(found: Object) -> str:
 PRIORITYCLASS = Behavior(
     "scheduling.k8s.io",
     "PriorityClass",
+    order="mu",
     default=default,
     validate=validate,
     validate_update=validate_update,

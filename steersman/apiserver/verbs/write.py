@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 import msgspec
 
-from steersman.api import errors, meta, structural
+from steersman.api import changing, errors, meta, structural
 from steersman.api.errors import ApiError
-from steersman.api.kind import Kind, Update, accept_update, leave_as_is
+from steersman.api.kind import Kind
 from steersman.api.resource import Object
 from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
 from steersman.apiserver.cache import Item, stored_api_version
@@ -162,7 +162,7 @@ async def _create_named(call: Call, obj: Object) -> Item | Object:
     kind.prepare_create(obj)
     with ExitStack() as undo:
         await _run_hooks("before_create", undo, call, obj)
-        found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=_core(kind))
+        found = meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=changing.core(kind))
         found += kind.validate(obj)
         if found:
             raise errors.invalid(kind.storage_location[0], kind.kind, obj["metadata"].get("name", ""), found)
@@ -249,19 +249,13 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack, *, w
     call.warnings += meta.dedup_owners(obj)
     kind.default(obj)
     meta.carry_over(obj, old)
-    rule = _rule(kind, call.info.subresource)
     track(call, obj, old)
     await services.admission.mutate(call, obj, old)
-    rule.prepare(obj, old)
+    strategy = call.info.subresource not in _DIRECT
+    if strategy:
+        changing.rule_of(kind, call.info.subresource).prepare(obj, old)
     await _run_hooks("before_update", undo, call, obj, old)
-    found = meta.validate_update(obj, old, core=_core(kind))
-    if rule.validate is not None:
-        found += rule.validate(obj, old)
-    elif not call.info.subresource:
-        wrong = kind.validate(obj)
-        found += structural.ratchet(wrong, obj, old) if kind.custom and wrong else wrong
-        found += kind.validate_update(obj, old)
-    if found:
+    if strategy and (found := changing.complaints(kind, obj, old, call.info.subresource)):
         raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), found)
     if kind.warnings is not None and not call.info.subresource:
         call.warnings += _of_update(kind.warnings(obj), kind, obj, old)
@@ -277,17 +271,6 @@ def _of_update(warnings: list[str], kind: Kind, obj: Object, old: Object) -> lis
     if kind.kind == "CSIDriver" and obj["spec"].get("tokenRequests") == old["spec"].get("tokenRequests"):
         return []
     return [text for text in warnings if not text.startswith("metadata.name:")]
-
-
-def _core(kind: Kind) -> bool:
-    """Whether a kind's metadata is held to the rules of Kubernetes' own kinds: those of its extensions are not."""
-    return not kind.custom and kind.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
-
-
-def _rule(kind: Kind, subresource: str) -> Update:
-    if subresource in _DIRECT:
-        return Update(leave_as_is, accept_update)
-    return kind.updates.get(subresource) or Update(kind.prepare_update)
 
 
 def _check_preconditions(call: Call, item: Item, metadata: Object, old: Object) -> None:

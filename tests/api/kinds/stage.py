@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from steersman.api import meta
+from steersman.api import changing, meta
 from steersman.api.errors import FieldError
-from steersman.api.kind import Kind, Update
+from steersman.api.kind import Kind
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
 
@@ -56,10 +56,6 @@ def kind_of(obj: Object) -> Kind:
     return kind
 
 
-def _core(kind: Kind) -> bool:
-    return kind.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
-
-
 def create(obj: Object) -> list[str]:
     """Prepare `obj` in place for its first write; the complaints."""
     kind = kind_of(obj)
@@ -67,7 +63,8 @@ def create(obj: Object) -> list[str]:
     kind.default(obj)
     kind.prepare_create(obj)
     return lines(
-        meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=_core(kind)) + kind.validate(obj)
+        meta.validate(obj, namespaced=kind.namespaced, rule=kind.name_rule, core=changing.core(kind))
+        + kind.validate(obj)
     )
 
 
@@ -79,18 +76,17 @@ def stored(obj: Object) -> Object:
 
 
 def update(obj: Object, old: Object, subresource: str = "") -> list[str]:
-    """Prepare `obj` in place for replacing `old`; the complaints."""
+    """Prepare `obj` in place for replacing `old`; the complaints, each once."""
+    return list(dict.fromkeys(repeated(obj, old, subresource)))
+
+
+def repeated(obj: Object, old: Object, subresource: str = "") -> list[str]:
+    """As `update`, with the complaints that are made more than once as often as the causes of an answer have them."""
     kind = kind_of(obj)
     kind.default(obj)
     meta.carry_over(obj, old)
-    rule = kind.updates.get(subresource) or Update(kind.prepare_update)
-    rule.prepare(obj, old)
-    found = meta.validate_update(obj, old, core=_core(kind))
-    if rule.validate is not None:
-        found += rule.validate(obj, old)
-    elif not subresource:
-        found += kind.validate(obj) + kind.validate_update(obj, old)
-    return lines(found)
+    changing.rule_of(kind, subresource).prepare(obj, old)
+    return lines(changing.complaints(kind, obj, old, subresource))
 
 
 def lines(found: list[FieldError]) -> list[str]:

@@ -45,6 +45,7 @@ def _controller(revision: Object, now: float) -> str:
 CONTROLLERREVISION = Behavior(
     "apps",
     "ControllerRevision",
+    order="mnvu",
     default=default,
     validate=validate,
     validate_update=validate_update,

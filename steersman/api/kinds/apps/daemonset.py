@@ -139,6 +139,7 @@ def _node_selector(daemonset: Object, now: float) -> str:
 DAEMONSET = Behavior(
     "apps",
     "DaemonSet",
+    order="muv",
     default=default,
     warnings=workload.warnings("spec", "template"),
     validate=validate,

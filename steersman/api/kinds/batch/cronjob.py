@@ -166,6 +166,7 @@ def _warnings(cronjob: Object) -> list[str]:
 CRONJOB = Behavior(
     "batch",
     "CronJob",
+    order="mv",
     default=default,
     warnings=_warnings,
     validate=validate,

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.api import labels, names, pods
+from steersman.api import labels, names
 from steersman.api.errors import FieldError
 from steersman.api.fields import number_at
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
-from steersman.api.kinds.batch import jobspec
+from steersman.api.kinds.batch import jobspec, jobstatus
 from steersman.api.kinds.podspec import defaults
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, human, of_template, seconds, selector_text, wide
-from steersman.api.validation import immutable, invalid, required
+from steersman.api.validation import IMMUTABLE, immutable, invalid, required
 
 Complaints = list[FieldError]
 
@@ -27,7 +28,7 @@ OLD_JOB = "job-name"
 
 _SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
 _FIXED = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
-_TERMINAL = ("Failed", "Complete", "FailureTarget")
+_SHOWN = {"podFailurePolicy": "batch/v1:PodFailurePolicy", "successPolicy": "batch/v1:SuccessPolicy"}
 
 
 def default(job: Object) -> None:
@@ -103,98 +104,98 @@ def _generated(spec: Object, metadata: Object) -> Complaints:
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
     name, uid = metadata.get("name", ""), metadata.get("uid", "")
-    labels = dig(spec, "template", "metadata", "labels") or {}
+    own = dig(spec, "template", "metadata", "labels") or {}
     path = "spec.template.metadata.labels"
     out = [] if uid else [required("metadata.uid")]
     for key, value in ((OLD_UID, uid), (OLD_JOB, name), (UID, uid), (JOB, name)):
-        if key not in labels:
+        if key not in own:
             out.append(required(f"{path}[{key}]", f"must be '{value}'"))
-        elif labels[key] != value:
-            out.append(invalid(f"{path}[{key}]", labels[key], f"must be '{value}'"))
+        elif own[key] != value:
+            out.append(invalid(f"{path}[{key}]", own, f"must be '{value}'"))
     wanted = {UID: uid, JOB: name, OLD_UID: uid, OLD_JOB: name}
-    given = spec["selector"].get("matchLabels") or {}
-    if any(wanted.get(key) != value for key, value in given.items()):
-        out.append(invalid("spec.selector", spec["selector"], "`selector` not auto-generated"))
+    try:
+        if not labels.from_object(spec["selector"]).matches(wanted):
+            out.append(invalid("spec.selector", labels.shown(spec["selector"]), "`selector` not auto-generated"))
+    except ValueError:
+        pass  # said of the selector itself
     return out
 
 
 def validate_update(new: Object, old: Object) -> Complaints:
     """Most of the spec never changes; what decides about nodes may while a suspended job has not begun."""
     fresh, before = new["spec"], old["spec"]
-    out = _completions(fresh, before)
+    out = jobspec.validate("spec", fresh) + jobspec.selector("spec", fresh)
+    out += _completions(fresh, before)
     out += immutable("spec.selector", labels.shown(fresh.get("selector")), labels.shown(before.get("selector")))
-    template, former = fresh.get("template") or {}, before.get("template") or {}
-    if before.get("suspend") and not dig(old, "status", "startTime"):
-        former = _with_scheduling(former, template)
-    if strategy.differs(template, former):
-        out += immutable("spec.template", template, former)
+    out += _template(new, old)
     for field in _FIXED:
-        out += immutable(f"spec.{field}", fresh.get(field), before.get(field))
+        out += _kept(field, fresh, before)
     return out
+
+
+def _kept(field: str, fresh: Object, before: Object) -> Complaints:
+    value, message = fresh.get(field), _SHOWN.get(field)
+    if not strategy.differs(value, before.get(field)):
+        return []
+    return [invalid(f"spec.{field}", dump(value, message) if message and value is not None else value, IMMUTABLE)]
+
+
+def _template(new: Object, old: Object) -> Complaints:
+    """The template stays; before a suspended job's pods come, their resources and ways to nodes may change."""
+    template, former = new["spec"].get("template") or {}, old["spec"].get("template") or {}
+    if not _may_change(old):
+        shown = [dump(each, "v1:PodTemplateSpec") for each in (template, former)]
+        return [invalid("spec.template", shown[0], IMMUTABLE)] if strategy.differs(*shown) else []
+    former = _with_scheduling(former, template)
+    shown = [dump(each.get("spec"), "v1:PodSpec") for each in (template, former)]
+    return [invalid("spec.template.spec", shown[0], IMMUTABLE)] if strategy.differs(*shown) else []
+
+
+def _may_change(old: Object) -> bool:
+    status = old.get("status") or {}
+    begun = status.get("startTime") and not jobstatus.true(old, "Suspended")
+    return bool(old["spec"].get("suspend")) and not begun and not status.get("active")
 
 
 def _completions(fresh: Object, before: Object) -> Complaints:
     now, former = fresh.get("completions"), before.get("completions")
     if fresh.get("completionMode") != "Indexed":
-        return immutable("spec.completions", now, former)
+        return [] if now == former else [invalid("spec.completions", now, IMMUTABLE)]
     if now is None or now == former or now == fresh.get("parallelism"):
         return []
     return [invalid("spec.completions", now, "can only be modified in tandem with spec.parallelism")]
 
 
 def _with_scheduling(former: Object, template: Object) -> Object:
-    """The old template with the new one's ideas about nodes, labels and resources (KEP-2926)."""
-    out: dict[str, Any] = {**former, "spec": {**former.get("spec", {})}, "metadata": {**former.get("metadata", {})}}
+    """The old template with the new one's ideas about nodes and resources (KEP-2926, KEP-5440)."""
+    fresh: Object = template.get("spec") or {}
+    spec: dict[str, Any] = {**(former.get("spec") or {})}
     for key in _SCHEDULING:
-        strategy.copy_field(key, out["spec"], template.get("spec") or {})
-    for key in ("labels", "annotations"):
-        strategy.copy_field(key, out["metadata"], template.get("metadata") or {})
-    affinity = dict(out["spec"].get("affinity") or {})
-    strategy.copy_field("nodeAffinity", affinity, (template.get("spec") or {}).get("affinity") or {})
-    out["spec"]["affinity"] = affinity
-    if not affinity:
-        strategy.copy_field("affinity", out["spec"], template.get("spec") or {})
+        strategy.copy_field(key, spec, fresh)
+    affinity = {**(spec.get("affinity") or {})}
+    strategy.copy_field("nodeAffinity", affinity, fresh.get("affinity") or {})
+    spec["affinity"] = affinity if affinity or "affinity" in fresh else None
     for field in ("containers", "initContainers"):
-        fresh, before = (template.get("spec") or {}).get(field) or [], out["spec"].get(field) or []
-        if before and len(fresh) == len(before):
-            pairs = zip(before, fresh, strict=True)
-            out["spec"][field] = [{**each, "resources": other.get("resources", {})} for each, other in pairs]
-    return out
+        wanted, before = fresh.get(field) or [], spec.get(field) or []
+        if len(wanted) == len(before):
+            pairs = list(zip(before, wanted, strict=True))
+            spec[field] = [_with_resources(each, other) for each, other in pairs] or spec.get(field)
+    return {**former, "spec": spec}
 
 
-def validate_status(new: Object, old: Object) -> Complaints:
-    """Counters do not fall, what has ended stays ended."""
-    status, before = new.get("status") or {}, old.get("status") or {}
-    out: Complaints = []
-    for kind in _TERMINAL:
-        if _true(old, kind) and not _true(new, kind):
-            text = f"Invalid value: cannot disable the terminal {kind}=True condition"
-            out.append(FieldError("FieldValueInvalid", "status.conditions", text))
-    for field in ("failed", "succeeded"):
-        if (status.get(field) or 0) < (before.get(field) or 0):
-            text = f"cannot decrease the {field} counter"
-            out.append(invalid(f"status.{field}", status.get(field) or 0, text))
-    if status.get("completionTime") and before.get("completionTime"):
-        out += immutable("status.completionTime", status["completionTime"], before["completionTime"])
-    started = before.get("startTime")
-    if started and started != status.get("startTime") and not new["spec"].get("suspend"):
-        text = "field is immutable for unsuspended job once set"
-        out.append(invalid("status.startTime", status.get("startTime"), text))
-    return out
-
-
-def _true(job: Object, kind: str) -> bool:
-    return (pods.condition(job, kind) or {}).get("status") == "True"
+def _with_resources(container: Object, other: Object) -> Object:
+    same = container.get("name") == other.get("name")
+    return {**container, "resources": other.get("resources", {})} if same else container
 
 
 def _status(job: Object, now: float) -> str:
     for kind in ("Complete", "Failed"):
-        if _true(job, kind):
+        if jobstatus.true(job, kind):
             return kind
     if job["metadata"].get("deletionTimestamp"):
         return "Terminating"
     kinds = ("Suspended", "FailureTarget", "SuccessCriteriaMet")
-    return next((kind for kind in kinds if _true(job, kind)), "Running")
+    return next((kind for kind in kinds if jobstatus.true(job, kind)), "Running")
 
 
 def _done(job: Object, now: float) -> str:
@@ -213,12 +214,13 @@ def _duration(job: Object, now: float) -> str:
 JOB_KIND = Behavior(
     "batch",
     "Job",
+    order="nvmu",
     default=default,
     warnings=lambda job: jobspec.warnings("spec", job["metadata"], job["spec"]),
     validate=validate,
     validate_update=validate_update,
     prepare_create=prepare_create,
-    updates={"status": Update(strategy.keep("spec"), validate_status)},
+    updates={"status": Update(strategy.keep("spec"), jobstatus.validate)},
     columns=(
         NAME,
         Column("Status", _status),

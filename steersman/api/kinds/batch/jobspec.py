@@ -207,7 +207,7 @@ def _success_policy(path: str, spec: Spec) -> Complaints:
             out.append(required(f"{path}.rules[{i}]", text))
         count, total, indexes = rule.get("succeededCount"), 0, rule.get("succeededIndexes")
         if indexes is not None:
-            total, wrong = _indexes(indexes, spec.get("completions") or 0)
+            total, wrong = parsed_indexes(indexes, spec.get("completions") or 0)
             here = f"{path}.rules[{i}].succeededIndexes"
             out += [too_long(here, _LONGEST_INDEXES)] if len(indexes) > _LONGEST_INDEXES else []
             out += [invalid(here, indexes, f"error parsing succeededIndexes: {wrong}")] if wrong else []
@@ -227,26 +227,35 @@ _LONGEST_INDEXES = 64 * 1024
 _STATUSES = ("False", "True", "Unknown")
 
 
-def _indexes(text: str, completions: int) -> tuple[int, str]:
+def parsed_indexes(text: str, completions: int) -> tuple[int, str]:
     """How many indexes a text such as `0,2-4` names, and what is wrong with it."""
     total, last = 0, -1
     for part in text.split(",") if text else ():
-        ends = part.split("-")
-        if len(ends) > 2:
-            rule = "violates the requirement that an index interval can have at most two parts separated by '-'"
-            return 0, f"the fragment {quote(part)} {rule}"
-        for end in ends:
-            if not re.fullmatch(r"\+?\d{1,18}", end, re.ASCII):
-                return 0, f"cannot convert string to integer for index: {quote(end)}"
-            if int(end) >= completions:
-                return 0, f"too large index: {quote(end)}"
-        first, final = int(ends[0]), int(ends[-1])
-        if len(ends) == 2 and first >= final:
-            return 0, f"non-increasing order, previous: {first}, current: {final}"
+        found = interval(part, completions)
+        if isinstance(found, str):
+            return 0, found
+        first, final = found
         if last >= first:
             return 0, f"non-increasing order, previous: {last}, current: {first}"
         total, last = total + final - first + 1, final
     return total, ""
+
+
+def interval(part: str, completions: int) -> tuple[int, int] | str:
+    """The first and the last index of a text such as `2-4`, or what is wrong with it."""
+    ends = part.split("-")
+    if len(ends) > 2:
+        rule = "violates the requirement that an index interval can have at most two parts separated by '-'"
+        return f"the fragment {quote(part)} {rule}"
+    for end in ends:
+        if not re.fullmatch(r"\+?\d{1,18}", end, re.ASCII):
+            return f"cannot convert string to integer for index: {quote(end)}"
+        if int(end) >= completions:
+            return f"too large index: {quote(end)}"
+    first, final = int(ends[0]), int(ends[-1])
+    if len(ends) == 2 and first >= final:
+        return f"non-increasing order, previous: {first}, current: {final}"
+    return first, final
 
 
 def warnings(path: str, metadata: Spec, spec: Spec) -> list[str]:

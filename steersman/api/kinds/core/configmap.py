@@ -71,6 +71,7 @@ def _count(config: Object, now: float) -> int:
 CONFIGMAP = Behavior(
     "",
     "ConfigMap",
+    order="munv",
     default=default,
     validate=validate,
     validate_update=validate_update,

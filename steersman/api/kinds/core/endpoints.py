@@ -87,6 +87,7 @@ def _shown(endpoints: Object, now: float) -> str:
 ENDPOINTS = Behavior(
     "",
     "Endpoints",
+    order="mnv",
     default=default,
     validate=validate,
     columns=(NAME, Column("Endpoints", _shown), AGE),

@@ -100,4 +100,4 @@ def _order(path: str, item: Mapping[str, Any], name: str) -> list[FieldError]:
     return out
 
 
-LIMITRANGE = Behavior("", "LimitRange", default=default, validate=validate, prepare_create=prepare_create)
+LIMITRANGE = Behavior("", "LimitRange", order="nv", default=default, validate=validate, prepare_create=prepare_create)

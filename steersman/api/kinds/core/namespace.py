@@ -83,6 +83,7 @@ def validate_finalize(new: Object, old: Object) -> list[FieldError]:
 NAMESPACE = Behavior(
     "",
     "Namespace",
+    order="nvm",
     default=default,
     validate=validate,
     prepare_create=prepare_create,

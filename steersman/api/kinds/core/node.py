@@ -170,6 +170,7 @@ def _kernel(node: Object, now: float) -> str:
 NODE = Behavior(
     "",
     "Node",
+    order="nvmu",
     default=default,
     validate=validate,
     validate_update=validate_update,

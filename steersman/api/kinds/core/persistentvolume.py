@@ -11,6 +11,8 @@ from typing import Any
 
 from steersman.api import names, quantity
 from steersman.api.errors import FieldError
+from steersman.api.godiff import difference
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Cell, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import claimspec
@@ -18,7 +20,7 @@ from steersman.api.kinds.podspec import defaults, disks, scheduling, volumes
 from steersman.api.kinds.podspec.paths import no_backsteps
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
-from steersman.api.validation import NOT_NEGATIVE, forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import IMMUTABLE, NOT_NEGATIVE, forbidden, immutable, invalid, not_supported, required
 
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
@@ -185,17 +187,42 @@ _ORDER = (
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """The source never changes."""
     fresh, before = ({key: each["spec"][key] for key in _sources(each["spec"])} for each in (new, old))
-    out = validate(new)  # the original looks twice
+    out: list[FieldError] = []
     if "csi" in fresh and "csi" in before and "controllerExpandSecretRef" not in before["csi"]:  # may come later
         fresh["csi"] = {key: value for key, value in fresh["csi"].items() if key != "controllerExpandSecretRef"}
     if strategy.differs(fresh, before):
-        text = "spec.persistentvolumesource is immutable after creation"
+        shown = difference(*(dump(each, "v1:PersistentVolumeSource") for each in (before, fresh)))
+        text = f"spec.persistentvolumesource is immutable after creation\n{shown}"
         out.append(forbidden("spec.persistentvolumesource", text))
     out += immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+    where, there = (dump(each["spec"], "v1:PersistentVolumeSpec")["NodeAffinity"] for each in (new, old))
+    if there is not None and strategy.differs(where, _in_new_names(there, where)):
+        out.append(invalid("nodeAffinity", where, f"{IMMUTABLE}, except for updating from beta label to GA"))
     key = "volumeAttributesClassName"
     if old["spec"].get(key) is not None and new["spec"].get(key) is None:
         out.append(forbidden(f"spec.{key}", "update from non-nil value to nil is forbidden"))
     return out
+
+
+_RENAMED = {
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+}
+
+
+def _in_new_names(old: Any, new: Any) -> Any:
+    """The old affinity, with the stable names of labels where the new one has those instead of their beta names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = {key: _in_new_names(item, new.get(key)) for key, item in old.items()}
+        if "Key" in found and found["Key"] != new.get("Key") and _RENAMED.get(found["Key"]) == new.get("Key"):
+            found["Key"] = new["Key"]
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [_in_new_names(*pair) for pair in zip(old, new, strict=True)]
+    return old
 
 
 def _begin(volume: Object) -> None:
@@ -242,6 +269,7 @@ def _claim(volume: Object, now: float) -> str:
 PERSISTENTVOLUME = Behavior(
     "",
     "PersistentVolume",
+    order="nvnvu",
     default=default,
     validate=validate,
     validate_update=validate_update,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from steersman.api import quantity
 from steersman.api.errors import FieldError
+from steersman.api.godiff import difference
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import claimspec
@@ -79,11 +81,25 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if bound:
         fresh["resources"] = _with_size(fresh.get("resources") or {}, dig(before, "resources", "requests", "storage"))
         strategy.copy_field("volumeAttributesClassName", fresh, before)
-    out = [forbidden("spec", _FIXED)] if strategy.differs(fresh, before) else []
+    former, wanted = (dump(each, "v1:PersistentVolumeClaimSpec") for each in (before, fresh))
+    changed = strategy.differs(former, wanted)
+    out = [forbidden("spec", f"{_FIXED}\n{difference(former, wanted)}")] if changed else []
     floor = dig(old, "status", "capacity", "storage") or "0"
     if quantity.compare(sizes[0], sizes[1]) < 0 and quantity.compare(sizes[0], floor) <= 0:
         out.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))
-    return out + immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+    out += immutable("volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
+    return out + _attributes(new["spec"].get("volumeAttributesClassName"), old)
+
+
+def _attributes(wanted: str | None, old: Object) -> list[FieldError]:
+    """A class that was applied does not go again."""
+    if wanted or wanted == (old["spec"].get("volumeAttributesClassName")):
+        return []
+    if dig(old, "status", "currentVolumeAttributesClassName") is None:
+        return []
+    text = f"update to {'nil' if wanted is None else 'empty string'} is forbidden when "
+    here = "spec.volumeAttributesClassName"
+    return [forbidden(here, f"{text}status.currentVolumeAttributesClassName is not nil")]
 
 
 def _with_size(resources: Object, size: str | None) -> Object:
@@ -100,6 +116,7 @@ def _if_bound(claim: Object, value: str) -> str:
 PERSISTENTVOLUMECLAIM = Behavior(
     "",
     "PersistentVolumeClaim",
+    order="mnvu",
     default=default,
     validate=validate,
     validate_update=validate_update,

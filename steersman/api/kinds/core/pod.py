@@ -287,6 +287,7 @@ FIELDS: dict[str, Any] = {
 POD = Behavior(
     "",
     "Pod",
+    order="mnvu",
     default=defaults.pod,
     validate=validate.pod,
     validate_update=changes.pod,

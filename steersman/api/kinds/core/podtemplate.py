@@ -22,6 +22,7 @@ def validate(template: Object) -> list[FieldError]:
 PODTEMPLATE = Behavior(
     "",
     "PodTemplate",
+    order="mv",
     default=defaults.template,
     warnings=workload.warnings("template"),
     validate=validate,

@@ -50,6 +50,7 @@ def validate_status(new: Object, old: Object) -> list[FieldError]:
 REPLICATIONCONTROLLER = Behavior(
     "",
     "ReplicationController",
+    order="mv",
     default=default,
     warnings=workload.warnings("spec", "template", named=True),
     validate=validate,

@@ -98,6 +98,7 @@ def warnings(secret: Object) -> list[str]:
 SECRET = Behavior(
     "",
     "Secret",
+    order="munv",
     default=default,
     validate=validate,
     validate_update=validate_update,

@@ -41,6 +41,7 @@ def warnings(account: Object) -> list[str]:
 SERVICEACCOUNT = Behavior(
     "",
     "ServiceAccount",
+    order="mnv",
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     columns=(NAME, AGE),

@@ -6,17 +6,18 @@ ValidatePodUpdate, ValidatePodStatusUpdate, ValidatePodEphemeralContainersUpdate
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steersman.api import names, pods
 from steersman.api.errors import FieldError
+from steersman.api.godiff import difference
+from steersman.api.godump import dump
 from steersman.api.kinds.podspec import validate
 from steersman.api.kinds.podspec.scheduling import REQUIRED
 from steersman.api.kinds.strategy import differs
 from steersman.api.resource import Object
-from steersman.api.validation import Struct, forbidden, immutable, invalid
+from steersman.api.validation import Struct, forbidden, immutable, invalid, required
 
 Complaints = list[FieldError]
 
@@ -36,6 +37,7 @@ def pod(new: Object, old: Object) -> Complaints:
     for field in ("containers", "initContainers"):
         if len(fresh.get(field) or ()) != len(before.get(field) or ()):
             return [*out, forbidden(f"spec.{field}", "pod updates may not add or remove containers")]
+        out += _images(f"spec.{field}", fresh.get(field) or ())
     deadline, former = fresh.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds")
     here = "spec.activeDeadlineSeconds"
     if deadline is None and former is not None:
@@ -51,6 +53,17 @@ def pod(new: Object, old: Object) -> Complaints:
     return out
 
 
+def _images(path: str, containers: Sequence[Mapping[str, Any]]) -> Complaints:
+    out: Complaints = []
+    for i, container in enumerate(containers):
+        image = container.get("image") or ""
+        if not image:
+            out.append(required(f"{path}[{i}].image"))
+        if image != image.strip():
+            out.append(invalid(f"{path}[{i}].image", image, "must not have leading or trailing whitespace"))
+    return out
+
+
 def _everything_else(fresh: Object, before: Object) -> Complaints:
     """Put back what may change; what is left must be the same."""
     out: Complaints = []
@@ -59,6 +72,8 @@ def _everything_else(fresh: Object, before: Object) -> Complaints:
         if fresh.get(field):
             pairs = zip(fresh[field], before[field], strict=True)
             allowed[field] = [{**container, "image": old.get("image")} for container, old in pairs]
+        elif fresh.get(field) is not None:
+            allowed[field] = None
     for field in ("activeDeadlineSeconds", "schedulingGates", "tolerations"):
         _put_back(field, allowed, before)
     grace = before.get("terminationGracePeriodSeconds")
@@ -66,8 +81,9 @@ def _everything_else(fresh: Object, before: Object) -> Complaints:
         allowed["terminationGracePeriodSeconds"] = grace
     if before.get("schedulingGates"):
         out += _while_gated(allowed, before)
-    if differs(allowed, before):
-        text = f"pod updates may not change fields other than {_MAY_CHANGE}\n{_difference(before, allowed)}"
+    former, wanted = (dump(spec, "v1:PodSpec") for spec in (before, allowed))
+    if differs(former, wanted):
+        text = f"pod updates may not change fields other than {_MAY_CHANGE}\n{difference(former, wanted)}"
         out.append(forbidden("spec", text))
     return out
 
@@ -123,14 +139,6 @@ def _put_back(field: str, allowed: Object, before: Object) -> None:
         allowed[field] = before[field]
     else:
         allowed.pop(field, None)
-
-
-def _difference(old: Any, new: Any) -> str:
-    """The lines that differ between two values as indented JSON."""
-    import difflib  # here: only refused updates need it
-
-    before, after = (json.dumps(value, indent=2, sort_keys=True).splitlines() for value in (old, new))
-    return "\n".join(line for line in difflib.ndiff(before, after) if not line.startswith("?"))
 
 
 def _tolerations(new: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]]) -> Complaints:
@@ -259,7 +267,8 @@ def ephemeral(new: Object, old: Object) -> Complaints:
             text = f'existing ephemeral containers "{name}" may not be removed\n'
             out.append(forbidden("spec.ephemeralContainers", text))
         elif differs(now[name], former):
-            text = f'existing ephemeral containers "{name}" may not be changed\n{_difference(former, now[name])}'
+            shown = (dump(each, "v1:EphemeralContainer") for each in (former, now[name]))
+            text = f'existing ephemeral containers "{name}" may not be changed\n{difference(*shown)}'
             out.append(forbidden("spec.ephemeralContainers", text))
     return out
 
