@@ -76,9 +76,23 @@ def from_status(code: int, status: dict[str, Any]) -> ApiError:
     )
 
 
-def quoted(text: str) -> str:
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+_ESCAPES |= {'"': '\\"', "\\": "\\\\"}
+
+
+def quoted(text: object) -> str:
     """A string as Go's %q prints it."""
-    return json.dumps(text, ensure_ascii=False)
+    return f'"{"".join(map(escaped, str(text)))}"'
+
+
+def escaped(char: str) -> str:
+    """A character as it is between Go's quotes."""
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _qualified(group: str, plural: str) -> str:
@@ -92,12 +106,13 @@ def _details(group: str, kind: str, name: str, **more: Any) -> dict[str, Any]:
 
 def not_found(group: str, plural: str, name: str) -> ApiError:
     """404: there is no such object."""
-    return ApiError(404, "NotFound", f'{_qualified(group, plural)} "{name}" not found', _details(group, plural, name))
+    message = f"{_qualified(group, plural)} {quoted(name)} not found"
+    return ApiError(404, "NotFound", message, _details(group, plural, name))
 
 
 def already_exists(group: str, plural: str, name: str) -> ApiError:
     """409: `create` found the name taken."""
-    message = f'{_qualified(group, plural)} "{name}" already exists'
+    message = f"{_qualified(group, plural)} {quoted(name)} already exists"
     return ApiError(409, "AlreadyExists", message, _details(group, plural, name))
 
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import msgspec
 
+from steersman.api import errors
 from steersman.api.errors import FieldError
 
 IMMUTABLE = "field is immutable"
 NOT_NEGATIVE = "must be greater than or equal to 0"
 
-_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-_ESCAPES |= {'"': '\\"', "\\": "\\\\"}
 _INITIALS = {"UID": "uid", "APIVersion": "apiVersion", "APIGroup": "apiGroup", "IP": "ip"}
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -115,18 +114,7 @@ def _lower(name: str) -> str:
     return _INITIALS.get(name) or name[0].lower() + name[1:]
 
 
-def quote(text: Any) -> str:
-    """A string as Go's %q prints it."""
-    return f'"{"".join(map(_escaped, str(text)))}"'
-
-
-def _escaped(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+quote = errors.quoted
 
 
 def show(value: Any) -> str:

@@ -491,7 +491,7 @@ def _with_warnings(error: ApiError, call: Call) -> ApiError:
 def _unsupported(kind: Kind, info: RequestInfo, request: Request) -> ApiError:
     """A kind's lack of a verb: only watches and custom resources come as far as to be told which."""
     if kind.custom or info.verb == "watch":
-        return errors.method_not_allowed(kind.group, kind.plural, info.verb or request.method.lower())
+        return errors.method_not_allowed(kind.group, kind.plural, info.verb)
     return errors.no_such_method()
 
 
@@ -504,7 +504,7 @@ def failure(error: ApiError, request: Request) -> Response:
     """A Status, in the medium that the client reads; where it reads none, as JSON for people."""
     if error.message == NO_PATH and not error.reason:
         text = ("content-type", "text/plain; charset=utf-8")
-        return Response(404, [_PRIVATE, text, NOSNIFF], b"404 page not found\n")
+        return Response(404, [_PRIVATE, text, NOSNIFF, *error.headers], b"404 page not found\n")
     if isinstance(error, PlainError):
         plain = [_PRIVATE, ("content-type", "text/plain; charset=utf-8"), NOSNIFF]
         return Response(error.code, plain, f"{error.message}\n".encode())

@@ -126,11 +126,8 @@ def _timeout(query: Query) -> float:
 
 def _settle_verb(info: RequestInfo, query: Query) -> None:
     """get of a collection is list, or watch; delete of one is deletecollection."""
-    if info.verb == "get" and not info.subresource:
-        if query.flag("watch"):
-            info.verb = "watch"
-        elif not info.name:
-            info.verb = "list"
+    if info.verb == "get" and not info.name:
+        info.verb = "watch" if query.flag("watch") else "list"
     elif info.verb == "delete" and not info.name:
         info.verb = "deletecollection"
     if info.verb in ("list", "watch", "deletecollection"):

@@ -102,3 +102,23 @@ async def test_a_finalizer_that_others_may_have(tmp_path: Path) -> None:
         assert made["metadata"]["finalizers"] == ["a.b/c"]
         with pytest.raises(ApiError, match="cannot unmarshal number into Go struct field"):
             await plane.client.call("POST", PATH, {**obj, "metadata": {"name": "g", "labels": {"a": 1}}})
+
+
+ANOTHER = '"kind":"Other","apiVersion":"fuzz.example.com/v1","metadata":{"name":"z"}'
+SHAPELESS = '{"kind":"Thing","apiVersion":"fuzz.example.com/v1","metadata":[]}'
+CLAIMS = [
+    ("{}", 400, "the object provided is unrecognized (must be of type Thing): Object 'Kind' is missing in '{}' ({})"),
+    ('{"kind":"Thing"}', 400,
+     "the API version in the data () does not match the expected API version (fuzz.example.com/v1)"),
+    (f"{{{ANOTHER}}}", 422, 'Other.fuzz.example.com "z" is invalid: kind: Invalid value: "Other": must be Thing'),
+    (SHAPELESS, 400, 'Thing in version "v1" cannot be handled as a Thing: json: cannot unmarshal array into Go value of'
+     " type v1.ObjectMeta"),
+]  # fmt: skip
+
+
+async def test_custom_objects_say_what_they_are(tmp_path: Path) -> None:
+    async with ControlPlane(tmp_path, listen=None, controllers=()) as plane:
+        await served(plane)
+        for body, status, words in CLAIMS:
+            found, said = await plane.client.raw("POST", PATH, body.encode(), [("content-type", "application/json")])
+            assert (found.status, json.loads(said)["message"]) == (status, words)

@@ -28,22 +28,33 @@ class TestFailed(Refused):
 
 def apply(document: Any, operations: Any) -> Any:
     """The document after all operations. Raises ApiError 400 (not a patch), 413 (too long), 422 (does not apply)."""
+    if operations is None:
+        return document
+    wrong = "error decoding patch: json: cannot unmarshal"
     if not isinstance(operations, list):
-        raise errors.bad_request(
-            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
-        )
+        raise errors.bad_request(f"{wrong} {shape(operations)} into Go value of type []handlers.jsonPatchOp")
     if len(operations) > MAX_OPERATIONS:
         raise errors.too_large(
             "Request entity too large: The allowed maximum operations in a JSON patch is "
             f"{MAX_OPERATIONS}, got {len(operations)}"
         )
     for operation in operations:
+        if operation is None:
+            raise errors.generic(422, "Invalid", REJECTED)
         if not isinstance(operation, dict):
-            raise errors.bad_request("json: cannot unmarshal array into Go value of type jsonpatch.Operation")
+            raise errors.bad_request(f"{wrong} {shape(operation)} into Go value of type handlers.jsonPatchOp")
     try:
         return perform(document, operations)
     except Refused:
         raise errors.generic(422, "Invalid", REJECTED) from None
+
+
+def shape(document: object) -> str:
+    """What Go calls the type of a JSON value."""
+    if isinstance(document, bool):
+        return "bool"
+    named: dict[type, str] = {dict: "object", list: "array", str: "string"}
+    return named.get(document.__class__, "number")
 
 
 def perform(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:

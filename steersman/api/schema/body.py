@@ -36,6 +36,9 @@ class GroupVersionKind(NamedTuple):
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+_NOBODY = GroupVersionKind("", "", "")
+
+
 class Body(NamedTuple):
     """The object, with apiVersion and kind set, and texts for Warning headers."""
 
@@ -65,22 +68,25 @@ def read(
     """
     problems: list[str] = []
     found, obj, given = wanted, None, body
-    media = media_type.partition(";")[0].strip().lower() or JSON
+    media, custom = media_of(media_type), decoders.schemas.name(*wanted) is None
     try:
         if media == PROTOBUF:
             found, obj = _from_protobuf(wanted, body)
-        elif media in (YAML, APPLY):
+        elif media == YAML:
             body = _json_of(body, problems)
         elif media != JSON:
             raise _unknown_format()
         if obj is None and media == JSON:
             obj = _as_claimed(decoders, wanted, body, problems if validation != IGNORE else None)
         if obj is None:
-            found = _claim(wanted, body)
-            _check_kind(decoders, wanted, found)
+            found = _claim(_NOBODY if custom else wanted, body)
+            if custom:
+                _check_custom(found, wanted, given, validation)
+            else:
+                _check_kind(decoders, wanted, found)
             if body.strip() == b"null":
                 body = b"{}"
-            obj = _typed(decoders, found, body, problems if validation != IGNORE else None, applied=media == APPLY)
+            obj = _typed(decoders, found, body, problems if validation != IGNORE else None)
         elif found is not wanted:
             _check_kind(decoders, wanted, found)
     except _Unrecognized as error:
@@ -89,18 +95,46 @@ def read(
     except (DecodeError, YamlError) as error:
         raise _cannot_handle(found, wanted, str(error)) from None
     if found.api_version != wanted.api_version:
-        raise errors.bad_request(
-            f"the API version in the data ({found.api_version}) does not match the expected API version"
-            f" ({wanted.api_version})"
-        )
+        raise _other_version(found, wanted)
     if problems and validation == STRICT:
         raise _cannot_handle(found, wanted, f"strict decoding error: {', '.join(problems)}")
-    obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
+    obj["apiVersion"], obj["kind"] = wanted.api_version, found.kind if custom else wanted.kind
     return Body(obj, warned(problems) if validation == WARN and problems else [])
 
 
+def read_options(decoders: Decoders, body: bytes, media_type: str) -> Object:
+    """DeleteOptions, which belong to every group. Raises ApiError: 400, and 415 as `read` does.
+
+    Source: apiserver's handlers/delete.go, where a reader says what is wrong without saying of what.
+    """
+    wanted, media = GroupVersionKind("", "v1", "DeleteOptions"), media_of(media_type)
+    try:
+        if media == PROTOBUF:
+            return _from_protobuf(wanted, body)[1]
+        if media == YAML:
+            body = _json_of(body, [])
+        elif media != JSON:
+            raise _unknown_format()
+        found = _claim(GroupVersionKind(_META, "v1", wanted.kind), body)
+        if found.kind in ("CreateOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions"):
+            raise DecodeError(f"converting (v1.{found.kind}) to (v1.DeleteOptions): unknown conversion")
+        if found.kind != wanted.kind:
+            raise DecodeError(_unregistered(found))
+        return _typed(decoders, wanted, b"{}" if body.strip() == b"null" else body, None)
+    except (_Unrecognized, DecodeError, YamlError) as error:
+        raise errors.bad_request(str(error)) from None
+
+
+def media_of(content_type: str) -> str:
+    """The media type of a Content-Type, "" being JSON; nothing that is known where it cannot be read."""
+    media, *parameters = content_type.split(";")
+    if any("=" not in parameter for parameter in parameters if parameter.strip() or len(parameters) > 1):
+        return content_type
+    return media.strip().lower() or JSON
+
+
+_META = "meta.k8s.io"
 _METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-APPLY = "application/apply-patch+yaml"
 STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
@@ -120,7 +154,7 @@ def _as_claimed(decoders: Decoders, wanted: GroupVersionKind, body: bytes, probl
     if decoders.schemas.name(*wanted) is None:
         return None
     try:
-        obj = _typed(decoders, wanted, body, problems, applied=False)
+        obj = _typed(decoders, wanted, body, problems)
     except DecodeError:
         return None
     same = obj.get("kind") == wanted.kind and obj.get("apiVersion") == wanted.api_version
@@ -161,31 +195,48 @@ def _check_kind(decoders: Decoders, wanted: GroupVersionKind, found: GroupVersio
     if found.kind == wanted.kind and (known or _knows_older(found) or decoders.schemas.name(*wanted) is None):
         return
     if not known:
-        raise DecodeError(
-            f'no kind "{found.kind}" is registered for version "{found.api_version}"'
-            ' in scheme "pkg/runtime/scheme.go:111"'
-        )
+        raise DecodeError(_unregistered(found))
     internal = (wanted.group or "core").partition(".")[0]
     raise DecodeError(f"converting ({found.version}.{found.kind}) to ({internal}.{wanted.kind}): unknown conversion")
 
 
-def _typed(
-    decoders: Decoders, found: GroupVersionKind, body: bytes, problems: list[str] | None, *, applied: bool
-) -> Object:
-    """The object; unknown and repeated fields are added to `problems` unless that is None.
+def _unregistered(found: GroupVersionKind) -> str:
+    where = 'in scheme "pkg/runtime/scheme.go:111"'
+    return f'no kind "{found.kind}" is registered for version "{found.api_version}" {where}'
 
-    What is applied keeps the fields that its author wrote out empty: they are the author's.
-    """
+
+def _check_custom(found: GroupVersionKind, wanted: GroupVersionKind, body: bytes, validation: str) -> None:
+    """Custom resources have to say what they are; whether they are of the right kind, validation says."""
+    if not found.kind:
+        missing = f"Object 'Kind' is missing in '{body.decode('utf-8', 'replace')}'"
+        raise _cannot_handle(wanted, wanted, missing) if validation == IGNORE else _Unrecognized(missing)
+    if found.api_version != wanted.api_version:
+        raise _other_version(found, wanted)
+
+
+def _other_version(found: GroupVersionKind, wanted: GroupVersionKind) -> ApiError:
+    return errors.bad_request(
+        f"the API version in the data ({found.api_version}) does not match the expected API version"
+        f" ({wanted.api_version})"
+    )
+
+
+def _typed(decoders: Decoders, found: GroupVersionKind, body: bytes, problems: list[str] | None) -> Object:
+    """The object; unknown and repeated fields are added to `problems` unless that is None."""
     name = decoders.schemas.name(*found)
     if name is None:
         try:
             obj = msgspec.json.decode(body)
-            if isinstance(obj, dict) and isinstance(obj.get("metadata"), dict):  # which is typed in every object
-                decoders.decode(_METADATA, msgspec.json.encode(obj["metadata"]))
+            metadata = obj.get("metadata") if isinstance(obj, dict) else None
+            if isinstance(metadata, dict):  # which is typed in every object
+                decoders.decode(_METADATA, msgspec.json.encode(metadata))
+            elif metadata is not None:
+                shape = {list: "array", str: "string", bool: "bool"}.get(type(metadata), "number")
+                raise DecodeError(f"json: cannot unmarshal {shape} into Go value of type v1.ObjectMeta")
             return obj
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(malformed(body, error)) from None
-    return decoders.decode(name, body, problems, None if applied else (found.api_version, found.kind))
+    return decoders.decode(name, body, problems, (found.api_version, found.kind))
 
 
 def _json_of(body: bytes, problems: list[str]) -> bytes:

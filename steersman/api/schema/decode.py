@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from steersman.api.errors import escaped
 from steersman.api.schema import Schema, Schemas, scalars, strict
 from steersman.api.schema.nulls import Nulls
 from steersman.api.schema.types import Types
@@ -125,7 +126,7 @@ def malformed(body: bytes, error: Exception | None = None) -> str:
         if found.pos >= len(text.rstrip()):
             return "unexpected end of JSON input"
         where = next((words for start, words in _PLACES.items() if found.msg.startswith(start)), "in literal")
-        return f"invalid character '{text[found.pos]}' {where}"
+        return f"invalid character '{escaped(text[found.pos])}' {where}"
     except RecursionError:
         return "invalid character '{' exceeded max depth"
     return str(error)

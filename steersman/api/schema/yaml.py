@@ -52,7 +52,7 @@ def load(body: bytes, duplicates: list[str] | None = None) -> Any:
     reader = _Reader(duplicates if duplicates is not None else [])
     try:
         parser = _Parser(body)
-        while parser.check_event() and not reader.done:
+        while not reader.done and parser.check_event():
             reader.event(parser.get_event())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise YamlError(f"error converting YAML to JSON: {_first_line(error)}") from None
@@ -197,7 +197,8 @@ def _key_text(value: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     """Go's parser counts from where the scanner stands, and leaves the first line out."""
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0].rpartition("#x")[2].partition(": ")[2]
+    problem = problem or str(error).splitlines()[0]
     line = getattr(getattr(error, "problem_mark", None), "line", 0)
     if line:
         line += isinstance(error, ScannerError)

@@ -8,24 +8,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from steersman.api import errors, labels
 from steersman.api.errors import ApiError
 from steersman.api.kind import Column, ScalePaths
-from steersman.api.patch import json, merge
+from steersman.api.patch import apply, fieldset
+from steersman.api.patch.types import Types
 from steersman.api.resource import Object
-from steersman.api.schema.decode import malformed
+from steersman.api.schema.body import GroupVersionKind
 from steersman.api.table import AGE, NAME, dig, number, table
+from steersman.apiserver import managed
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.subresources.own import admitted
-from steersman.apiserver.verbs.patch import TYPES
-from steersman.apiserver.verbs.write import body_of, options, update_object
+from steersman.apiserver.verbs.patch import changing, configuration, kind_of
+from steersman.apiserver.verbs.write import body_of, options, to_served, update_object
+from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
 _USUAL = ScalePaths()
+_SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
 _TRIES = 5  # of a patch that lost a race, as in the original
 _COLUMNS: tuple[Column, ...] = (
     NAME,
@@ -46,13 +48,16 @@ async def scale(server: Any, call: Call) -> Response:
         return _answer(call, view(obj, paths))
     if call.info.verb not in ("update", "patch"):
         raise errors.method_not_allowed(call.kind.group, f"{call.kind.plural}/scale", call.info.verb)
-    options(call)
-    body = body_of(call, kind="Scale", group="autoscaling", version="v1") if call.info.verb == "update" else None
-    if body is None and call.request.context is not None:
-        call.request.context.patched()
+    body, kind = None, ""
+    if call.info.verb == "update":
+        options(call)
+        body = body_of(call, kind="Scale", group="autoscaling", version="v1")
+        _check_name(call, body)
+    else:
+        kind = kind_of(call)
     for left in reversed(range(_TRIES)):
         try:
-            return await _written(call, item, body, paths)
+            return await _written(call, item, body, kind, paths)
         except ApiError as error:
             if body is not None or not left or error.reason != "Conflict":
                 raise
@@ -60,20 +65,19 @@ async def scale(server: Any, call: Call) -> Response:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def _written(call: Call, item: Item, body: Object | None, paths: ScalePaths | None) -> Response:
+async def _written(call: Call, item: Item, body: Object | None, kind: str, paths: ScalePaths | None) -> Response:
     """Admit a Scale and set the replicas that it says."""
     old = view(item.obj(), paths)
-    wanted = {**old, **(body if body is not None else _patched(call, view(item.obj(), paths)))}
-    wanted["metadata"] = {**old["metadata"], **(wanted.get("metadata") or {})}
-    if (given_name := wanted["metadata"].get("name")) and given_name != call.info.name:
-        text = f"the name of the object ({given_name}) does not match the name on the URL ({call.info.name})"
-        raise errors.bad_request(text)
-    replicas = (wanted.get("spec") or {}).get("replicas", 0)
-    if type(replicas) is not int:
-        shape = {str: "string", dict: "object", list: "array", bool: "bool"}.get(type(replicas), "number")
-        text = f"json: cannot unmarshal {shape} into Go struct field ScaleSpec.spec.replicas of type int32"
-        raise errors.patched_wrong(msgspec.json.encode(dict(sorted(wanted.items()))).decode(), text)
-    given = body if body is not None else wanted
+    applied: Object | None = None
+    if body is not None:
+        given = body
+    elif kind == "apply":
+        applied = _applied(call, item, paths)
+        given = {"spec": {"replicas": dig(applied, *(paths or _USUAL).spec) or 0}}
+    else:
+        given = changing(call, kind, _SCALE)(view(item.obj(), paths))
+        _check_name(call, given)
+    wanted = {**old, **given, "metadata": {**old["metadata"], **(given.get("metadata") or {})}}
     written = await admitted(call, "UPDATE", wanted, old)
 
     def change(obj: Object) -> Object:
@@ -86,10 +90,13 @@ async def _written(call: Call, item: Item, body: Object | None, paths: ScalePath
             found = errors.FieldError("FieldValueInvalid", "spec.replicas", text, replicas)
             raise errors.invalid("autoscaling", "Scale", call.info.name, [found])
         _set(obj, (paths or _USUAL).spec, replicas)
+        if applied is not None:
+            obj["metadata"]["managedFields"] = applied["metadata"].get("managedFields", [])
         return obj
 
     written.info = replace(call.info, subresource="")
     written.options["through"] = "scale"
+    written.options["merged"] = applied is not None  # else managedFields are the pipeline's to set
     made = await update_object(written, item, change, retry=False)
     return _answer(call, view(made.obj() if isinstance(made, Item) else made, paths))
 
@@ -120,20 +127,42 @@ def _answer(call: Call, scale: Object) -> Response:
     return call.respond(200, in_medium(made, call.format))
 
 
-def _patched(call: Call, current: Object) -> Object:
-    media = (call.request.header("content-type") or "").partition(";")[0].strip()
-    try:
-        document = msgspec.json.decode(call.request.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.bad_request(f"error decoding patch: {malformed(call.request.body, error)}") from None
-    if TYPES.get(media) == "json":
-        patched: Object = json.apply(current, document)
-        return patched
-    if media not in TYPES or not isinstance(document, dict):
-        raise errors.unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: " + ", ".join(TYPES)
+def _check_name(call: Call, given: Object) -> None:
+    name = (given.get("metadata") or {}).get("name")
+    if not name:
+        text = f"the name of the object ({call.info.name} based on URL) was undeterminable: name must be provided"
+        raise errors.bad_request(text)
+    if name != call.info.name:
+        text = f"the name of the object ({name}) does not match the name on the URL ({call.info.name})"
+        raise errors.bad_request(text)
+
+
+def _applied(call: Call, item: Item, paths: ScalePaths | None) -> Object:
+    """The whole object with an applied Scale's replicas, and who manages them. Raises ApiError 400, 409, 500."""
+    config = configuration(call, (_SCALE.api_version, _SCALE.kind))
+    schema = call.services.registry.schemas.of(*_SCALE)
+    apply.check(config, Types(call.services.registry.schemas).of(schema))
+    if (config.get("metadata") or {}).get("managedFields"):
+        raise errors.bad_request("metadata.managedFields must be nil")
+    if (name := (config.get("metadata") or {}).get("name")) and name != call.info.name:
+        raise errors.bad_request(
+            f"the name of the object ({name}) does not match the name on the URL ({call.info.name})"
         )
-    return merge.apply(current, document)
+    live, path = to_served(call, item.obj()), (paths or _USUAL).spec
+    whole: Object = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
+    if (replicas := dig(config, "spec", "replicas")) is not None:
+        _set(whole, path, replicas)
+    now, manager = rfc3339(call.services.clock.now()), str(call.options["fieldManager"])
+    try:
+        return apply.apply(
+            live, whole, managed.type_of(call), manager, now,
+            subresource="scale", force=bool(call.options.get("force")), keep=fieldset.of(".".join(path)),
+        )  # fmt: skip
+    except ApiError as error:  # in a Scale's words
+        error.message = error.message.replace(f"using {live['apiVersion']}", f"using {_SCALE.api_version}")
+        for cause in (error.details or {}).get("causes", ()):
+            cause["message"] = cause["message"].replace(f"using {live['apiVersion']}", f"using {_SCALE.api_version}")
+        raise
 
 
 def view(obj: Object, paths: ScalePaths | None = None) -> Object:

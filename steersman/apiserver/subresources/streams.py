@@ -97,6 +97,8 @@ async def log(server: Any, call: Call) -> Answer:
     _check_log_options(query, call.info.name)
     pod = _pod(call)
     container = _container(call, pod)
+    if not (pod.get("spec") or {}).get("nodeName"):
+        return Response(204, [("cache-control", "no-cache, private")])  # nothing has been said yet
     kubelet = _kubelet(call, pod)
     target = f"/containerLogs/{call.info.namespace}/{call.info.name}/{container}"
     answer = await relay(kubelet, "GET", f"{target}?{urlencode(query)}" if query else target, [], b"")

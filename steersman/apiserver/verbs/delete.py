@@ -9,9 +9,10 @@ from __future__ import annotations
 from steersman.api import errors, meta
 from steersman.api.errors import ApiError
 from steersman.api.resource import Object
-from steersman.api.schema.body import GroupVersionKind, read
+from steersman.api.schema.body import read_options
 from steersman.apiserver.cache import Item
 from steersman.apiserver.call import Call
+from steersman.apiserver.request import Query
 from steersman.apiserver.verbs.create import answer
 from steersman.apiserver.verbs.read import selection
 from steersman.apiserver.verbs.write import modified
@@ -27,22 +28,12 @@ _JOB_WARNING = (
 
 
 def _options(call: Call) -> Object:
-    """DeleteOptions from body and query. Raises ApiError."""
-    given: Object = {}
-    if call.request.body:
-        media = call.request.header("content-type") or ""
-        wanted = GroupVersionKind("", "v1", "DeleteOptions")
-        given = _read_options(call, wanted, media)
+    """DeleteOptions from the body, else from the query. Raises ApiError."""
+    if call.request.body:  # then the query says nothing
+        given = read_options(call.services.decoders, call.request.body, call.request.header("content-type") or "")
         call.asked_for({"kind": "DeleteOptions", **given, "apiVersion": "meta.k8s.io/__internal"})
-    query = call.query
-    if (grace := query.number("gracePeriodSeconds")) is not None:
-        given["gracePeriodSeconds"] = grace
-    if policy := query.get("propagationPolicy"):
-        given["propagationPolicy"] = policy
-    if query.has("orphanDependents"):
-        given["orphanDependents"] = query.flag("orphanDependents")
-    if dry := query.all("dryRun"):
-        given["dryRun"] = dry
+    else:
+        given = _asked_by_query(call.query)
     if problems := meta.validate_delete_options(given):
         raise errors.invalid("meta.k8s.io", "DeleteOptions", "", problems)
     call.options = given
@@ -52,29 +43,24 @@ def _options(call: Call) -> Object:
     return given
 
 
+def _asked_by_query(query: Query) -> Object:
+    given: Object = {}
+    if (grace := query.number("gracePeriodSeconds")) is not None:
+        given["gracePeriodSeconds"] = grace
+    if policy := query.get("propagationPolicy"):
+        given["propagationPolicy"] = policy
+    if query.has("orphanDependents"):
+        given["orphanDependents"] = query.flag("orphanDependents")
+    if dry := query.all("dryRun"):
+        given["dryRun"] = dry
+    return given
+
+
 def _policy(options: Object) -> str | None:
     """What is to happen to dependents, None when the client does not say."""
     if options.get("orphanDependents") is not None:
         return "Orphan" if options["orphanDependents"] else "Background"
     return options.get("propagationPolicy")
-
-
-def _read_options(call: Call, wanted: GroupVersionKind, media: str) -> Object:
-    if "protobuf" in media:
-        from steersman.api import protobuf
-
-        try:
-            return protobuf.decode(call.request.body, "v1", "DeleteOptions")[1]
-        except protobuf.ProtobufError as error:
-            raise errors.bad_request(str(error)) from None
-    try:
-        return read(call.services.decoders, wanted, call.request.body, media, "Ignore").obj
-    except ApiError:
-        # the options belong to every group: a client of one group may write them in that group's version
-        own = GroupVersionKind(call.kind.group, call.version, "DeleteOptions")
-        if own == wanted:
-            raise
-        return read(call.services.decoders, own, call.request.body, media, "Ignore").obj
 
 
 async def delete(call: Call) -> Response:

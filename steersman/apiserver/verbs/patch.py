@@ -23,6 +23,7 @@ from steersman.apiserver.cache import encode
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.create import answer
 from steersman.apiserver.verbs.write import (
+    Change,
     check_unknown,
     create_object,
     options,
@@ -41,11 +42,23 @@ TYPES = {
 }
 
 
-_NAMES = ("the name", "the namespace", "metadata.name")  # complaints about the request, not about the object
-
-
 async def patch(call: Call) -> Response:
     """200 with the object as stored; 201 when an apply created it."""
+    kind = kind_of(call)
+    if kind == "apply":
+        return await _apply(call)
+    item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    wanted = GroupVersionKind(call.kind.group, call.version, call.kind.kind)
+    change = changing(call, kind, wanted)
+
+    def changed(current: Object) -> Object:
+        return _settled(call, change(current))
+
+    return answer(call, 200, await update_object(call, item, changed, retry=True))
+
+
+def kind_of(call: Call) -> str:
+    """Which kind of patch it is, its options being kept. Raises ApiError 415, 422."""
     media = (call.request.header("content-type") or "").partition(";")[0].strip()
     kind = TYPES.get(media)
     if kind is None and not call.kind.custom:
@@ -58,9 +71,11 @@ async def patch(call: Call) -> Response:
     options(call, patch=kind)
     if call.request.context is not None:
         call.request.context.patched()
-    if kind == "apply":
-        return await _apply(call)
-    item = call.storage.get(call.kind, call.info.namespace, call.info.name)
+    return kind
+
+
+def changing(call: Call, kind: str, wanted: GroupVersionKind) -> Change:
+    """What makes the patched object, a `wanted`, of a current one. Raises ApiError 400; so does the change, or 422."""
     document = _document(call, kind)
     validation = call.query.get("fieldValidation") or WARN
     twice: list[str] = []
@@ -73,15 +88,15 @@ async def patch(call: Call) -> Response:
         twice = repeated(call.request.body)
 
     def change(current: Object) -> Object:
-        patched = _patched(call, kind, current, _document(call, kind))
+        patched = _patched(call, kind, current, _document(call, kind), wanted)
         try:
-            typed = _typed(call, dict(patched))
+            typed = _typed(call, dict(patched), wanted)
             if twice and validation == STRICT:
                 raise errors.patched_wrong(_whole(patched), f"strict decoding error: {', '.join(twice)}")
             call.warnings += twice
             return typed
         except ApiError as error:
-            if error.reason != "BadRequest" or error.message.startswith(_NAMES):
+            if error.reason != "BadRequest":
                 raise
             _, handled, why = error.message.partition(" cannot be handled as a ")
             why = why.partition(": ")[2] if handled else error.message
@@ -89,7 +104,7 @@ async def patch(call: Call) -> Response:
                 raise strategic.unfit(_document(call, kind), why) from None
             raise errors.patched_wrong(_whole(patched), why) from None
 
-    return answer(call, 200, await update_object(call, item, change, retry=True))
+    return change
 
 
 def _whole(patched: Object) -> str:
@@ -106,7 +121,7 @@ def _document(call: Call, kind: str) -> object:
         raise errors.bad_request(why if kind == "strategic" else f"error decoding patch: {why}") from None
 
 
-def _patched(call: Call, kind: str, current: Object, document: object) -> Object:
+def _patched(call: Call, kind: str, current: Object, document: object, wanted: GroupVersionKind) -> Object:
     if kind == "json":
         bare = not call.kind.custom and "status" not in current and call.kind.subresource("status") is not None
         if bare:
@@ -115,50 +130,51 @@ def _patched(call: Call, kind: str, current: Object, document: object) -> Object
         if patched is None:
             return {}
         if not isinstance(patched, dict):
-            text = f"json: cannot unmarshal {_shape(patched)} into Go value of type {STRUCT}"
+            text = f"json: cannot unmarshal {json.shape(patched)} into Go value of type {STRUCT}"
             raise errors.patched_wrong(encode(patched).decode(), f"couldn't get version/kind; json parse error: {text}")
         if bare and patched.get("status") == {}:
             del patched["status"]
         return patched
+    if document is None:
+        if kind == "strategic":
+            return current
+        raise errors.bad_request("Invalid JSON Patch")
     if not isinstance(document, dict):
-        text = f"json: cannot unmarshal {_shape(document)} into Go value of type map[string]interface {{}}"
+        text = f"json: cannot unmarshal {json.shape(document)} into Go value of type map[string]interface {{}}"
         raise errors.bad_request(text if kind == "strategic" else f"error decoding patch: {text}")
     if kind == "merge":
         return merge.apply(current, document)
     schemas = call.services.registry.schemas
-    return strategic.apply(current, document, schemas.of(call.kind.group, call.version, call.kind.kind), schemas)
+    return strategic.apply(current, document, schemas.of(*wanted), schemas)
 
 
-def _shape(document: object) -> str:
-    """What Go calls the type of a JSON value."""
-    if isinstance(document, bool):
-        return "bool"
-    return "array" if isinstance(document, list) else "string" if isinstance(document, str) else "number"
-
-
-def _typed(call: Call, obj: Object) -> Object:
+def _typed(call: Call, obj: Object, wanted: GroupVersionKind) -> Object:
     """The patched object through the decoder: types are checked, unknown fields reported."""
-    wanted = GroupVersionKind(call.kind.group, call.version, call.kind.kind)
     obj.setdefault("apiVersion", wanted.api_version)
     obj.setdefault("kind", wanted.kind)
-    found = read(
-        call.services.decoders, wanted, msgspec.json.encode(obj), validation=call.query.get("fieldValidation") or "Warn"
-    )
+    own = wanted.group == call.kind.group and call.kind.custom
+    claimed = obj["apiVersion"], obj["kind"]
+    if own and all(isinstance(each, str) for each in claimed):  # what it says it is, is validated later
+        obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
+    validation = call.query.get("fieldValidation") or WARN
+    found = read(call.services.decoders, wanted, msgspec.json.encode(obj), validation=validation)
     call.warnings[:] = found.warnings
-    if call.kind.custom and "merged" not in call.options:
-        check_unknown(call, found.obj, call.query.get("fieldValidation") or "Warn")
-    settle_namespace(call, found.obj)
-    settle_name(call, found.obj)
+    if own and "merged" not in call.options:
+        check_unknown(call, found.obj, validation)
+    if own:
+        found.obj["apiVersion"], found.obj["kind"] = claimed
     return found.obj
+
+
+def _settled(call: Call, obj: Object) -> Object:
+    settle_namespace(call, obj)
+    settle_name(call, obj)
+    return obj
 
 
 async def _apply(call: Call) -> Response:
     """Server-side apply: the fields a manager wants, merged with everybody else's (KEP-555)."""
-    wanted = _configuration(call)
-    if not isinstance(wanted, dict):
-        text = f"json: cannot unmarshal {_shape(wanted)} into Go value of type map[string]interface {{}}"
-        raise errors.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
-    _check_claim(call, wanted)
+    wanted = configuration(call, (call.kind.api_version(call.version), call.kind.kind))
     if not call.kind.custom:
         apply.check(wanted, managed.type_of(call))
     settle_namespace(call, wanted)
@@ -166,7 +182,7 @@ async def _apply(call: Call) -> Response:
     if (wanted["metadata"]).get("managedFields"):
         raise errors.bad_request("metadata.managedFields must be nil")
     call.options["merged"] = True  # managedFields are set here, not by `track`
-    applied = _typed(call, wanted)
+    applied = _settled(call, _typed(call, wanted, GroupVersionKind(call.kind.group, call.version, call.kind.kind)))
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
     if item is None:
         if call.info.subresource:
@@ -179,8 +195,22 @@ async def _apply(call: Call) -> Response:
     return answer(call, 200, await update_object(call, item, lambda live: _merged(call, live, applied), retry=True))
 
 
-def _configuration(call: Call) -> object:
-    """An applied document. Most clients write their YAML as JSON, which is read a hundred times as fast."""
+def configuration(call: Call, expected: tuple[str, str]) -> Object:
+    """An applied document, which says that it is what is expected. Raises ApiError 400."""
+    wanted = _written(call)
+    if not isinstance(wanted, dict):
+        text = f"json: cannot unmarshal {json.shape(wanted)} into Go value of type map[string]interface {{}}"
+        raise errors.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
+    given = (wanted.get("apiVersion"), wanted.get("kind"))
+    if given != expected:
+        shown = str(given[0] or "")
+        shown = shown if "/" in shown else f"/{shown}"
+        raise errors.bad_request(f"invalid object type: {shown}, Kind={given[1] or ''}")
+    return wanted
+
+
+def _written(call: Call) -> object:
+    """An applied document as it is. Most clients write their YAML as JSON, which is read a hundred times as fast."""
     body, twice = call.request.body, list[str]()
     if body[:1] == b"{":
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -217,12 +247,3 @@ def _merged(call: Call, live: Object | None, config: Object) -> Object:
 def _copy(obj: Object) -> Object:
     copied: Object = msgspec.json.decode(encode(obj))
     return copied
-
-
-def _check_claim(call: Call, wanted: Object) -> None:
-    expected = (call.kind.api_version(call.version), call.kind.kind)
-    given = (wanted.get("apiVersion"), wanted.get("kind"))
-    if given != expected:
-        shown = str(given[0] or "")
-        shown = shown if "/" in shown else f"/{shown}"
-        raise errors.bad_request(f"invalid object type: {shown}, Kind={given[1] or ''}")

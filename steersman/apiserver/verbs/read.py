@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,8 @@ from steersman.api.fields import FieldSelector, Getter
 from steersman.api.kind import Kind
 from steersman.api.labels import Selector
 from steersman.api.resource import Object
+from steersman.api.schema.decode import malformed
+from steersman.api.validation import forbidden, not_supported
 from steersman.apiserver.cache import Item, Unreadable
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
@@ -80,7 +83,8 @@ def selection(call: Call) -> Selection:
     except ValueError as error:
         raise errors.bad_request(str(error)) from None
     getters = kind.fields if kind.stored_as or kind is not call.kind else {}
-    return Selection(chosen, where, call.info.namespace, call.info.name, getters)  # a name: the watch of one object
+    space = call.info.namespace if kind.namespaced else ""  # a namespace is no object in itself
+    return Selection(chosen, where, space, call.info.name, getters)  # a name: the watch of one object
 
 
 def _in_version(call: Call) -> Kind:
@@ -107,9 +111,11 @@ def get(call: Call) -> Response:
 
 def parse_version(text: str, *, watch: bool = False) -> int:
     """A resourceVersion. Raises ApiError: 400, and 500 in a watch."""
-    if text.isdecimal() and len(text) < 20:
+    digits = text.isascii() and text.isdecimal()
+    if digits and int(text) < 1 << 64:
         return int(text)
-    why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+    wrong = "value out of range" if digits else "invalid syntax"
+    why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {wrong}'
     raise ApiError(500, "", why) if watch else errors.bad_request(f"invalid resource version: {why}")
 
 
@@ -128,12 +134,6 @@ def check_not_future(call: Call, version: int) -> None:
         )  # fmt: skip
 
 
-def invalid_option(field: str, value: str, detail: str, kind: str = "FieldValueInvalid") -> ApiError:
-    """422 for a bad ListOptions parameter."""
-    prefix = "Forbidden: " if kind == "FieldValueForbidden" else f'Invalid value: "{value}": '
-    return errors.invalid("meta.k8s.io", "ListOptions", "", [FieldError(kind, field, prefix + detail, value)])
-
-
 async def list_(call: Call) -> Answer:
     """A collection, or a chunk of it."""
     chosen = selection(call)
@@ -142,11 +142,7 @@ async def list_(call: Call) -> Answer:
     token = call.query.get("continue")
     match = call.query.get("resourceVersionMatch")
     version = call.query.get("resourceVersion")
-    _check_options(version, match, token, watch=False)
-    if call.query.has("sendInitialEvents"):
-        text = "Forbidden: sendInitialEvents is forbidden for list"
-        problem = errors.FieldError("FieldValueForbidden", "sendInitialEvents", text)
-        raise errors.invalid("meta.k8s.io", "ListOptions", "", [problem])
+    _check_options(version, match, token, initial=call.query.has("sendInitialEvents"))
     storage, kind = call.storage, call.kind
     prefix = storage.prefix(kind, chosen.namespace if kind.namespaced else "")
     if token:
@@ -177,33 +173,23 @@ async def _present(call: Call, chosen: Selection, limit: int, prefix: str, after
     return await _answer(call, found, revision, last if more else "", remaining, prefix)
 
 
-def _check_options(version: str, match: str, token: str, *, watch: bool) -> None:
-    """Source: apimachinery's metav1/validation ValidateListOptions."""
+def _check_options(version: str, match: str, token: str, *, initial: bool) -> None:
+    """Raises ApiError 422. Source: apimachinery's metav1/validation ValidateListOptions, for lists."""
+    found: list[FieldError] = []
     if match:
-        if watch:
-            raise invalid_option(
-                "resourceVersionMatch", match, "resourceVersionMatch is forbidden for watch", _FORBIDDEN
-            )
+        name = "resourceVersionMatch"
         if not version:
-            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
+            found.append(forbidden(name, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
         if token:
-            text = "resourceVersionMatch is forbidden when continue is provided"
-            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
+            found.append(forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
         if match not in ("Exact", "NotOlderThan"):
-            supported = FieldError(
-                "FieldValueNotSupported",
-                "resourceVersionMatch",
-                f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""',
-                match,
-            )
-            raise errors.invalid("meta.k8s.io", "ListOptions", "", [supported])
+            found.append(not_supported(name, match, ["Exact", "NotOlderThan", ""]))
         if match == "Exact" and version == "0":
-            text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-            raise invalid_option("resourceVersionMatch", match, text, _FORBIDDEN)
-
-
-_FORBIDDEN = "FieldValueForbidden"
+            found.append(forbidden(name, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    if initial:
+        found.append(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if found:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", found)
 
 
 async def _take(
@@ -248,21 +234,41 @@ def _token(revision: int, start: str) -> str:
 
 
 def _read_token(token: str) -> tuple[int, str]:
+    """Source: DecodeContinue in apiserver's pkg/storage/continue.go."""
+    wrong = "invalid continue token: continue key is not valid: "
+    body = b""
     try:
-        padded = token + "=" * (-len(token) % 4)
-        read = msgspec.json.decode(base64.urlsafe_b64decode(padded))
-        revision, start = int(read["rv"]), str(read["start"])
-        if read["v"] != "meta.k8s.io/v1" or "/../" in start:
-            raise ValueError("unknown version")
-    except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError, RecursionError) as error:
-        raise errors.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
-    return revision, start.removesuffix("\0")
+        body = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
+        read = _TOKEN.decode(body)
+    except binascii.Error:
+        at = next((at for at, char in enumerate(token) if not _OF_BASE64.match(char)), len(token))
+        raise errors.bad_request(f"{wrong}illegal base64 data at input byte {at}") from None
+    except (ValueError, RecursionError) as error:
+        raise errors.bad_request(wrong + malformed(body, error)) from None
+    if read.v != _TOKEN_VERSION:
+        raise errors.bad_request(f"{wrong}server does not recognize this encoded version {read.v}")
+    if not read.rv:
+        raise errors.bad_request(f"{wrong}incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
+    if not read.start:
+        raise errors.bad_request(f"{wrong}encoded start key empty (version {_TOKEN_VERSION})")
+    if {"", ".", ".."}.intersection(read.start.removeprefix("/").split("/")):
+        raise errors.bad_request(wrong + read.start)
+    return read.rv, read.start.removesuffix("\0")
+
+
+class _Token(msgspec.Struct):
+    v: str = ""
+    rv: int = 0
+    start: str = ""
+
+
+_TOKEN, _TOKEN_VERSION, _OF_BASE64 = msgspec.json.Decoder(_Token), "meta.k8s.io/v1", re.compile("[A-Za-z0-9_-]")
 
 
 async def _resume(call: Call, chosen: Selection, limit: int, token: str, prefix: str) -> Answer:
+    revision, start = _read_token(token)
     if call.query.get("resourceVersion") not in ("", "0"):
         raise errors.bad_request("specifying resource version is not allowed when using continue")
-    revision, start = _read_token(token)
     if revision < 0:  # a token from an expired answer: go on with what is there now
         return await _present(call, chosen, limit, prefix, prefix + start)
     return await _snapshot(call, chosen, limit, prefix, revision, prefix + start)

@@ -16,6 +16,7 @@ from steersman.api.errors import ApiError
 from steersman.api.kind import Kind
 from steersman.api.resource import Object
 from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
+from steersman.api.validation import invalid
 from steersman.apiserver.cache import Item, stored_api_version
 from steersman.apiserver.call import Call
 from steersman.apiserver.managed import track
@@ -126,6 +127,17 @@ def settle_name(call: Call, obj: Object) -> None:
         raise errors.bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({wanted})"
         )
+    settle_kind(call, obj)
+
+
+def settle_kind(call: Call, obj: Object) -> None:
+    """A custom resource says itself what it is. Raises ApiError 422 when it is something else."""
+    wanted, version = call.kind.kind, call.kind.api_version(call.version)
+    found = [] if obj["kind"] == wanted else [invalid("kind", obj["kind"], f"must be {wanted}")]
+    if obj["apiVersion"] != version:
+        found.append(invalid("apiVersion", obj["apiVersion"], f"must be {version}"))
+    if found and call.kind.custom:
+        raise errors.invalid(call.kind.group, str(obj["kind"]), obj["metadata"].get("name", ""), found)
 
 
 async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item | Object:
@@ -133,6 +145,7 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
     kind = call.kind
     call.operation = "CREATE"
     settle_namespace(call, obj)
+    settle_kind(call, obj)
     call.warnings += meta.dedup_owners(obj)
     metadata = obj["metadata"]
     generate = metadata.get("generateName", "")

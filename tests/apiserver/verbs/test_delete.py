@@ -118,12 +118,12 @@ async def test_a_collection_by_label(cluster: ApiCluster) -> None:
     assert [item["metadata"]["name"] for item in left.items] == ["b", "d"]
 
 
-@pytest.mark.parametrize(("version", "code"), [("apps/v1", 200), ("v1", 200), ("batch/v1", 400)])
-async def test_options_may_be_in_the_version_of_the_group(cluster: ApiCluster, version: str, code: int) -> None:
+@pytest.mark.parametrize("version", ["apps/v1", "v1", "batch/v9"])
+async def test_options_may_be_in_any_groups_version(cluster: ApiCluster, version: str) -> None:
     await make(cluster, REPLICASETS, SET)
     options = {"apiVersion": version, "kind": "DeleteOptions", "propagationPolicy": "Background"}
     response, _ = await delete(cluster, REPLICASETS, body=options)
-    assert response.status == code
+    assert response.status == 200
 
 
 async def test_the_systems_priority_classes_stay(cluster: ApiCluster) -> None:

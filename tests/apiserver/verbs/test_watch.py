@@ -95,9 +95,12 @@ async def raw_events(
 async def test_one_object_alone_can_be_watched(cluster: ApiCluster) -> None:
     await cluster.client.create(CONFIGMAPS, config("a"), "default")
     await cluster.client.create(CONFIGMAPS, config("b"), "default")
-    for path in (f"{CONFIGMAPS.path('default')}/b", "/api/v1/watch/namespaces/default/configmaps/b"):
-        told = await raw_events(cluster, "", path)
-        assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "b")]
+    told = await raw_events(cluster, "", "/api/v1/watch/namespaces/default/configmaps/b")
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "b")]
+    told = await raw_events(cluster, "", "/api/v1/watch/namespaces/default")
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "default")]
+    got = await raw_events(cluster, "", f"{CONFIGMAPS.path('default')}/b")  # where a name is a get, whatever it says
+    assert [obj["metadata"]["name"] for obj in got] == ["b"]
 
 
 async def test_no_initial_events_when_the_client_wants_none(cluster: ApiCluster) -> None:
