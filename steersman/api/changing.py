@@ -11,6 +11,7 @@ from steersman.api import meta, structural
 from steersman.api.errors import FieldError
 from steersman.api.kind import Kind, Update, accept_update
 from steersman.api.resource import Object
+from steersman.api.schema import written
 
 _LENIENT = ("apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "node.k8s.io")
 
@@ -26,6 +27,13 @@ def rule_of(kind: Kind, subresource: str) -> Update:
     if found.validate is None and not subresource:
         return Update(found.prepare, kind.validate_update, kind.order)
     return found
+
+
+def prepare(kind: Kind, new: Object, old: Object, subresource: str = "") -> None:
+    """Put back what an update through `subresource` may not change; a status is written out as Go does."""
+    rule_of(kind, subresource).prepare(new, old)
+    if subresource == "status" and new.get("status") and not kind.custom:
+        written.fill(new["status"], new["apiVersion"], kind.kind)
 
 
 def complaints(kind: Kind, new: Object, old: Object, subresource: str = "") -> list[FieldError]:

@@ -104,7 +104,9 @@ def _raise(total: dict[str, quantity.Quantity], least: Mapping[str, quantity.Qua
 def qos_class(pod: Object) -> str:
     """Guaranteed, Burstable or BestEffort, from the spec alone."""
     spec = pod["spec"]
-    sources: Iterable[Object] = [spec] if spec.get("resources") else [*containers(pod), *init_containers(pod)]
+    sources: Iterable[Object] = (
+        [spec] if spec.get("resources") is not None else [*containers(pod), *init_containers(pod)]
+    )
     asked: dict[str, quantity.Quantity] = {}
     capped: dict[str, quantity.Quantity] = {}
     guaranteed = True

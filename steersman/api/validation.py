@@ -51,9 +51,9 @@ def duplicate(path: str, value: Any) -> FieldError:
     return FieldError("FieldValueDuplicate", path, _text("Duplicate value", value, ""), value)
 
 
-def not_found(path: str, value: Any) -> FieldError:
+def not_found(path: str, value: Any, detail: str = "") -> FieldError:
     """FieldValueNotFound: what is referred to is not there."""
-    return FieldError("FieldValueNotFound", path, _text("Not found", value, ""), value)
+    return FieldError("FieldValueNotFound", path, _text("Not found", value, detail), value)
 
 
 def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError:

@@ -266,7 +266,7 @@ async def _updated(call: Call, item: Item, change: Change, undo: ExitStack, *, w
     await services.admission.mutate(call, obj, old)
     strategy = call.info.subresource not in _DIRECT
     if strategy:
-        changing.rule_of(kind, call.info.subresource).prepare(obj, old)
+        changing.prepare(kind, obj, old, call.info.subresource)
     await _run_hooks("before_update", undo, call, obj, old)
     if strategy and (found := changing.complaints(kind, obj, old, call.info.subresource)):
         raise errors.invalid(kind.storage_location[0], kind.kind, metadata.get("name", ""), found)

@@ -85,7 +85,7 @@ def repeated(obj: Object, old: Object, subresource: str = "") -> list[str]:
     kind = kind_of(obj)
     kind.default(obj)
     meta.carry_over(obj, old)
-    changing.rule_of(kind, subresource).prepare(obj, old)
+    changing.prepare(kind, obj, old, subresource)
     return lines(changing.complaints(kind, obj, old, subresource))
 
 

@@ -405,3 +405,50 @@ def test_a_resize_keeps_the_class_of_service() -> None:
     limits = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
     found = stage.update(stage.put(copy.deepcopy(old), f"{C}/resources", limits), old, "resize")
     assert found == ['spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing']
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "texts"),
+    [
+        ("spec.os", {"name": "windows"}, []),
+        ("spec.os", {"name": "linux"}, [
+            "spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"
+        ]),
+        ("spec.hostNetwork", False, [
+            "spec.hostNetwork: Invalid value: false: hostNetwork must be true "
+            "if pod contains any hostProcess containers"
+        ]),
+        ("spec.securityContext.windowsOptions.runAsUserName", "a\\b\\c", [
+            'spec.securityContext.windowsOptions.runAsUserName: Invalid value: "a\\\\b\\\\c": '
+            "runAsUserName cannot contain more than one backslash"
+        ]),
+        ("spec.securityContext.windowsOptions.gmsaCredentialSpec", "", [
+            'spec.securityContext.windowsOptions.gmsaCredentialSpec: Invalid value: "": '
+            "gmsaCredentialSpec cannot be an empty string"
+        ]),
+        ("spec.securityContext.runAsUser", 1, [
+            "spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod"
+        ]),
+        ("spec.containers.0.securityContext", {"windowsOptions": {"hostProcess": False}}, [
+            "spec.containers[0].securityContext.windowsOptions.hostProcess: Invalid value: false: "
+            "pod hostProcess value must be identical if both are specified, was true"
+        ]),
+    ],
+)  # fmt: skip
+def test_windows(path: str, value: Any, texts: list[str]) -> None:
+    pod = stage.example("v1/Pod", hostNetwork=True, os={"name": "windows"})
+    pod["spec"]["securityContext"] = {"windowsOptions": {"hostProcess": True, "runAsUserName": "a"}}
+    assert stage.create(stage.put(pod, path, value)) == texts
+
+
+def test_annotations_of_apparmor_become_fields() -> None:
+    key = "container.apparmor.security.beta.kubernetes.io/c"
+    pod = stage.put(stage.example("v1/Pod"), "metadata.annotations", {key: "localhost/x"})
+    assert stage.create(pod) == []
+    profile = {"type": "Localhost", "localhostProfile": "x"}
+    assert pod["spec"]["containers"][0]["securityContext"]["appArmorProfile"] == profile
+    other = stage.put(stage.example("v1/Pod"), "metadata.annotations", {key: "x", f"{key}d": "unconfined"})
+    assert stage.create(other) == [
+        f'metadata.annotations[{key}]: Invalid value: "x": invalid AppArmor profile name: "x"',
+        f'metadata.annotations[{key}d]: Invalid value: "cd": container not found',
+    ]

@@ -60,7 +60,8 @@ def test_nothing_odd_is_no_warning(name: str) -> None:
     ],
 )  # fmt: skip
 def test_pods_and_templates_are_told_the_same(path: str, value: Any, texts: list[str]) -> None:
-    assert warned(stage.put(stage.example("v1/Pod"), f"spec/{path}", value)) == texts
+    of_pod = [] if path == "terminationGracePeriodSeconds" else texts  # it is 1 by then
+    assert warned(stage.put(stage.example("v1/Pod"), f"spec/{path}", value)) == of_pod
     found = warned(stage.put(stage.example("ReplicaSet"), f"spec/template/spec/{path}", value))
     assert found == [text.replace("spec.", "spec.template.spec.") for text in texts]
 

@@ -11,7 +11,7 @@ from steersman.api import names, pods
 from steersman.api.fields import flag_at, text_at
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
-from steersman.api.kinds.podspec import defaults, validate
+from steersman.api.kinds.podspec import apparmor, defaults, validate
 from steersman.api.kinds.podspec import update as changes
 from steersman.api.kinds.podspec import warnings as podwarnings
 from steersman.api.resource import Object
@@ -35,6 +35,7 @@ def prepare_create(pod: Object) -> None:
     pod["status"] = status
     pod["metadata"]["generation"] = 1
     _expand_label_keys(pod)
+    apparmor.apply(pod)
 
 
 def prepare_update(new: Object, old: Object) -> None:

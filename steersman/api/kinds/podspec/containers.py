@@ -27,6 +27,7 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _RESTARTS = ("Always", "Never", "OnFailure")
 _RESIZES = ("NotRequired", "RestartContainer")
 _NO_SIDECAR = "may not be set for init containers without restartPolicy=Always"
+_NO_POLICY = "must specify restartPolicy when restart rules are used"
 _NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 _EPHEMERAL = frozenset(
     (
@@ -99,7 +100,10 @@ def init_containers(path: str, found: Containers, main: Containers, pod: Around)
     for i, container in enumerate(found):
         here, name = f"{path}[{i}]", container.get("name") or ""
         out += common(here, container, pod)
-        out += _restart(here, container)
+        if container.get("restartPolicy") is not None:
+            out += _restart(here, container)
+        elif container.get("restartPolicyRules"):
+            out.append(required(f"{here}.restartPolicy", _NO_POLICY))
         if name in seen:
             out.append(duplicate(f"{here}.name", name))
         elif name:
@@ -223,7 +227,7 @@ def _restart(path: str, container: Mapping[str, Any]) -> Complaints:
     policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or ()
     out: Complaints = []
     if policy is None and rules:
-        out.append(required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+        out.append(required(f"{path}.restartPolicy", _NO_POLICY))
     elif policy is not None and policy not in _RESTARTS:
         out.append(not_supported(f"{path}.restartPolicy", policy, _RESTARTS))
     if len(rules) > 20:

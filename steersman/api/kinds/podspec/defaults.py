@@ -37,6 +37,8 @@ def pod(obj: Object) -> None:
                     if not port.get("hostPort"):
                         port["hostPort"] = port.get("containerPort", 0)
     pod_spec(spec)
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     _status(obj.setdefault("status", {}))
 
 
@@ -143,9 +145,13 @@ def _container(container: Object) -> None:
     for name in _PROBES:
         if name in container:
             _probe(container[name])
+    if "lifecycle" in container:
+        container["lifecycle"].pop("stopSignal", None)  # behind a gate that is off
     for handler in (container.get("lifecycle") or {}).values():
         if isinstance(handler, dict) and "httpGet" in handler:
             _http_get(handler["httpGet"])
+        if isinstance(handler, dict) and "sleep" in handler:
+            handler["sleep"].setdefault("seconds", 0)
 
 
 def _probe(probe: Object) -> None:
@@ -203,6 +209,8 @@ def _downward_items(source: Object) -> None:
 def _projected(source: Object) -> None:
     source.setdefault("defaultMode", _FILES)
     for each in source.setdefault("sources", None) or ():
+        for gated in ("clusterTrustBundle", "podCertificate"):
+            each.pop(gated, None)
         if "downwardAPI" in each:
             _downward_items(each["downwardAPI"])
         if "serviceAccountToken" in each:

@@ -6,7 +6,7 @@ ValidateResourceRequirements in pkg/apis/core/validation and pkg/apis/core/helpe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from steersman.api import names, quantity
@@ -110,7 +110,7 @@ def pod_resource_name(path: str, name: str) -> Complaints:
     """A name that a pod as a whole may use."""
     found = resource_name(path, name)
     if not found and name not in POD and not is_huge_pages(name):
-        found.append(not_supported(path, name, POD))
+        found.append(not_supported(path, name, ("cpu", _HUGE, "memory")))
     return found
 
 
@@ -139,7 +139,7 @@ def _huge_page(path: str, name: str, value: str) -> Complaints:
 def requirements(
     path: str,
     resources: Mapping[str, Any] | None,
-    claims: Container[str] = (),
+    claims: Collection[str] = (),
     check: NameCheck = container_resource_name,
 ) -> Complaints:
     """A ResourceRequirements; `claims` are the names in spec.resourceClaims."""
@@ -172,7 +172,7 @@ def _entry(path: str, name: str, value: str, check: NameCheck) -> Complaints:
     return found + _huge_page(path, name, value) if is_huge_pages(name) else found
 
 
-def _claims(path: str, wanted: list[dict[str, Any]], known: Container[str]) -> Complaints:
+def _claims(path: str, wanted: list[dict[str, Any]], known: Collection[str]) -> Complaints:
     found: Complaints = []
     seen: set[str] = set()
     for i, claim in enumerate(wanted):
@@ -182,9 +182,18 @@ def _claims(path: str, wanted: list[dict[str, Any]], known: Container[str]) -> C
             found.append(required(here))
             continue
         key = f"{name}/{request}" if request else name
-        if name in seen or key in seen or (not request and any(each.startswith(f"{name}/") for each in seen)):
-            found.append(duplicate(here, name if name in seen else key))
-        seen.add(key)
+        if name in seen:
+            found.append(duplicate(here, name))
+        else:
+            if request:
+                found += [invalid(f"{here}.request", request, text) for text in names.dns_label(request)]
+            if key in seen:
+                found.append(duplicate(here, key))
+            elif not request:
+                found += [duplicate(here, name) for each in seen if each.startswith(f"{name}/")]
+            seen.add(key)
         if name not in known:
-            found.append(not_found(here, name))
+            which = f": {', '.join(sorted(known))}" if known else " which is empty"
+            text = f"must be one of the names in pod.spec.resourceClaims{which}"
+            found.append(not_found(here, name, text))
     return found

@@ -131,10 +131,24 @@ def _label_keys(path: str, term: Mapping[str, Any], selector: Mapping[str, Any] 
             continue
         for i, key in enumerate(keys):
             out += [invalid(f"{path}.{field}[{i}]", key, text) for text in names.qualified(key)]
+    out += _said_twice(path, match, selector or {})
     for i, key in enumerate(match):
         if key in mismatch:
             text = "exists in both matchLabelKeys and mismatchLabelKeys"
             out.append(invalid(f"{path}.matchLabelKeys[{i}]", key, text))
+    return out
+
+
+def _said_twice(path: str, keys: Sequence[str], selector: Mapping[str, Any]) -> Complaints:
+    """What such a key adds to a selector is all that the selector says of it."""
+    places = {key: i for i, key in enumerate(keys)}
+    seen = set(selector.get("matchLabels") or ())
+    out: Complaints = []
+    for expression in selector.get("matchExpressions") or ():
+        key = expression.get("key") or ""
+        if key in places and key in seen:
+            out.append(invalid(f"{path}[{places[key]}]", key, "exists in both matchLabelKeys and labelSelector"))
+        seen.add(key)
     return out
 
 

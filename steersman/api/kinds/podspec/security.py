@@ -11,6 +11,8 @@ from typing import Any
 
 from steersman.api import names
 from steersman.api.errors import FieldError
+from steersman.api.godump import dump
+from steersman.api.kinds.podspec import windows
 from steersman.api.kinds.podspec.paths import descending
 from steersman.api.validation import Struct, duplicate, forbidden, invalid, not_supported, required, struct, too_long
 
@@ -21,18 +23,16 @@ _SEGMENT = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SYSCTL = rf"({_SEGMENT}[\./])*{_SEGMENT}"
 _sysctl = re.compile(_SYSCTL).fullmatch
 _CHOICES = {
-    "fsGroupChangePolicy": ("Always", "OnRootMismatch"),
     "supplementalGroupsPolicy": ("Merge", "Strict"),
-    "seLinuxChangePolicy": ("MountOption", "Recursive"),
+    "seLinuxChangePolicy": ("Recursive",),
 }
+_CHANGES = ("Always", "OnRootMismatch")
 _IPC = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 
 
 def of_pod(path: str, spec: Mapping[str, Any]) -> Complaints:
     """spec.securityContext, and what of the spec excludes what."""
-    context = spec.get("securityContext")
-    if not context:
-        return []
+    context = spec.get("securityContext") or {}
     found = _ids(path, context, ("fsGroup", "runAsUser", "runAsGroup"))
     for i, group in enumerate(context.get("supplementalGroups") or ()):
         found += [invalid(f"{path}.supplementalGroups[{i}]", group, text) for text in names.user_id(group)]
@@ -41,7 +41,11 @@ def of_pod(path: str, spec: Mapping[str, Any]) -> Complaints:
         found.append(invalid(f"{path}.shareProcessNamespace", True, text))
     if sysctls := context.get("sysctls"):
         found += _sysctls(f"{path}.sysctls", sysctls, spec)
+    change = context.get("fsGroupChangePolicy")
+    if change is not None and change not in _CHANGES:
+        found.append(not_supported(f"{path}.fsGroupChangePolicy", change, _CHANGES))
     found += seccomp(f"{path}.seccompProfile", context.get("seccompProfile"))
+    found += windows.options(f"{path}.windowsOptions", context.get("windowsOptions"))
     found += app_armor(f"{path}.appArmorProfile", context.get("appArmorProfile"))
     for field, choices in _CHOICES.items():
         if field in context and context[field] not in choices:
@@ -67,6 +71,7 @@ def of_container(path: str, context: Mapping[str, Any] | None, *, host_users: bo
             found.append(invalid(path, _shown(context), f"{text}`privileged` to true"))
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
             found.append(invalid(path, _shown(context), f"{text}`capabilities.Add` CAP_SYS_ADMIN"))
+    found += windows.options(f"{path}.windowsOptions", context.get("windowsOptions"))
     return found + app_armor(f"{path}.appArmorProfile", context.get("appArmorProfile"))
 
 
@@ -153,27 +158,4 @@ def host_users(path: str, spec: Mapping[str, Any]) -> Complaints:
 
 
 def _shown(context: Mapping[str, Any]) -> Struct:
-    """A container's security context as Go has it."""
-    out = struct(
-        context,
-        Capabilities=None,
-        Privileged=None,
-        SELinuxOptions=None,
-        WindowsOptions=None,
-        RunAsUser=None,
-        RunAsGroup=None,
-        RunAsNonRoot=None,
-        ReadOnlyRootFilesystem=None,
-        AllowPrivilegeEscalation=None,
-        ProcMount=None,
-        SeccompProfile=None,
-        AppArmorProfile=None,
-    )
-    profile = {"Type": "", "LocalhostProfile": None}
-    inner = {
-        "Capabilities": struct(context.get("capabilities"), Add=None, Drop=None),
-        "SELinuxOptions": struct(context.get("seLinuxOptions"), User="", Role="", Type="", Level=""),
-        "SeccompProfile": struct(context.get("seccompProfile"), **profile),
-        "AppArmorProfile": struct(context.get("appArmorProfile"), **profile),
-    }
-    return Struct({**(out or {}), **inner})
+    return dump(context, "v1:SecurityContext")

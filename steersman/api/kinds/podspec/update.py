@@ -258,7 +258,7 @@ def _addresses(fresh: Object, before: Object) -> Complaints:
 def ephemeral(new: Object, old: Object) -> Complaints:
     """An update of the ephemeral containers: more of them, nothing else."""
     if validate.MIRROR in (old["metadata"].get("annotations") or {}):
-        return [forbidden("", "static pods do not support ephemeral containers")]
+        return [forbidden("[]", "static pods do not support ephemeral containers")]
     out = validate.pod(new)
     now = {each.get("name"): each for each in new["spec"].get("ephemeralContainers") or ()}
     for former in old["spec"].get("ephemeralContainers") or ():
@@ -276,9 +276,9 @@ def ephemeral(new: Object, old: Object) -> Complaints:
 def resize(new: Object, old: Object) -> Complaints:
     """An update of resources in place (KEP-1287): cpu and memory, in the same class of service."""
     if validate.MIRROR in (old["metadata"].get("annotations") or {}):
-        return [forbidden("", "static pods cannot be resized")]
+        return [forbidden("[]", "static pods cannot be resized")]
     if (old["spec"].get("os") or {}).get("name") == "windows":
-        return [forbidden("", "windows pods cannot be resized")]
+        return [forbidden("[]", "windows pods cannot be resized")]
     out = validate.pod(new)
     if pods.qos_class(new) != pods.qos_class(old):
         found = (new.get("status") or {}).get("qosClass") or ""

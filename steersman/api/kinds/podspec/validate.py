@@ -7,7 +7,7 @@ ValidatePodSpec and ValidatePodCreate in pkg/apis/core/validation.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,13 +15,14 @@ import msgspec
 
 from steersman.api import meta, names, quantity
 from steersman.api.errors import FieldError
-from steersman.api.kinds.podspec import alike, containers, resources, scheduling, security, volumes
+from steersman.api.kinds.podspec import alike, apparmor, containers, resources, scheduling, security, volumes, windows
 from steersman.api.labels import validate_labels
 from steersman.api.pods import container_totals
 from steersman.api.resource import Object
 from steersman.api.validation import Struct, forbidden, invalid, not_found, not_supported, required, struct, too_long
 
 Complaints = list[FieldError]
+Check = Callable[[str], list[str]]
 
 MIRROR = "kubernetes.io/config.mirror"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -55,6 +56,7 @@ def pod(obj: Object) -> Complaints:
         if spec.get("nodeName") and spec.get("schedulingGates"):
             text = "cannot be set until all schedulingGates have been cleared"
             out.append(forbidden("spec.nodeName", text))
+        out += apparmor.agreed("spec", metadata, spec)
     return out
 
 
@@ -103,7 +105,7 @@ def _pod_spec(path: str, spec: Mapping[str, Any], metadata: Mapping[str, Any] | 
     if extra := spec.get("ephemeralContainers"):
         others = [*main, *init]
         out += containers.ephemeral_containers(f"{path}.ephemeralContainers", extra, others, around)
-    if spec.get("resources"):
+    if spec.get("resources") is not None:
         out += _pod_resources(f"{path}.resources", spec, around)
     out += _host_network(path, spec, in_pod=metadata is not None)
     out += _choice(f"{path}.restartPolicy", spec.get("restartPolicy"), _RESTARTS)
@@ -119,26 +121,23 @@ def _pod_spec(path: str, spec: Mapping[str, Any], metadata: Mapping[str, Any] | 
         out += [invalid(here, kind, text) for text in names.qualified(kind)]
     out += scheduling.gates(f"{path}.schedulingGates", spec.get("schedulingGates") or ())
     out += scheduling.spread(f"{path}.topologySpreadConstraints", spec.get("topologySpreadConstraints") or ())
+    out += windows.host_process(path, spec)
     out += security.host_users(path, spec)
-    out += _names(path, spec)
     return out + _rest(path, spec)
 
 
-def _names(path: str, spec: Mapping[str, Any]) -> Complaints:
-    """The fields that hold one name each."""
-    checks = (
-        ("serviceAccountName", names.dns_subdomain),
-        ("nodeName", names.dns_subdomain),
-        ("hostname", names.dns_label),
-        ("subdomain", names.dns_label),
-        ("priorityClassName", names.dns_subdomain),
-        ("runtimeClassName", names.dns_subdomain),
-    )
+def _names(path: str, spec: Mapping[str, Any], checks: Mapping[str, Check]) -> Complaints:
+    """Fields that hold one name each."""
     out: Complaints = []
-    for field, check in checks:
+    for field, check in checks.items():
         if value := spec.get(field):
             out += [invalid(f"{path}.{field}", value, text) for text in check(value)]
+    return out
+
+
+def _host_name(path: str, spec: Mapping[str, Any]) -> Complaints:
     override = spec.get("hostnameOverride")
+    out: Complaints = []
     if override is not None:
         here = f"{path}.hostnameOverride"
         if spec.get("setHostnameAsFQDN"):
@@ -152,10 +151,12 @@ def _names(path: str, spec: Mapping[str, Any]) -> Complaints:
 
 
 def _rest(path: str, spec: Mapping[str, Any]) -> Complaints:
-    out: Complaints = []
+    out = _host_name(path, spec)
+    out += _names(path, spec, {"serviceAccountName": names.dns_subdomain, "nodeName": names.dns_subdomain})
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= _MAX_INT32:
         out.append(invalid(f"{path}.activeDeadlineSeconds", deadline, names.between(1, _MAX_INT32)))
+    out += _names(path, spec, {"hostname": names.dns_label, "subdomain": names.dns_label})
     if found := spec.get("tolerations"):
         out += scheduling.tolerations(f"{path}.tolerations", found)
     for i, alias in enumerate(spec.get("hostAliases") or ()):
@@ -163,19 +164,16 @@ def _rest(path: str, spec: Mapping[str, Any]) -> Complaints:
         out += names.legacy_ip(f"{here}.ip", alias.get("ip") or "")
         for j, host in enumerate(alias.get("hostnames") or ()):
             out += [invalid(f"{here}.hostnames[{j}]", host, text) for text in names.dns_subdomain(host)]
+    out += _names(path, spec, {"priorityClassName": names.dns_subdomain})
+    runtime = spec.get("runtimeClassName")
+    if runtime is not None:
+        out += [invalid(f"{path}.runtimeClassName", runtime, text) for text in names.dns_subdomain(runtime)]
     policy = spec.get("preemptionPolicy")
     if policy is not None:
         out += _choice(f"{path}.preemptionPolicy", policy, _PREEMPTIONS)
     if overhead := spec.get("overhead"):
         out += resources.requirements(f"{path}.overhead", {"limits": overhead})
-    os = spec.get("os")
-    if os is not None:
-        name = os.get("name") or ""
-        if not name:
-            out.append(required(f"{path}.os.name"))
-        elif name not in ("linux", "windows"):
-            out.append(not_supported(f"{path}.os", name, ("linux", "windows")))
-    return out + _file_keys(path, spec)
+    return out + windows.of_os(path, spec) + _file_keys(path, spec)
 
 
 def _choice(path: str, value: str | None, choices: tuple[str, ...]) -> Complaints:
@@ -193,7 +191,7 @@ def known_annotations(path: str, found: Mapping[str, str], spec: Mapping[str, An
     cost = found.get(DELETION_COST)
     if cost is not None and (not _NUMBER.fullmatch(cost) or not -(2**31) <= int(cost) <= _MAX_INT32):
         out.append(invalid(f"{path}[{DELETION_COST}]", cost, "must be a 32bit integer"))
-    return out
+    return out + apparmor.annotations(path, found, spec)
 
 
 def _tokens_without_account(spec: Mapping[str, Any]) -> Complaints:
@@ -210,7 +208,7 @@ def _resource_claims(path: str, claims: Any, metadata: Mapping[str, Any] | None)
     out: Complaints = []
     seen: set[str] = set()
     if claims and MIRROR in ((metadata or {}).get("annotations") or {}):
-        return [forbidden("", "static pods do not support resource claims")]
+        return [forbidden("[]", "static pods do not support resource claims")]
     for i, claim in enumerate(claims):
         here, name = f"{path}[{i}]", claim.get("name") or ""
         if not name:

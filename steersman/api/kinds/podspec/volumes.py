@@ -13,6 +13,8 @@ from steersman.api import meta, names, quantity
 from steersman.api.errors import FieldError
 from steersman.api.kinds.podspec import disks, env
 from steersman.api.kinds.podspec.paths import descending, no_backsteps, not_reserved
+from steersman.api.labels import validate_labels
+from steersman.api.protobuf.table import table
 from steersman.api.validation import duplicate, forbidden, invalid, not_found, not_supported, required, too_long
 
 Complaints = list[FieldError]
@@ -222,7 +224,13 @@ def _ephemeral(path: str, found: Mapping[str, Any]) -> Complaints:
     from steersman.api.kinds.core import claimspec  # here: claims need nothing of pods, pods rarely need claims
 
     inner = f"{path}.volumeClaimTemplate"
-    out = meta.validate_template(claim.get("metadata") or {}, f"{inner}.metadata")
+    own = claim.get("metadata") or {}
+    out = meta.validate_annotations(own.get("annotations"), f"{inner}.metadata.annotations")
+    out += validate_labels(own.get("labels"), f"{inner}.metadata.labels")
+    fields = [field.name for field in table().message("meta:ObjectMeta").declared]
+    others = [name for name in fields if name in own and name not in ("labels", "annotations")]
+    shown = ["uID" if name == "uid" else name for name in others]  # as Go's own names, but for the first letter
+    out += [forbidden(f"{inner}.metadata.{name}", "cannot be set") for name in shown]
     return out + claimspec.validate(f"{inner}.spec", claim.get("spec") or {})
 
 
