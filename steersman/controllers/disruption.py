@@ -18,6 +18,7 @@ from steersman.api.resource import (
     REPLICATIONCONTROLLERS,
     STATEFULSETS,
     Object,
+    Resource,
 )
 from steersman.client.controller import DONE, Context, Controller, For, Key, Result, Watch, key_of
 from steersman.client.discovery import discover
@@ -33,6 +34,7 @@ from steersman.client.selecting import (
 from steersman.client.workload import controller_of, scaled
 from steersman.lib.clock import parse_rfc3339, rfc3339
 
+_CONDITION = "DisruptionAllowed"
 _PATIENCE = 120.0  # seconds: an evicted pod that is still there was not deleted after all
 _POD = "pod:"  # marks a key as a pod's, a prefix that no name can have
 _KNOWN = {(each.group, each.kind): each for each in (REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS, DEPLOYMENTS)}
@@ -73,20 +75,22 @@ def needs_scale(budget: Object) -> bool:
 
 
 def with_condition(budget: Object, numbers: Object, reason: str, message: str, now: float) -> Object:
-    """The status with its one condition."""
+    """The status with its condition, beside those of others."""
     good = "True" if reason == "SufficientPods" else "False"
-    old = next((each for each in (budget.get("status") or {}).get("conditions") or ()), None)
+    conditions = list((budget.get("status") or {}).get("conditions") or ())
+    at = next((at for at, each in enumerate(conditions) if each["type"] == _CONDITION), len(conditions))
+    old = conditions[at] if at < len(conditions) else None
     since = old["lastTransitionTime"] if old is not None and old["status"] == good else rfc3339(now)
     condition: Object = {
-        "type": "DisruptionAllowed",
+        "type": _CONDITION,
         "status": good,
         "reason": reason,
         "message": message,
         "lastTransitionTime": since,
     }
-    if generation := budget["metadata"].get("generation"):
+    if generation := numbers.get("observedGeneration"):
         condition["observedGeneration"] = generation
-    return {**numbers, "conditions": [condition]}
+    return {**numbers, "conditions": [*conditions[:at], condition, *conditions[at + 1 :]]}
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -94,20 +98,23 @@ async def reconcile(context: Context, key: Key) -> Result:
     if key.name.startswith(_POD):
         return await _take_back(context, Key(key.namespace, key.name.removeprefix(_POD)))
     budget = context.informer(PODDISRUPTIONBUDGETS).get(*key)
-    if budget is None or budget["metadata"].get("deletionTimestamp"):
+    if budget is None:
         return DONE
     now = context.clock.now()
     selector = labels.from_object(budget["spec"].get("selector"))
     chosen = selected(context.informer(PODS), key.namespace, selector)
+    failed: ApiError | None = None
     if not chosen:
         context.recorder.event(budget, "Normal", "NoPods", "No matching pods found")
     try:
         scale = await _scale(context, chosen) if needs_scale(budget) else None
-    except LookupError as error:
-        text = f"Failed to calculate the number of expected pods: {error}"
+    except (LookupError, ApiError) as error:
+        why = error.message if isinstance(error, ApiError) else str(error)
+        text = f"Failed to calculate the number of expected pods: {why}"
         context.recorder.event(budget, "Warning", "CalculateExpectedPodCountFailed", text)
+        failed = error if isinstance(error, ApiError) else None
         status = with_condition(
-            budget, {**(budget.get("status") or {}), "disruptionsAllowed": 0}, "SyncFailed", str(error), now
+            budget, {**(budget.get("status") or {}), "disruptionsAllowed": 0}, "SyncFailed", why, now
         )
     else:
         numbers = allowed(budget, chosen, scale, now)
@@ -116,6 +123,8 @@ async def reconcile(context: Context, key: Key) -> Result:
         _tell_oddities(context, budget, chosen, now)
     if status != budget.get("status"):
         await context.client.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
+    if failed is not None:
+        raise failed
     left = [parse_rfc3339(stamp) + _PATIENCE - now for stamp in (status.get("disruptedPods") or {}).values()]
     return Result(min(left) + 0.1 if left else 0.0)
 
@@ -161,28 +170,46 @@ async def _scale(context: Context, chosen: Sequence[Object]) -> int:
 
 
 async def _owner(context: Context, reference: Object, namespace: str) -> Object | None:
-    """A controller, or the Scale of one of an unknown kind; None when it is gone or has no size."""
-    group = reference["apiVersion"].rpartition("/")[0]
+    """A controller, or the Scale of one of an unknown kind; None when it is gone.
+
+    Raises LookupError, in the original's words, for a kind that is not served or has no size.
+    """
+    group, _, version = reference["apiVersion"].rpartition("/")
     known = _KNOWN.get((group, reference["kind"]))
     if known is not None:
         found = context.informer(known).get(namespace, reference["name"])
         return found if found is not None and found["metadata"]["uid"] == reference["uid"] else None
     served = [each.resource for each in (await discover(context.client)).resources]
-    resource = next((each for each in served if (each.group, each.kind) == (group, reference["kind"])), None)
-    if resource is None:
-        return None
+    named = [
+        each for each in served if (each.group, each.kind) == (group, reference["kind"]) and "/" not in each.plural
+    ]
+    if not named:
+        raise LookupError(f'no matches for kind "{reference["kind"]}" in version "{reference["apiVersion"]}"')
+    resource = next((each for each in named if each.version == version), named[0])
     try:
-        return await context.client.get(resource, reference["name"], namespace, subresource="scale")
+        found = await context.client.get(resource, reference["name"], namespace, subresource="scale")
     except ApiError as error:
         if error.code != 404:
             raise
+        if not await _has_scale(context, resource):
+            whole = f"{resource.plural}.{group}" if group else resource.plural
+            raise LookupError(f"{whole} does not implement the scale subresource") from None
         return None
+    return found if found["metadata"].get("uid") == reference["uid"] else None
+
+
+async def _has_scale(context: Context, resource: Resource) -> bool:
+    place = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+    listed = (await context.client.call("GET", place)).get("resources") or ()
+    return any(each["name"] == f"{resource.plural}/scale" for each in listed)
 
 
 def _stale_in(pod: Object, now: float) -> float | None:
     """Seconds until a pod's DisruptionTarget condition counts as stale; None when it has none to take back."""
     found = pods.condition(pod, "DisruptionTarget")
     if found is None or found["status"] != "True" or pod["metadata"].get("deletionTimestamp") or pods.is_terminal(pod):
+        return None
+    if found.get("reason") == "TerminationByKubelet":  # that may take as long as the pod wants
         return None
     return max(parse_rfc3339(found["lastTransitionTime"]) + _PATIENCE - now, 0.0)
 

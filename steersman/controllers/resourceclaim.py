@@ -20,6 +20,8 @@ from steersman.client.workqueue import WorkQueue
 _FOR = "resource.kubernetes.io/pod-claim-name"
 _EXTENDED = "resource.kubernetes.io/extended-resource-claim"
 _CLAIM = "claim:"  # keys of claims, beside those of pods
+_MANAGER = "ResourceClaimController"
+_CONSUMERS = 256  # that a claim may have
 _LONGEST = 57  # characters of a generated name before its random end
 _BY_OWNER = "owner"
 _BY_CLAIM, _BY_TEMPLATE = "device claim", "device claim template"  # of pods
@@ -77,8 +79,23 @@ async def reconcile(context: Context, key: Key) -> Result:
                 fresh.append({"name": wanted["name"], "resourceClaimName": name})
     if fresh:
         meta = pod["metadata"]
-        body = {"metadata": {"uid": meta["uid"]}, "status": {"resourceClaimStatuses": fresh}}
-        await context.client.patch(PODS, meta["name"], meta["namespace"], body, type="strategic", subresource="status")
+        told = known | {each["name"]: each for each in fresh}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "status": {"resourceClaimStatuses": list(told.values())},
+        }
+        await context.client.patch(
+            PODS,
+            meta["name"],
+            meta["namespace"],
+            body,
+            type="apply",
+            subresource="status",
+            field_manager=_MANAGER,
+            force=True,
+        )
     elif pod["spec"].get("nodeName"):
         await _reserve(context, pod)
     return DONE
@@ -124,7 +141,7 @@ async def _reserve(context: Context, pod: Object) -> None:
         claim = context.informer(CLAIMS).get(meta["namespace"], name)
         status = (claim or {}).get("status") or {}
         reserved = status.get("reservedFor") or []
-        if claim is None or not status.get("allocation") or reserved_for(claim, pod):
+        if claim is None or not status.get("allocation") or reserved_for(claim, pod) or len(reserved) >= _CONSUMERS:
             continue
         if not generated or is_for(claim, pod):
             status = {**status, "reservedFor": [*reserved, user]}

@@ -18,6 +18,7 @@ from steersman.lib.clock import parse_rfc3339, rfc3339
 SERVICECIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
 IPADDRESSES = Resource("networking.k8s.io", "v1", "ipaddresses", "IPAddress", namespaced=False)
 
+_MANAGER = "service-cidr-controller"
 FINALIZER = "networking.k8s.io/service-cidr-finalizer"
 _MANAGED_BY = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io")
 _GRACE = 10.0  # seconds for the news of a deletion to reach whoever gives out addresses
@@ -56,15 +57,34 @@ def removable(cidr: Object, everything: Iterable[Object], addresses: Iterable[Ad
     return True
 
 
-def with_condition(cidr: Object, now: float, status: str, reason: str, message: str) -> Object | None:
-    """The object with that Ready condition; None when it says so already."""
+async def _say(context: Context, cidr: Object, status: str, reason: str, message: str) -> None:
+    """Set the Ready condition, where it does not say so already."""
     conditions = (cidr.get("status") or {}).get("conditions") or []
     found = next((each for each in conditions if each["type"] == "Ready"), None)
     if found and (found["status"], found.get("reason", ""), found.get("message", "")) == (status, reason, message):
-        return None
-    new = {"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": rfc3339(now)}
-    rest = [each for each in conditions if each["type"] != "Ready"]
-    return {**cidr, "status": {**(cidr.get("status") or {}), "conditions": [*rest, new]}}
+        return
+    stamp, name = rfc3339(context.clock.now()), cidr["metadata"]["name"]
+    new = {"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": stamp}
+    body = {
+        "apiVersion": SERVICECIDRS.api_version,
+        "kind": SERVICECIDRS.kind,
+        "metadata": {"name": name},
+        "status": {"conditions": [new]},
+    }
+    await context.client.patch(
+        SERVICECIDRS, name, "", body, type="apply", subresource="status", field_manager=_MANAGER, force=True
+    )
+
+
+async def _mark(context: Context, cidr: Object, finalizers: Object) -> None:
+    """Change the finalizers, unless the range is gone."""
+    try:
+        await context.client.patch(
+            SERVICECIDRS, cidr["metadata"]["name"], "", {"metadata": finalizers}, type="strategic"
+        )
+    except ApiError as error:
+        if error.code != 404:
+            raise
 
 
 async def reconcile(context: Context, key: Key) -> Result:
@@ -78,25 +98,21 @@ async def reconcile(context: Context, key: Key) -> Result:
         if FINALIZER not in finalizers:
             return DONE
         if not removable(cidr, context.informer(SERVICECIDRS).list(), _in_use(context)):
-            if changed := with_condition(cidr, now, *_TERMINATING):
-                await context.client.update(SERVICECIDRS, changed, subresource="status")
+            await _say(context, cidr, *_TERMINATING)
             return DONE
         left = parse_rfc3339(meta["deletionTimestamp"]) + _GRACE - now
         if left > 0:
             return Result(left)
-        rest = [each for each in finalizers if each != FINALIZER]
-        await context.client.update(SERVICECIDRS, {**cidr, "metadata": {**meta, "finalizers": rest}})
+        await _mark(context, cidr, {"$deleteFromPrimitiveList/finalizers": [FINALIZER]})
         return DONE
     if FINALIZER not in finalizers:
-        protected = {**cidr, "metadata": {**meta, "finalizers": [*finalizers, FINALIZER]}}
-        cidr = await context.client.update(SERVICECIDRS, protected)
-    if changed := with_condition(cidr, now, *_READY):
-        try:
-            await context.client.update(SERVICECIDRS, changed, subresource="status")
-        except ApiError:
-            text = "The ServiceCIDR Status can not be set to Ready=True"
-            context.recorder.event(cidr, "Warning", "KubernetesServiceCIDRError", text)
-            raise
+        await _mark(context, cidr, {"finalizers": [FINALIZER]})
+    try:
+        await _say(context, cidr, *_READY)
+    except ApiError:
+        text = "The ServiceCIDR Status can not be set to Ready=True"
+        context.recorder.event(cidr, "Warning", "KubernetesServiceCIDRError", text)
+        raise
     return DONE
 
 

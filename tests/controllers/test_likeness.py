@@ -116,7 +116,7 @@ async def test_slices_that_cannot_be_written_are_told_of(world: World, monkeypat
 async def test_a_range_that_cannot_be_called_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"metadata": {"name": "more", "finalizers": [FINALIZER]}, "spec": {"cidrs": ["10.77.0.0/24"]}}
     await world.client.create(SERVICECIDRS, body)
-    Refusing(world, monkeypatch, "update", SERVICECIDRS)
+    Refusing(world, monkeypatch, "patch", SERVICECIDRS)
     world.start("service-cidr-controller")
     await world.settle()
     text = "The ServiceCIDR Status can not be set to Ready=True"

@@ -49,7 +49,7 @@ class Heard:
 def wanted_taints(node: Object, *, evict: bool) -> set[Taint]:
     """The taints that the node's conditions ask for; without `evict` none that drives pods away."""
     found = (node.get("status") or {}).get("conditions") or ()
-    ready = (condition(found, "Ready") or {"status": "Unknown"})["status"]
+    ready = (condition(found, "Ready") or {"status": "True"})["status"]  # who has said nothing yet has his time
     out: set[Taint] = set()
     if ready != "True":
         name = "not-ready" if ready == "False" else "unreachable"

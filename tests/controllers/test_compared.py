@@ -1,0 +1,108 @@
+"""More of what kube-controller-manager 1.36 was seen to write, beside ours, and of what its source says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman.api.resource import NODES, PODDISRUPTIONBUDGETS, PODS, SERVICEACCOUNTS, Object
+from steersman.client.deviceclaims import CLAIMS, TEMPLATES
+from steersman.controllers.servicecidr import SERVICECIDRS
+from steersman.lib.clock import rfc3339
+
+from .conftest import World
+from .objects import pod
+
+
+def managers(obj: Object) -> set[tuple[str, str, str]]:
+    """Who wrote to an object, how, and to which part."""
+    fields = obj["metadata"].get("managedFields") or ()
+    return {(each["manager"], each["operation"], each.get("subresource", "")) for each in fields}
+
+
+async def test_a_node_that_has_said_nothing_yet_is_not_tainted(world: World) -> None:
+    world.start("node-lifecycle-controller")
+    await world.client.create(NODES, {"metadata": {"name": "new"}})
+    await world.settle(30)
+    assert "taints" not in (await world.get(NODES, "new"))["spec"]
+    await world.settle(40)
+    assert (await world.get(NODES, "new"))["spec"]["taints"][0]["key"] == "node.kubernetes.io/unreachable"
+
+
+def owned(name: str, version: str, kind: str, uid: str = "u") -> Object:
+    made = pod(name)
+    reference = {"apiVersion": version, "kind": kind, "name": "owner", "uid": uid, "controller": True}
+    return made | {"metadata": {**made["metadata"], "ownerReferences": [reference]}}
+
+
+async def budget(world: World, **meta: Any) -> None:
+    body = {"metadata": {"name": "b", **meta}, "spec": {"maxUnavailable": 1, "selector": {}}}
+    await world.client.create(PODDISRUPTIONBUDGETS, body, "default")
+
+
+async def condition(world: World) -> Object:
+    [found] = (await world.get(PODDISRUPTIONBUDGETS, "b"))["status"]["conditions"]
+    return found
+
+
+async def test_a_budget_of_pods_whose_owners_kind_nobody_serves(world: World) -> None:
+    world.start("disruption-controller")
+    await world.client.create(PODS, owned("a", "foo.example/v1", "Foo"), "default")
+    await budget(world)
+    await world.settle()
+    found = await condition(world)
+    text = 'no matches for kind "Foo" in version "foo.example/v1"'
+    assert (found["reason"], found["message"], found.get("observedGeneration")) == ("SyncFailed", text, None)
+    assert ("CalculateExpectedPodCountFailed", f"Failed to calculate the number of expected pods: {text}") in (
+        await world.events()
+    )
+
+
+async def test_a_budget_of_pods_whose_owners_have_no_size(world: World) -> None:
+    world.start("disruption-controller")
+    await world.client.create(SERVICEACCOUNTS, {"metadata": {"name": "owner"}}, "default")
+    await world.client.create(PODS, owned("a", "v1", "ServiceAccount"), "default")
+    await budget(world)
+    await world.settle()
+    assert (await condition(world))["message"] == "serviceaccounts does not implement the scale subresource"
+
+
+async def test_a_budget_works_until_it_is_gone(world: World) -> None:
+    world.start("disruption-controller")
+    await budget(world, finalizers=["example.com/stay"])
+    await world.settle()
+    await world.client.delete(PODDISRUPTIONBUDGETS, "b", "default")
+    await world.client.create(PODS, pod("a"), "default")
+    await world.settle()
+    assert ("UnmanagedPods" in [reason for reason, _ in await world.events()]) is True
+
+
+async def test_what_a_kubelet_says_of_a_disruption_is_never_stale(world: World) -> None:
+    world.start("disruption-controller")
+    made = await world.client.create(PODS, pod("a"), "default")
+    target = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    await world.set_status(PODS, made, conditions=[{**target, "lastTransitionTime": rfc3339(world.clock.now())}])
+    await world.settle(200)
+    [found] = (await world.get(PODS, "a"))["status"]["conditions"]
+    assert found["status"] == "True"
+
+
+async def test_who_writes_what_is_applied(world: World) -> None:
+    world.start("resourceclaim-controller", "service-cidr-controller")
+    await world.client.create(SERVICECIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.77.0.0/24"]}})
+    request = {"name": "r", "exactly": {"deviceClassName": "x"}}
+    template = {"metadata": {"name": "t"}, "spec": {"spec": {"devices": {"requests": [request]}}}}
+    await world.client.create(TEMPLATES, template, "default")
+    asked = [{"name": name, "resourceClaimTemplateName": "t"} for name in ("one", "two")]
+    await world.client.create(PODS, pod("a", resourceClaims=asked), "default")
+    await world.settle()
+    found = await world.get(PODS, "a")
+    names = {each["name"]: each["resourceClaimName"] for each in found["status"]["resourceClaimStatuses"]}
+    assert ("ResourceClaimController", "Apply", "status") in managers(found)
+    assert ("service-cidr-controller", "Apply", "status") in managers(await world.get(SERVICECIDRS, "more"))
+    await world.client.delete(CLAIMS, names["one"], "default")
+    await world.settle()
+    again = (await world.get(PODS, "a"))["status"]["resourceClaimStatuses"]
+    assert {each["name"]: each["resourceClaimName"] == names[each["name"]] for each in again} == {
+        "one": False,
+        "two": True,
+    }
