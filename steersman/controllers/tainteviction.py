@@ -13,7 +13,6 @@ from steersman.client.controller import DONE, Context, Controller, For, Key, Res
 from steersman.client.disrupt import disrupt
 from steersman.client.metrics import Metrics
 from steersman.client.nodefit import BY_NODE, file_by_node, tolerates
-from steersman.lib.clock import parse_rfc3339
 from steersman.lib.metrics import Distribution, Value
 
 _LATE = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240)  # seconds
@@ -34,22 +33,27 @@ def stay(tolerations: Sequence[Object], taints: Sequence[Object]) -> float | Non
 
 @dataclass(slots=True)
 class _Due:
-    """Pods whose time runs, and by node."""
+    """Pods whose time runs, by node too, and when it is over: once it runs, further taints do not change it."""
 
     nodes: dict[Key, str] = field(default_factory=dict)
     at: dict[str, set[Key]] = field(default_factory=dict)
+    ends: dict[Key, tuple[str, float]] = field(default_factory=dict)  # the pod's uid, and Unix seconds
 
-    def put(self, key: Key, node: str) -> None:
-        """The pod's time on the node runs."""
+    def until(self, key: Key, uid: str, node: str, end: float) -> float:
+        """When the pod's time on the node is over; `end` if it does not run yet."""
+        if self.nodes.get(key) == node and self.ends[key][0] == uid:
+            return self.ends[key][1]
         self.drop(key)
-        self.nodes[key] = node
+        self.nodes[key], self.ends[key] = node, (uid, end)
         self.at.setdefault(node, set()).add(key)
+        return end
 
     def drop(self, key: Key) -> bool:
         """It does not any more; whether it did."""
         node = self.nodes.pop(key, None)
         if node is None:
             return False
+        del self.ends[key]
         self.at[node].discard(key)
         if not self.at[node]:
             del self.at[node]
@@ -91,11 +95,8 @@ async def reconcile(context: Context, key: Key) -> Result:
             context.recorder.event(_named(key), "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
         return DONE
     now = context.clock.now()
-    left = (
-        max((parse_rfc3339(each["timeAdded"]) for each in taints if each.get("timeAdded")), default=now) + seconds - now
-    )
-    if seconds > 0 and left > 0:
-        due.put(key, name)
+    left = due.until(key, pod["metadata"]["uid"], name, now + seconds) - now if seconds > 0 else 0.0
+    if left > 0:
         return Result(left)
     due.drop(key)
     await _evict(context, key, pod)

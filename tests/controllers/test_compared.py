@@ -106,3 +106,31 @@ async def test_who_writes_what_is_applied(world: World) -> None:
         "one": False,
         "two": True,
     }
+
+
+async def test_how_long_a_pod_stays_beside_a_taint_of_a_user(world: World) -> None:
+    world.start("taint-eviction-controller")
+    taint = {"key": "evict", "effect": "NoExecute"}  # as kubectl taint has it: without a time
+    await world.client.create(NODES, {"metadata": {"name": "node-1"}})
+    patience = {"key": "evict", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+    await world.make_ready(await world.client.create(PODS, pod("a", tolerations=[patience]), "default"))
+    await world.client.patch(NODES, "node-1", "", {"spec": {"taints": [taint]}})
+    await world.settle(20)
+    await world.client.patch(PODS, "a", "default", {"metadata": {"labels": {"color": "blue"}}})
+    await world.settle(5)
+    assert not (await world.get(PODS, "a"))["metadata"].get("deletionTimestamp")
+    await world.settle(10)
+    assert ("TaintManagerEviction", "Marking for deletion Pod default/a") in await world.events()
+
+
+async def test_a_pod_that_comes_to_a_tainted_node_has_its_whole_time(world: World) -> None:
+    world.start("taint-eviction-controller")
+    long_ago = rfc3339(world.clock.now() - 3600)
+    taint = {"key": "evict", "effect": "NoExecute", "timeAdded": long_ago}
+    await world.client.create(NODES, {"metadata": {"name": "node-1"}, "spec": {"taints": [taint]}})
+    patience = {"key": "evict", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+    await world.make_ready(await world.client.create(PODS, pod("a", tolerations=[patience]), "default"))
+    await world.settle(25)
+    assert not (await world.get(PODS, "a"))["metadata"].get("deletionTimestamp")
+    await world.settle(10)
+    assert (await world.names(PODS)) == [] or (await world.get(PODS, "a"))["metadata"].get("deletionTimestamp")
