@@ -134,3 +134,15 @@ async def test_a_pod_that_comes_to_a_tainted_node_has_its_whole_time(world: Worl
     assert not (await world.get(PODS, "a"))["metadata"].get("deletionTimestamp")
     await world.settle(10)
     assert (await world.names(PODS)) == [] or (await world.get(PODS, "a"))["metadata"].get("deletionTimestamp")
+
+
+async def test_only_a_node_that_was_ready_is_told_to_be_so_no_more(world: World) -> None:
+    world.start("node-lifecycle-controller")
+    for name, status in (("well", "True"), ("ill", "False")):
+        made = await world.client.create(NODES, {"metadata": {"name": name}})
+        stamp = rfc3339(world.clock.now())
+        ready = {"type": "Ready", "status": status, "lastHeartbeatTime": stamp, "lastTransitionTime": stamp}
+        await world.set_status(NODES, made, conditions=[ready])
+    await world.settle(70)
+    told = [message for reason, message in await world.events() if reason == "NodeNotReady"]
+    assert told == ["Node well status is now: NodeNotReady"]

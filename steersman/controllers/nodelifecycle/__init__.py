@@ -144,8 +144,10 @@ async def _judge(context: Context, key: Key) -> Result:
     left = _grace_left(context, node, heard)
     if left <= 0 and (conditions := silent(node, context.clock.now())) is not None:
         changed = {**node, "status": {**(node.get("status") or {}), "conditions": conditions}}
+        was = is_ready(node)
         node = await context.client.update(NODES, changed, subresource="status")
-        _tell(context, node, "NodeNotReady", "status is now: NodeNotReady")
+        if was:
+            _tell(context, node, "NodeNotReady", "status is now: NodeNotReady")
     zones.tell(key.name, node)
     turn = _turn(zones, node, context.clock.monotonic())
     taints = tainted(node, wanted_taints(node, evict=turn == 0), context.clock.now())
