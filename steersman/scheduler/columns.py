@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from steersman.scheduler.devices import Devices
 from steersman.scheduler.owners import Owners
 from steersman.scheduler.peers import PodIndex
 from steersman.scheduler.podinfo import HostPort, PodInfo, Taint, amount_of
+from steersman.scheduler.tally import Tally
 from steersman.scheduler.volumes import Volumes
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
+T = TypeVar("T", bound=np.generic)
 
 ABSENT = -1  # the code of a node that lacks a label
 _FIRST_ROWS = 16
@@ -38,10 +40,43 @@ class LabelColumn:
 
     codes: Codes
     values: dict[str, int] = field(default_factory=dict)
+    _present: Mask | None = None
+    _populated: Mask | None = None
+    _index: npt.NDArray[np.intp] | None = None  # the codes as NumPy wants them: half the time
+    _own: bool = False  # each row has the value of its own number
 
     def code(self, value: str) -> int:
         """The code of a value, new or known."""
         return self.values.setdefault(value, len(self.values))
+
+    def present(self) -> Mask:
+        """Rows that have the label; not to be changed."""
+        if self._present is None:
+            self._present = self.codes != ABSENT
+        return self._present
+
+    def populated(self, live: Mask) -> Mask:
+        """Which values a live node has, and one False more for those without the label; not to be changed."""
+        if self._populated is None:
+            seen = np.bincount(self.codes[live] + 1, minlength=len(self.values) + 1)[1:] > 0
+            self._populated = np.append(seen, False)
+        return self._populated
+
+    def to_rows(self, of: npt.NDArray[T]) -> npt.NDArray[T]:
+        """What each row's value has of `of`, by code; the last of it for rows without the label."""
+        if self._index is None:
+            count = len(self.values)
+            self._index = self.codes.astype(np.intp)
+            self._own = np.array_equal(self.codes[:count], np.arange(count)) and bool((self.codes[count:] < 0).all())
+        if not self._own:
+            return of.take(self._index)
+        found = np.full(len(self.codes), of[-1])
+        found[: len(of) - 1] = of[:-1]
+        return found
+
+    def changed(self) -> None:
+        """A node came, went, or has another value."""
+        self._present = self._populated = self._index = None
 
 
 class Columns:
@@ -71,6 +106,7 @@ class Columns:
         self.touched: list[int] = []  # rows on which a pod came or went, from `touched_upto` backwards
         self.touched_upto = 0
         self.nominated: set[str] = set()  # pods that are not there yet: room is being made for them
+        self._labelled: dict[frozenset[str], Mask] = {}
         self._where: dict[str, str] = {}  # pod uid -> node name
         self._homeless: dict[str, dict[str, PodInfo]] = {}  # pods on nodes that are not known (yet)
         self._free: list[int] = []
@@ -110,7 +146,6 @@ class Columns:
     def set_node(self, node: Object) -> None:
         """Add a node or replace what is known of it; the pods counted on it stay."""
         name = node["metadata"]["name"]
-        self.changes += 1
         row = self.rows.get(name)
         if row is None:
             row = self._new_row(name)
@@ -125,6 +160,7 @@ class Columns:
             self.resource(self.allocatable, resource)[row] = amount_of(resource, amount)
         self._set_labels(row, name, node["metadata"].get("labels") or {})
         self._set_images(row, status.get("images") or ())
+        self._relabelled()
         for info in self._homeless.pop(name, {}).values():
             self._count(row, info, 1)
 
@@ -178,16 +214,37 @@ class Columns:
             for name in image.get("names") or ():
                 self.resource(self.images, name)[row] = image.get("sizeBytes", 0)
 
-    def in_domain(self, key: str, counts: Ints) -> npt.NDArray[np.float64]:
-        """Each row's sum of `counts` over all rows that have the same value of a label; 0 where it is absent."""
-        codes = self.label(key).codes + 1  # nodes without the label are a domain of their own, which does not count
-        sums: npt.NDArray[np.float64] = np.bincount(codes, weights=counts)  # type: ignore[assignment]
-        sums[0] = 0
-        return sums[codes]
+    def domains(self, key: str, tally: Tally) -> Ints:
+        """The sum of a tally over each value of a label, by code, and 0 for nodes without it; not to be changed."""
+        column = self.label(key)
+        return tally.by_domain(key, column.codes, len(column.values))
+
+    def in_domain(self, key: str, tally: Tally) -> Ints:
+        """Each row's sum of a tally over all rows that have the same value of a label; 0 where it is absent."""
+        return self.label(key).to_rows(self.domains(key, tally))
+
+    def somebody(self, key: str, tally: Tally) -> Mask:
+        """Rows in whose domain anything is counted."""
+        return self.label(key).to_rows(self.domains(key, tally) > 0)
 
     def has_label(self, key: str) -> Mask:
-        """Rows whose node has the label."""
-        return self.label(key).codes != ABSENT
+        """Rows whose node has the label; not to be changed."""
+        return self.label(key).present()
+
+    def labelled(self, keys: Iterable[str]) -> Mask:
+        """Live rows that have all these labels; not to be changed."""
+        key = frozenset(keys)
+        if (found := self._labelled.get(key)) is None:
+            found = self._labelled[key] = np.logical_and.reduce([self.live, *map(self.has_label, key)])
+        return found
+
+    def _relabelled(self) -> None:
+        """Nodes are not what they were: nothing holds that was worked out from their labels."""
+        self.changes += 1
+        self.peers.era.number += 1
+        self._labelled.clear()
+        for column in self.labels.values():
+            column.changed()
 
     def remove_node(self, name: str) -> None:
         """Forget a node; pods that are still assigned to it wait for its return."""
@@ -195,7 +252,6 @@ class Columns:
         if row is None:
             return
         self.comings += 1
-        self.changes += 1
         left = dict(self.pods[row])
         for info in left.values():
             self._count(row, info, -1)
@@ -206,6 +262,7 @@ class Columns:
         del self._nodes[name]
         self.devices.forget_node(name)
         self._free.append(row)
+        self._relabelled()
 
     # Pods ------------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from steersman.api.labels import NOTHING
 from steersman.scheduler.podinfo import Peers, PodInfo, Term
-
-Ints = npt.NDArray[np.int64]
+from steersman.scheduler.tally import Era, Tally
 
 K = TypeVar("K")
 _COUNTERS = 512  # selectors that are kept counted; the one longest unasked for goes first
@@ -41,7 +37,7 @@ class _Counter:
 
     peers: tuple[Peers, ...]
     deleting: bool
-    counts: Ints
+    counts: Tally
 
 
 class PodIndex:
@@ -52,18 +48,19 @@ class PodIndex:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._groups: dict[_Signature, _Group] = {}
         self._counters: dict[tuple[tuple[Peers, ...], bool], _Counter] = {}
-        self._far: dict[Term, Ints] = {}
-        self._near: dict[Term, Ints] = {}
-        self._wished: dict[tuple[Term, int], Ints] = {}
+        self._far: dict[Term, Tally] = {}
+        self._near: dict[Term, Tally] = {}
+        self._wished: dict[tuple[Term, int], Tally] = {}
+        self.era = Era()
 
     def grow(self, rows: int) -> None:
         """There are more rows now."""
         more = rows - self._rows
         for counter in self._counters.values():
-            counter.counts = np.concatenate([counter.counts, np.zeros(more, np.int64)])
+            counter.counts.grow(more)
         for table in (self._far, self._near, self._wished):
-            for key, column in table.items():
-                table[key] = np.concatenate([column, np.zeros(more, np.int64)])  # type: ignore[index]
+            for tally in table.values():
+                tally.grow(more)
         self._rows = rows
 
     def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
@@ -97,7 +94,7 @@ class PodIndex:
             group = self._groups[signature] = _Group(info.namespace, info.labels, info.deleting)
             group.counted_by = [each for each in self._counters.values() if self._counts(each, group)]
         for counter in group.counted_by:
-            counter.counts[row] += sign
+            counter.counts.add(row, sign)
         left = group.rows.get(row, 0) + sign
         if left:
             group.rows[row] = left
@@ -117,12 +114,12 @@ class PodIndex:
         for wish in affinity.preferred:
             self._add(self._wished, wish, row, sign)
 
-    def _add(self, table: dict[K, Ints], key: K, row: int, sign: int) -> None:
-        column = table.get(key)
-        if column is None:
-            column = table[key] = np.zeros(self._rows, np.int64)
-        column[row] += sign
-        if sign < 0 and not column.any():
+    def _add(self, table: dict[K, Tally], key: K, row: int, sign: int) -> None:
+        tally = table.get(key)
+        if tally is None:
+            tally = table[key] = Tally(self._rows, self.era)
+        tally.add(row, sign)
+        if sign < 0 and not tally.rows.any():
             del table[key]
 
     def _counts(self, counter: _Counter, group: _Group) -> bool:
@@ -130,36 +127,36 @@ class PodIndex:
             self.means(peers, group.namespace, group.labels) for peers in counter.peers
         )
 
-    def counts(self, *peers: Peers, deleting: bool = True) -> Ints:
+    def counts(self, *peers: Peers, deleting: bool = True) -> Tally:
         """How many pods each row has that all of `peers` mean; `deleting`: also those that are ending."""
         key = (peers, deleting)
         counter = self._counters.pop(key, None)
         if counter is None:
-            counter = _Counter(peers, deleting, np.zeros(self._rows, np.int64))
+            counter = _Counter(peers, deleting, Tally(self._rows, self.era))
             for group in self._groups.values():
                 if self._counts(counter, group):
                     group.counted_by.append(counter)
                     for row, number in group.rows.items():
-                        counter.counts[row] += number
+                        counter.counts.add(row, number)
             if len(self._counters) >= _COUNTERS:
                 self._drop(next(iter(self._counters)))
         self._counters[key] = counter  # last is the latest asked for
         return counter.counts
 
-    def kept_away(self, pod: PodInfo) -> Iterator[tuple[Term, Ints]]:
+    def kept_away(self, pod: PodInfo) -> Iterator[tuple[Term, Tally]]:
         """Required anti-affinity terms of pods on nodes that mean `pod`, with how many pods of each row have them."""
-        for term, column in self._far.items():
+        for term, tally in self._far.items():
             if self.means(term.peers, pod.namespace, pod.labels):
-                yield term, column
+                yield term, tally
 
-    def wished(self, pod: PodInfo, hard: int = 1) -> Iterator[tuple[str, int, Ints]]:
+    def wished(self, pod: PodInfo, hard: int = 1) -> Iterator[tuple[str, int, Tally]]:
         """Terms of pods on nodes that mean `pod`: topology key, weight, and how many pods of each row have them.
 
         `hard` is what their required affinity weighs; 0 leaves it out.
         """
-        for term, column in self._near.items() if hard else ():
+        for term, tally in self._near.items() if hard else ():
             if self.means(term.peers, pod.namespace, pod.labels):
-                yield term.key, hard, column
-        for (term, weight), column in self._wished.items():
+                yield term.key, hard, tally
+        for (term, weight), tally in self._wished.items():
             if self.means(term.peers, pod.namespace, pod.labels):
-                yield term.key, weight, column
+                yield term.key, weight, tally

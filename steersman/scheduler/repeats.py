@@ -125,14 +125,13 @@ class Repeats:
         awaited = columns.rows.get(pod.nominated)
         if awaited is not None and feasible[awaited]:  # room was made for it there
             return Choice(pod.nominated, feasible, [], filtered)
-        if refused:
-            total = np.where(feasible, total, -1.0)
         parts = [(name, weight, scores.copy()) for name, weight, scores in kind.parts]
         for plugin in split.own_scores:
             if plugin.score is not None and (scores := plugin.score(columns, pod, feasible)) is not None:
-                more = np.where(feasible, plugin.weight * np.floor(scores), 0.0)
-                total = total + more
+                total = total + plugin.weight * np.floor(scores)
                 parts.append((plugin.name, plugin.weight, scores))
+        if refused or total is not kind.total:
+            total = np.where(feasible, total, -1.0)
         best = np.flatnonzero(total == total.max())
         return Choice(columns.names[int(best[random.randrange(len(best))])], feasible, parts, filtered)
 

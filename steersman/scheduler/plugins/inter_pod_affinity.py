@@ -27,11 +27,11 @@ def _rejections(columns: Columns, pod: PodInfo) -> Iterator[Rejection]:
     if pod.affinity.far:
         refused = np.zeros(len(columns.live), np.bool_)
         for term in pod.affinity.far:
-            refused |= columns.in_domain(term.key, columns.peers.counts(term.peers)) > 0
+            refused |= columns.somebody(term.key, columns.peers.counts(term.peers))
         yield Rejection(refused, _FAR)
     shunned: Mask | None = None
     for term, carriers in columns.peers.kept_away(pod):
-        refused = columns.in_domain(term.key, carriers) > 0
+        refused = columns.somebody(term.key, carriers)
         shunned = refused if shunned is None else shunned | refused
     if shunned is not None:
         yield Rejection(shunned, _OTHERS)
@@ -41,16 +41,14 @@ def _near(columns: Columns, pod: PodInfo) -> Mask:
     """Nodes in whose domains, by every term, is a pod that all terms mean; the first of its kind is free to begin."""
     terms = pod.affinity.near
     counts = columns.peers.counts(*(term.peers for term in terms))
-    suits, labelled, anybody = columns.live.copy(), columns.live.copy(), False
+    suits, anybody = columns.live.copy(), False
     for term in terms:
-        near = columns.in_domain(term.key, counts)
-        labelled &= columns.has_label(term.key)
-        anybody |= bool(near.any())
-        suits &= near > 0
+        suits &= columns.somebody(term.key, counts)
+        anybody |= bool(columns.domains(term.key, counts).any())
     if anybody:
         return suits
     itself = all(columns.peers.means(term.peers, pod.namespace, pod.labels) for term in terms)
-    return labelled if itself else suits
+    return columns.labelled(term.key for term in terms) if itself else suits
 
 
 def make(args: Mapping[str, Any]) -> Plugin:
@@ -120,10 +118,12 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask, hard: int = 1) -> Scor
     wishes += columns.peers.wished(pod, hard)
     if not wishes:
         return None
-    total = np.zeros(len(feasible), np.float64)
-    for key, weight, counts in wishes:
-        total += weight * columns.in_domain(key, counts)
-    least, most = total[feasible].min(), total[feasible].max()
+    total = np.zeros(len(feasible), np.int64)
+    for key in dict.fromkeys(key for key, _, _ in wishes):
+        sums = sum(weight * columns.domains(of, counts) for of, weight, counts in wishes if of == key)
+        total += columns.label(key).to_rows(np.asarray(sums))
+    judged = total[feasible]
+    least, most = judged.min(), judged.max()
     if most == least:
         return np.zeros(len(feasible), np.float64)
     return np.floor(100 * (total - least) / (most - least))

@@ -107,10 +107,7 @@ def _labels(node: Object | None) -> Mapping[str, str] | None:
 
 def _labelled(columns: Columns, constraints: Sequence[Spread]) -> Mask:
     """Nodes that have every constraint's label."""
-    mask = columns.live.copy()
-    for constraint in constraints:
-        mask &= columns.has_label(constraint.key)
-    return mask
+    return columns.labelled(constraint.key for constraint in constraints)
 
 
 def _counted(columns: Columns, pod: PodInfo, constraint: Spread, labelled: Mask) -> Mask:
@@ -124,13 +121,18 @@ def _counted(columns: Columns, pod: PodInfo, constraint: Spread, labelled: Mask)
     return mask
 
 
-def _sums(columns: Columns, constraint: Spread, counted: Mask) -> tuple[np.ndarray, np.ndarray]:
-    """By domain: pods in it, and whether it has a node that counts."""
+def _sums(columns: Columns, constraint: Spread, counted: Mask) -> tuple[np.ndarray, Mask]:
+    """By domain: pods in it, and whether it has a node that counts; at the end 0 and False, for nodes in none."""
     column = columns.label(constraint.key)
+    tally = columns.peers.counts(constraint.peers, deleting=False)
+    everywhere = columns.labelled([constraint.key])
+    if counted is everywhere or np.count_nonzero(counted) == np.count_nonzero(everywhere):  # it is part of it
+        return columns.domains(constraint.key, tally), column.populated(columns.live)
     codes, size = column.codes + 1, len(column.values) + 1
-    pods = columns.peers.counts(constraint.peers, deleting=False) * counted
-    sums = np.bincount(codes, weights=pods, minlength=size)[1:]
-    return sums, np.bincount(codes, weights=counted, minlength=size)[1:] > 0
+    sums = np.bincount(codes, weights=tally.rows * counted, minlength=size)
+    seen = np.bincount(codes, weights=counted, minlength=size) > 0
+    sums[0], seen[0] = 0, False
+    return np.roll(sums, -1), np.roll(seen, -1)
 
 
 def filter(columns: Columns, pod: PodInfo, defaults: Defaults = _USUAL) -> Sequence[Rejection]:
@@ -146,8 +148,8 @@ def filter(columns: Columns, pod: PodInfo, defaults: Defaults = _USUAL) -> Seque
             continue
         least = 0.0 if np.count_nonzero(seen) < constraint.min_domains else sums[seen].min()
         itself = columns.peers.means(constraint.peers, pod.namespace, pod.labels)
-        here = sums[columns.label(constraint.key).codes]  # garbage where the label is absent, which `labelled` hides
-        refused |= labelled & (here + itself - least > constraint.max_skew)
+        crowded = sums + itself - least > constraint.max_skew
+        refused |= labelled & columns.label(constraint.key).to_rows(crowded)
     return Rejection(~labelled, _LABEL, resolvable=False), Rejection(refused, _SKEW)
 
 
@@ -165,12 +167,12 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask, defaults: Defaults = _
         codes = columns.label(constraint.key).codes
         present = codes != ABSENT
         if constraint.key == _HOSTNAME:
-            here = columns.peers.counts(constraint.peers, deleting=False).astype(np.float64)
+            here = columns.peers.counts(constraint.peers, deleting=False).rows.astype(np.float64)
             size = int(np.count_nonzero(judged))
         else:
             counted = _counted(columns, pod, constraint, everywhere) & present
             sums, _ = _sums(columns, constraint, counted)
-            here = sums[codes] if len(sums) else np.zeros(len(codes), np.float64)
+            here = columns.label(constraint.key).to_rows(sums)
             size = int(np.count_nonzero(np.bincount(codes[judged] + 1)))
         total += np.where(present, here * np.log(size + 2) + (constraint.max_skew - 1), 0.0)
     total = np.floor(total + 0.5)
