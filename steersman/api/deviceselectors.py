@@ -33,7 +33,7 @@ _KINDS = (BOOL.name, "dyn")
 @lru_cache(maxsize=1024)
 def program(expression: str) -> cel.Program:
     """The selector, ready to run. Raises CompileError, or ValueError when it cannot give a bool."""
-    made = cel.compile(expression, _KNOWN)
+    made = cel.compile(expression, _KNOWN, bindings=True)
     if made.type.name not in _KINDS:
         raise ValueError(f"must evaluate to bool or the unknown type, not {made.type}")
     return made

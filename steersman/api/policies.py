@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -84,11 +85,13 @@ def program(
         known["params"] = DYN
     types: dict[str, Type] = {}
     for at, (name, expression) in enumerate(variables):
-        try:
+        if not expression.strip():
+            continue
+        types[name] = DYN
+        with suppress(cel.CompileError):  # which is told of the variable itself
             types[name] = program(expression, (), params=params, variables=variables[:at]).type
-        except cel.CompileError:
-            types[name] = DYN
-    known["variables"] = object_of("kubernetes.variables", types.get)
+    if variables:
+        known["variables"] = object_of("kubernetes.variables", types.get)
     made = cel.compile(source, known, structs=structs)
     if results and not _gives(made.type, results):
         wanted = results[0] if len(results) == 1 else f"one of [{' '.join(results)}]"

@@ -113,7 +113,10 @@ class _Checker:
             return self._resolve(node, name, [self.of(target), *map(self.of, node.args)], member=True)
         args = [self.of(each) for each in node.args]
         if name in _BOOLS:
-            return BOOL if all(assignable(BOOL, each, {}) for each in args) else self._mismatch(node, args)
+            for part, each in zip(node.args, args, strict=True):
+                if not assignable(BOOL, each, {}):
+                    self._fail(part.at, f"expected type 'bool' but found '{each}'")
+            return BOOL
         if name == "_?_:_":
             fits = assignable(BOOL, args[0], {}) and assignable(args[1], args[2], {})
             return joined(args[1:]) if fits else self._mismatch(node, args)
@@ -142,6 +145,8 @@ class _Checker:
 
     def _resolve(self, node: Call, name: str, args: list[Type], *, member: bool) -> Type:
         overloads = all_overloads().get((name, member))
+        if overloads is None and (name, not member) in all_overloads():
+            return self._mismatch(node, args, member=member)
         if overloads is None:
             return self._fail(node.at, f"undeclared reference to '{name}' (in container '')")
         results: list[Type] = []

@@ -133,6 +133,8 @@ TABLE: list[Overload] = [
     *define(_last_index, "list(A).lastIndexOf(A) int", price=whole(0)),
     *define(_distinct, "list(A).distinct() list(A)", price=lambda sizes: 1 + sizes[0] * sizes[0]),
     *define(lambda values: values[::-1], "list(A).reverse() list(A)", price=whole(0)),
+    *define(lambda values: Optional(True, values[0]) if values else NONE, "list(A).first() optional_type(A)"),
+    *define(lambda values: Optional(True, values[-1]) if values else NONE, "list(A).last() optional_type(A)"),
     *define(_slice, "list(A).slice(int, int) list(A)", price=whole(0)),
     *define(_flat, "list(list(A)).flatten() list(A)", "list(dyn).flatten(int) list(dyn)", price=whole(0)),
     *define(_sort, *(f"list({a}).sort() list({a})" for a in _COMPARED), price=whole(0)),

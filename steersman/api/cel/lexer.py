@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ RESERVED = frozenset(
     {"as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package"}
     | {"namespace", "return", "var", "void", "while"}
 )
+WORDS = frozenset(("in", "true", "false", "null"))
+"""Names that are tokens of their own."""
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t\r\n\f]+|//[^\n]*)
     |(?P<string>(?:[rR][bB]?|[bB][rR]?)?(?:\"{3}|'{3}|["']))
@@ -50,14 +53,17 @@ def tokens(source: str, issues: list[Issue]) -> list[Token]:
             continue
         kind, text = str(match.lastgroup), match.group()
         if kind == "string":
-            end, token = _string(source, at, text, issues)
-            found.append(token)
-            at = end
+            at, token = _string(source, at, text, issues)
+            if token is not None:
+                found.append(token)
             continue
         if kind == "int":
             found.append(Token("literal", text, at, _integer(text, at, issues)))
         elif kind == "float":
-            found.append(Token("literal", text, at, float(text)))
+            value = float(text)
+            if math.isinf(value):
+                issues.append(Issue(at, "invalid double literal"))
+            found.append(Token("literal", text, at, value))
         elif kind == "quoted":
             found.append(Token(kind, text, at, text[1:-1]))
         elif kind != "skip":
@@ -72,30 +78,31 @@ def _integer(text: str, at: int, issues: list[Issue]) -> int:
     digits = text[:-1] if unsigned else text
     hexadecimal = digits[:2] in ("0x", "0X")
     if len(digits) > 40:
-        issues.append(Issue(at, "Syntax error: invalid int literal"))
+        issues.append(Issue(at, "invalid int literal"))
         return 0
     value = int(digits, 16 if hexadecimal else 10)
     if unsigned:
         if value > 2**64 - 1:
-            issues.append(Issue(at, "Syntax error: invalid uint literal"))
+            issues.append(Issue(at, "invalid uint literal"))
         return Uint(value)
     if value > 2**63:  # 2**63 itself is good behind a minus; the parser looks
-        issues.append(Issue(at, "Syntax error: invalid int literal"))
+        issues.append(Issue(at, "invalid int literal"))
     return value
 
 
-def _string(source: str, at: int, opening: str, issues: list[Issue]) -> tuple[int, Token]:
+def _string(source: str, at: int, opening: str, issues: list[Issue]) -> tuple[int, Token | None]:
+    """A string from `at` on, and where it ends. One that does not end is none, but it may begin with one."""
     quote = opening.lstrip("rRbB")
     prefix = opening[: -len(quote)].lower()
     start = here = at + len(opening)
-    while True:
-        if here >= len(source) or (len(quote) == 1 and source[here] in "\r\n"):
-            wrong = source[at:here]
-            issues.append(Issue(at, f"Syntax error: token recognition error at: '{wrong}'"))
-            return here, Token("literal", wrong, at, "")
-        if source.startswith(quote, here):
-            break
-        here += 2 if source[here] == "\\" and "r" not in prefix else 1
+    while not source.startswith(quote, here):
+        step = 1
+        if here < len(source) and source[here] == "\\" and "r" not in prefix:
+            escape = _ESCAPE.match(source, here)
+            step = len(escape[0]) if escape and _known(escape[0]) else 0
+        if here >= len(source) or (len(quote) == 1 and source[here] in "\r\n") or not step:
+            return _unended(source, at, opening, here + (0 if here >= len(source) else 1 + (not step)), issues)
+        here += step
     body, end = source[start:here], here + len(quote)
     value: str | bytes = body
     if "b" in prefix:
@@ -103,6 +110,26 @@ def _string(source: str, at: int, opening: str, issues: list[Issue]) -> tuple[in
     elif "r" not in prefix and "\\" in body:
         value = _ESCAPE.sub(lambda found: _character(found.group(), at, issues), body)
     return end, Token("literal", source[at:end], at, value)
+
+
+def _unended(source: str, at: int, opening: str, stop: int, issues: list[Issue]) -> tuple[int, Token | None]:
+    quote = opening.lstrip("rRbB")
+    prefix = opening[: -len(quote)]
+    if len(quote) == 3:  # an empty string, and one that does not end
+        value: str | bytes = b"" if "b" in prefix.lower() else ""
+        return at + len(prefix) + 2, Token("literal", source[at : at + len(prefix) + 2], at, value)
+    if prefix:
+        return at + len(prefix), Token("ident", prefix, at)
+    issues.append(Issue(at, f"Syntax error: token recognition error at: '{_plain(source[at:stop])}'"))
+    return stop, None
+
+
+def _plain(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _known(escape: str) -> bool:
+    return len(escape) > 2 or escape[1] in _SIMPLE
 
 
 def _code(text: str, at: int, issues: list[Issue]) -> int:

@@ -5,7 +5,9 @@ Source: cel-go's parser (grammar, macros, limits: 250 deep in cel-go; 100,000 co
 
 from __future__ import annotations
 
-from steersman.api.cel import lexer
+from collections.abc import Sequence
+
+from steersman.api.cel import lexer, recovery
 from steersman.api.cel.syntax import (
     Bind,
     Call,
@@ -30,44 +32,52 @@ _LOOPS = ("all", "exists", "exists_one", "existsOne", "filter", "map")
 _LOOPS_OF_TWO = ("all", "exists", "exists_one", "existsOne", "transformList", "transformMap", "transformMapEntry")
 
 
-def parse(source: str) -> Node:
-    """Raises CompileError."""
+def parse(source: str, *, bindings: bool = False) -> Node:
+    """The tree; with `bindings`, cel.bind is a macro. Raises CompileError."""
     if len(source) > MOST_CHARACTERS:
         text = f"expression code point size exceeds limit: size: {len(source)}, limit {MOST_CHARACTERS}"
         raise CompileError("", [Issue(0, text)])
     issues: list[Issue] = []
-    found = _Parser(source, lexer.tokens(source, issues), issues)
+    tokens = lexer.tokens(source, issues)
+    found = _Parser(tokens, issues, bindings=bindings)
     try:
         tree = found.expression()
         if found.here.kind != "end":
-            found.fail(f"Syntax error: extraneous input '{found.here.text}' expecting <EOF>")
+            raise _Stop
     except _Stop:
         tree = Literal(0, None)
+        if not found.too_deep:
+            issues += recovery.complaints(source, tokens)
     if issues:
         raise CompileError(source, issues)
     return tree
 
 
 class _Stop(Exception):
-    pass
+    """Here is no expression; `recovery` says why."""
 
 
 class _Parser:
-    def __init__(self, source: str, tokens: list[lexer.Token], issues: list[Issue]) -> None:
-        self._source = source
+    def __init__(self, tokens: list[lexer.Token], issues: list[Issue], *, bindings: bool) -> None:
         self._tokens = tokens
         self._issues = issues
+        self._bindings = bindings
         self._next = 0
         self._depth = 0
+        self.too_deep = False
 
     @property
     def here(self) -> lexer.Token:
         """The token that is looked at."""
         return self._tokens[self._next]
 
-    def fail(self, text: str, at: int | None = None) -> None:
-        """Note an error and stop."""
-        self._issues.append(Issue(self.here.at if at is None else at, text))
+    def _note(self, at: int, text: str) -> None:
+        """Something is wrong that is no matter of syntax: what comes next is looked at all the same."""
+        self._issues.append(Issue(at, text))
+
+    def _deeper(self) -> None:
+        self.too_deep = True
+        self._note(self.here.at, "expression recursion limit exceeded: 250")
         raise _Stop
 
     def _take(self, *texts: str) -> lexer.Token | None:
@@ -80,7 +90,6 @@ class _Parser:
     def _expect(self, text: str) -> lexer.Token:
         token = self._take(text)
         if token is None:
-            self.fail(f"Syntax error: mismatched input '{self.here.text}' expecting '{text}'")
             raise _Stop
         return token
 
@@ -88,7 +97,7 @@ class _Parser:
         """condition ? a : b."""
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            self.fail("expression recursion limit exceeded: 250")
+            self._deeper()
         chosen = self._or()
         if mark := self._take("?"):
             good = self._or()
@@ -122,7 +131,7 @@ class _Parser:
 
     def _chain(self, step: int) -> None:
         if step > _MOST_CHAIN:
-            self.fail("expression recursion limit exceeded: 250")
+            self._deeper()
 
     def _relation(self) -> Node:
         left, step = self._sum(), 0
@@ -150,7 +159,7 @@ class _Parser:
         marks: list[lexer.Token] = []
         while mark := self._take("!", "-"):
             if marks and marks[0].text != mark.text:
-                self.fail(f"Syntax error: extraneous input '{mark.text}'", mark.at)
+                raise _Stop
             marks.append(mark)
         token = self.here
         number = token.kind == "literal" and type(token.value) in (int, float)
@@ -160,7 +169,7 @@ class _Parser:
             found = self._members(Literal(token.at, -token.value))
         else:
             if number and token.value == 2**63 and type(token.value) is int:
-                self.fail("Syntax error: invalid int literal")
+                self._note(token.at, "invalid int literal")
             found = self._members(self._primary())
         if len(marks) % 2:
             found = Call(marks[0].at, f"{marks[0].text}_", None, [found])
@@ -177,8 +186,10 @@ class _Parser:
                 found = Call(mark.at, "_[?_]" if optional else "_[_]", None, [found, index])
                 continue
             token = self.here
-            if token.kind not in ("ident", "quoted"):
-                self.fail(f"Syntax error: no viable alternative at input '.{token.text}'")
+            if token.kind not in ("ident", "quoted") or token.text in lexer.WORDS:
+                raise _Stop
+            if token.kind == "quoted":
+                self._note(token.at, "unsupported syntax: '`'")
             self._next += 1
             name = str(token.value if token.kind == "quoted" else token.text)
             if token.kind == "ident" and not optional and self.here.text == "(" and self.here.kind == "op":
@@ -196,8 +207,6 @@ class _Parser:
         while not self._take(closing):
             if items:
                 self._expect(",")
-                if closing == "]" and self._take(closing):
-                    break
             items.append(self.expression())
         return items
 
@@ -216,26 +225,22 @@ class _Parser:
             return self._list_literal(token.at)
         if self._take("{"):
             return self._map_literal(token.at)
-        what = "mismatched input" if token.kind == "end" else "extraneous input"
-        expecting = (
-            "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
-            "IDENTIFIER}"
-        )
-        self.fail(f"Syntax error: {what} '{token.text}' expecting {expecting}")
         raise _Stop
 
     def _name(self, token: lexer.Token) -> Node:
-        self._take(".")
+        leading = self._take(".")
         token = self.here
-        if token.kind != "ident":
-            self.fail(f"Syntax error: mismatched input '{token.text}' expecting IDENTIFIER")
+        if token.kind != "ident" or token.text == "in":
+            raise _Stop
         self._next += 1
         name = token.text
         constants = {"true": True, "false": False, "null": None}
         if name in constants:
+            if leading:
+                raise _Stop
             return Literal(token.at, constants[name])
         if name in lexer.RESERVED:
-            self.fail(f"reserved identifier: {name}", token.at)
+            self._note(token.at, f"reserved identifier: {name}")
         if self.here.kind == "op" and self.here.text == "(":
             opening = self.here.at
             self._next += 1
@@ -244,14 +249,23 @@ class _Parser:
             return self._struct(name)
         return Ident(token.at, name)
 
+    def _closed(self, items: Sequence[object], closing: str) -> bool:
+        """Whether a list ends here, perhaps after a last comma; else the comma before the next item is taken."""
+        if self._take(closing):
+            return True
+        if items:
+            self._expect(",")
+        elif not self._take(","):
+            return False
+        else:
+            self._expect(closing)
+            return True
+        return self._take(closing) is not None
+
     def _list_literal(self, at: int) -> Node:
         items: list[Node] = []
         optional: set[int] = set()
-        while not self._take("]"):
-            if items:
-                self._expect(",")
-                if self._take("]"):
-                    break
+        while not self._closed(items, "]"):
             if self._take("?"):
                 optional.add(len(items))
             items.append(self.expression())
@@ -259,11 +273,7 @@ class _Parser:
 
     def _map_literal(self, at: int) -> Node:
         items: list[tuple[Node, Node, bool]] = []
-        while not self._take("}"):
-            if items:
-                self._expect(",")
-                if self._take("}"):
-                    break
+        while not self._closed(items, "}"):
             optional = self._take("?") is not None
             key = self.expression()
             self._expect(":")
@@ -273,15 +283,13 @@ class _Parser:
     def _struct(self, name: str) -> Node:
         at = self._expect("{").at
         items: list[tuple[str, Node, bool, int]] = []
-        while not self._take("}"):
-            if items:
-                self._expect(",")
-                if self._take("}"):
-                    break
+        while not self._closed(items, "}"):
             optional = self._take("?") is not None
             token = self.here
-            if token.kind not in ("ident", "quoted"):
-                self.fail(f"Syntax error: mismatched input '{token.text}' expecting IDENTIFIER")
+            if token.kind not in ("ident", "quoted") or token.text in lexer.WORDS:
+                raise _Stop
+            if token.kind == "quoted":
+                self._note(token.at, "unsupported syntax: '`'")
             self._next += 1
             self._expect(":")
             items.append((str(token.value or token.text), self.expression(), optional, token.at))
@@ -291,7 +299,7 @@ class _Parser:
         if name == "has" and len(args) == 1:
             if isinstance(args[0], Select) and not args[0].test:
                 return Select(at, args[0].operand, args[0].name, test=True)
-            self.fail("invalid argument to has() macro", at)
+            self._note(args[0].at, "invalid argument to has() macro")
         return Call(at, name, None, args)
 
     def _method(self, at: int, target: Node, name: str, args: list[Node]) -> Node:
@@ -301,7 +309,7 @@ class _Parser:
         if name in _LOOPS_OF_TWO and (len(args) == 3 or (name.startswith("transform") and len(args) == 4)):
             variables = (self._variable(args[0]), self._variable(args[1]))
             return Comprehension(at, name, target, variables, args[2] if len(args) == 4 else None, args[-1])
-        if name == "bind" and len(args) == 3 and isinstance(target, Ident) and target.name == "cel":
+        if self._bindings and name == "bind" and len(args) == 3 and isinstance(target, Ident) and target.name == "cel":
             return Bind(at, self._variable(args[0]), args[1], args[2])
         if name in ("optMap", "optFlatMap") and len(args) == 2:
             return Bind(at, self._variable(args[0]), target, args[1], name)
@@ -309,8 +317,8 @@ class _Parser:
 
     def _variable(self, node: Node) -> str:
         if not isinstance(node, Ident):
-            self.fail("argument must be a simple name", node.at)
-            raise _Stop
+            self._note(node.at, "argument must be a simple name")
+            return ""
         return node.name
 
 

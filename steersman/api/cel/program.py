@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steersman.api.cel import literals
 from steersman.api.cel.check import check
 from steersman.api.cel.estimate import worst
 from steersman.api.cel.evaluate import Frame, Step, build
@@ -38,11 +39,13 @@ class Program:
             raise CelError("evaluation is nested too deeply") from error
 
 
-def compile(source: str, variables: Mapping[str, Type], *, structs: bool = False) -> Program:
-    """Parse and check. Raises CompileError, whose text is cel-go's."""
-    tree = parse(source)
+def compile(source: str, variables: Mapping[str, Type], *, structs: bool = False, bindings: bool = False) -> Program:
+    """Parse and check; with `bindings`, cel.bind may be used. Raises CompileError, whose text is cel-go's."""
+    tree = parse(source, bindings=bindings)
     try:
         kind = check(tree, source, variables, structs=structs)
+        if issues := literals.check(tree):
+            raise CompileError(source, issues)
         return Program(source, kind, tree, build(tree))
     except RecursionError as error:
         raise CompileError(source, [Issue(0, "expression recursion limit exceeded: 250")]) from error

@@ -98,11 +98,16 @@ def _object(schema: Schema, name: str, *, root: bool) -> Type:
     known: dict[str, Type] = {"apiVersion": STRING, "kind": STRING, "metadata": _META} if root else {}
 
     def find(field: str) -> Type | None:
-        if field not in known and field in fields:
+        if field not in known and field in fields and _typed(fields[field]):
             known[field] = type_of(fields[field], name=f"{name}.{field}")
         return known.get(field)
 
     return types.object_of(name, find)
+
+
+def _typed(schema: Schema) -> bool:
+    """Whether expressions know of it; what has no type is no field to them."""
+    return bool(schema.get("type") or schema.get("x-kubernetes-int-or-string"))
 
 
 def value_of(value: Any, schema: Schema) -> Any:

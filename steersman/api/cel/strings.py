@@ -153,7 +153,6 @@ TABLE: list[Overload] = [
     *define(_split, "string.split(string) list(string)", "string.split(string, int) list(string)", price=scan(0, 1)),
     *define(_substring, "string.substring(int) string", "string.substring(int, int) string", price=scan(0)),
     *define(lambda value: value.strip(_SPACES), "string.trim() string", price=scan(0)),
-    *define(lambda value: value[::-1], "string.reverse() string", price=scan(0)),
     *define(_join, "list(string).join() string", "list(string).join(string) string", price=scan(0)),
     *define(_quote, "~strings.quote(string) string", price=scan(0)),
     *define(_formatted, "string.format(list(dyn)) string", price=scan(0, 1)),

@@ -37,6 +37,8 @@ class CompileError(Exception):
 def _shown(source: str, issue: Issue) -> str:
     before = source[: issue.offset]
     line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+    if not source:
+        return f"ERROR: <input>:1:0: {issue.text}"
     text = (source.split("\n") or [""])[line].replace("\t", " ")
     return f"ERROR: <input>:{line + 1}:{column + 1}: {issue.text}\n | {text}\n | {'.' * column}^"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 
 from steersman.api import names
 from steersman.api.errors import FieldError
@@ -16,11 +17,12 @@ from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field, human
-from steersman.api.validation import duplicate, forbidden, invalid, not_supported, quote, required
+from steersman.api.validation import duplicate, forbidden, invalid, not_supported, quote, required, too_long
 
 Complaints = list[FieldError]
 
 GROUP = "certificates.k8s.io"
+_LONGEST_DOMAIN = 253
 USAGES = frozenset(
     (
         "signing",
@@ -125,10 +127,19 @@ def signer_name(path: str, name: str) -> Complaints:
     if len(parts) != 2:
         text = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
         return [invalid(path, name, text)]
-    out = [invalid(path, parts[0], text) for text in names.dns_subdomain(parts[0])]
-    if parts[0] and parts[0].count(".") < 1:
+    out = [too_long(path, _LONGEST_DOMAIN)] if len(parts[0].encode()) > _LONGEST_DOMAIN else []
+    out += _labels(path, parts[0], names.dns_label)
+    if "." not in parts[0]:
         out.append(invalid(path, parts[0], "should be a domain with at least two segments separated by dots"))
-    return out + [invalid(path, parts[1], text) for text in names.dns_subdomain(parts[1])]
+    return out + _labels(path, parts[1], names.dns_subdomain)
+
+
+def _labels(path: str, text: str, rule: Callable[[str], list[str]]) -> Complaints:
+    """What is wrong with the first part between dots that is wrong."""
+    for part in text.split("."):
+        if found := rule(part):
+            return [invalid(path, text, f"validating label {quote(part)}: {each}") for each in found]
+    return []
 
 
 def validate_approval(new: Object, old: Object) -> Complaints:

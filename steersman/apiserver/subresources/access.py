@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.api import errors
+from steersman.api import errors, fields, labels
 from steersman.api.resource import Object
 from steersman.apiserver import managed
 from steersman.apiserver.authz.opinions import Deny, Failed
@@ -38,23 +38,26 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     body = body_of(call)
     spec = body.get("spec") or {}
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    if problems := complaints(body, nobody=user is None, namespace=namespace):
-        raise errors.invalid(call.kind.group, "", "", problems)
+    if wrong := complaints(body, nobody=user is None, namespace=namespace):
+        raise errors.invalid(call.kind.group, "", "", wrong)
     who = user or User(
         spec.get("user", ""),
         tuple(spec.get("groups") or ()),
         spec.get("uid", ""),
         {key: tuple(values) for key, values in (spec.get("extra") or {}).items()},
     )
-    why = await server.authorize(who, _asked(resource, path))
+    info, problems = _asked(resource, path)
+    why = await server.authorize(who, info)
     explain = getattr(server.authorizer, "reason", None)
     status: Object = {"allowed": why is None}
     if isinstance(why, Deny):
         status["denied"] = True
     if isinstance(why, Failed):
-        status["evaluationError"] = why.problem
+        problems.insert(0, why.problem)
+    if problems:
+        status["evaluationError"] = "; ".join(problems)
     if why is None and explain is not None:
-        why = explain(who, _asked(resource, path))
+        why = explain(who, info)
     if why:
         status["reason"] = str(why)
     body["metadata"] = {key: value for key, value in (body.get("metadata") or {}).items() if value is not None}
@@ -63,9 +66,12 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     return call.document(201, body)
 
 
-def _asked(resource: Object | None, path: Object | None) -> RequestInfo:
+def _asked(resource: Object | None, path: Object | None) -> tuple[RequestInfo, list[str]]:
+    """What is asked, and which selectors of it could not be read: less is asked then."""
     if resource is not None:
-        return RequestInfo(
+        fields_, unread = _selector("fieldSelector", resource)
+        labels_, more = _selector("labelSelector", resource)
+        info = RequestInfo(
             "",
             resource.get("verb", ""),
             True,
@@ -75,30 +81,52 @@ def _asked(resource: Object | None, path: Object | None) -> RequestInfo:
             resource.get("subresource", ""),
             resource.get("namespace", ""),
             resource.get("name", ""),
-            selectors=(_selector(resource.get("fieldSelector") or {}), _selector(resource.get("labelSelector") or {})),
+            selectors=(fields_, labels_),
         )
+        return info, [*unread, *more]
     path = path or {}
-    return RequestInfo(path.get("path", ""), path.get("verb", ""))
+    return RequestInfo(path.get("path", ""), path.get("verb", "")), []
 
 
 _OPERATORS = {"In": "in", "NotIn": "notin"}
 
 
-def _selector(given: Object) -> str:
-    """A selector of attributes as a query would hold it."""
-    if given.get("rawSelector"):
-        return str(given["rawSelector"])
-    parts = []
-    for term in given.get("requirements") or ():
-        key, values = term.get("key", ""), ",".join(term.get("values") or ())
-        match term.get("operator"):
-            case "Exists":
-                parts.append(key)
-            case "DoesNotExist":
-                parts.append(f"!{key}")
-            case operator if operator in _OPERATORS:
-                parts.append(f"{key} {_OPERATORS[operator]} ({values})")
-    return ",".join(parts)
+def _selector(key: str, resource: Object) -> tuple[str, list[str]]:
+    """A selector of attributes as a query would hold it, and a note where not all of it can be read."""
+    given = resource.get(key) or {}
+    wanted = given.get("requirements") or ()
+    if raw := given.get("rawSelector"):
+        parts, wanted = [str(raw)], (raw,)
+    else:
+        term = _field_term if key == "fieldSelector" else _label_term
+        parts = [text for each in wanted if (text := term(each))]
+    good = [text for text in parts if _readable(text, key)]
+    if len(good) == len(wanted):
+        return ",".join(good), []
+    partly = "partially " if good else ""
+    return ",".join(good), [f"spec.resourceAttributes.{key} {partly}ignored due to parse error"]
+
+
+def _readable(text: str, key: str) -> bool:
+    try:
+        fields.parse(text) if key == "fieldSelector" else labels.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _field_term(term: Object) -> str:
+    """Fields have one value each, and always have one."""
+    values = term.get("values") or ()
+    mark = {"In": "=", "NotIn": "!="}.get(term.get("operator") or "")
+    return f"{term.get('key', '')}{mark}{values[0]}" if mark and len(values) == 1 else ""
+
+
+def _label_term(term: Object) -> str:
+    key, values, operator = term.get("key", ""), ",".join(term.get("values") or ()), term.get("operator") or ""
+    if operator in _OPERATORS:
+        return f"{key} {_OPERATORS[operator]} ({values})"
+    return {"Exists": key, "DoesNotExist": f"!{key}"}.get(operator, "")
 
 
 async def self_subject_rules_review(server: Any, call: Call) -> Response:
