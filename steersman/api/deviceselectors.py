@@ -39,6 +39,11 @@ def program(expression: str) -> cel.Program:
     return made
 
 
+def cost(expression: str) -> int:
+    """The most that a selector may cost. Raises as `program`."""
+    return program(expression).estimate(_KNOWN.get, open_maps=True)
+
+
 class _Domains(dict[str, dict[str, Any]]):
     """Attributes or capacities by domain; a domain that nobody uses is empty rather than missing."""
 

@@ -126,8 +126,8 @@ class _Compiler:
             self._unused(rule, path)
             return None
         times = place.times if place.times is not None else schemas.most_often(schema)
-        self._cost(program.estimate() * times, f"{path}.rule", "estimated rule cost")
-        message = self._message(rule, {**known, "oldSelf": old}, path)
+        self._cost(program.estimate(lambda _: kind) * times, f"{path}.rule", "estimated rule cost")
+        message = self._message(rule, {**known, "oldSelf": old}, path, kind)
         if not transition:
             self._unused(rule, path)
         elif place.forgetful:
@@ -140,7 +140,7 @@ class _Compiler:
             text = "may not be set if oldSelf is not used in rule"
             self.errors.append(invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], text))
 
-    def _message(self, rule: Mapping[str, Any], known: Mapping[str, Type], path: str) -> cel.Program | None:
+    def _message(self, rule: Mapping[str, Any], known: Mapping[str, Type], path: str, kind: Type) -> cel.Program | None:
         source = rule.get("messageExpression")
         if source is None:
             return None
@@ -154,7 +154,7 @@ class _Compiler:
         if program.type.name != "string":
             self.errors.append(_bad(here, rule, "messageExpression must evaluate to a string"))
             return None
-        self._cost(program.estimate(), here, "estimated messageExpression cost")
+        self._cost(program.estimate(lambda _: kind), here, "estimated messageExpression cost")
         return program
 
     def _cost(self, cost: int, path: str, what: str) -> None:

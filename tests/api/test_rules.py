@@ -61,7 +61,7 @@ def test_a_rule_refuses_with_its_words() -> None:
     said = complaints(with_rule(POINT, "self.x > 0"), {"x": 0})
     assert said == ["spec: Invalid value: failed rule: self.x > 0"]
     assert complaints(with_rule(POINT, "self.x > 0", message="no"), {"x": 0}) == ["spec: Invalid value: no"]
-    made = with_rule(POINT, "self.x > 0", messageExpression="'got ' + string(self.x)", fieldPath=".x")
+    made = with_rule(POINT, "self.x > 0", messageExpression="'got %d'.format([self.x])", fieldPath=".x")
     assert complaints(made, {"x": -2}) == ["spec.x: Invalid value: got -2"]
     assert complaints(with_rule(POINT, "self.x > 0", reason="FieldValueForbidden"), {"x": 0}) == [
         "spec: Forbidden: failed rule: self.x > 0"
@@ -108,7 +108,7 @@ def test_a_run_has_a_budget() -> None:
 
 
 SET = {**TEXTS, "x-kubernetes-list-type": "set"}
-KEYED = {"type": "object", "properties": {"k": {"type": "string"}, "the-v": INTEGER}}
+KEYED = {"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}, "the-v": INTEGER}}
 MAP = {"type": "array", "items": KEYED, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}
 LISTS = {"type": "object", "properties": {"a": SET, "b": SET, "p": TEXTS, "m": MAP}}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from steersman.api.cel import literals
 from steersman.api.cel.check import check
-from steersman.api.cel.estimate import worst
+from steersman.api.cel.estimate import Roots, worst
 from steersman.api.cel.evaluate import Frame, Step, build
 from steersman.api.cel.parser import parse
 from steersman.api.cel.syntax import CelError, CompileError, Issue, Node
@@ -26,9 +26,9 @@ class Program:
     tree: Node
     run: Step
 
-    def estimate(self) -> int:
-        """The most that it may cost on values which the types' sizes allow."""
-        return worst(self.tree)
+    def estimate(self, roots: Roots, *, open_maps: bool = False) -> int:
+        """The most that it may cost on values which the types' sizes allow; `roots`: what variables hold."""
+        return worst(self.tree, roots, open_maps=open_maps)
 
     def evaluate(self, variables: Mapping[str, Any], *, limit: int = PER_CALL_LIMIT) -> tuple[Any, int]:
         """The value and what it cost. Raises CelError, or CostError beyond `limit`."""

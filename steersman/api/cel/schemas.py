@@ -10,13 +10,14 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from steersman.api import formats
 from steersman.api.cel import types
 from steersman.api.cel.estimate import REQUEST_MOST
 from steersman.api.cel.syntax import CelError
-from steersman.api.cel.types import DYN, STRING, Type
+from steersman.api.cel.types import DYN, Type
 from steersman.api.cel.values import Keyed, duration, timestamp
 
 Schema = Mapping[str, Any]
@@ -27,8 +28,10 @@ _KEYWORDS = frozenset(
 )
 _NAME = re.compile(r"[a-zA-Z_./-][a-zA-Z0-9_./-]*")
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
-_META = types.object_of("metadata", {"name": STRING, "generateName": STRING}.get)
+_TEXT = Type("string", (), REQUEST_MOST - 2)
+_META = types.object_of("metadata", {"name": _TEXT, "generateName": _TEXT}.get)
 _SCALARS = {"boolean": types.BOOL, "integer": types.INT, "number": types.DOUBLE}
+_LEAST_TEXT = {"duration": 3, "date": 12, "date-time": 21}
 _LEAST = {"boolean": 4, "integer": 1, "number": 1, "string": 2, "array": 2, "object": 2}
 
 
@@ -44,7 +47,10 @@ def escape(name: str) -> str:
 def type_of(schema: Schema, *, root: bool = False, name: str = "selfType") -> Type:
     """The type of what a schema describes; objects are named after their place below `name`."""
     kind = schema.get("type")
-    if schema.get("x-kubernetes-int-or-string") or not kind:
+    if schema.get("x-kubernetes-int-or-string"):
+        most = schema.get("maxLength")
+        return Type("dyn", (), REQUEST_MOST - 2 if most is None else max(int(most), 0) * 4)
+    if not kind:
         return DYN
     if kind == "array":
         items = schema.get("items") or {}
@@ -60,8 +66,10 @@ def most_items(schema: Schema) -> int:
     """How many items, or entries, there may be."""
     inner = schema.get("items") if schema.get("type") == "array" else schema.get("additionalProperties")
     given = schema.get("maxItems" if schema.get("type") == "array" else "maxProperties")
+    if given is not None:
+        return max(int(given), 0)
     least = _least(inner) if isinstance(inner, dict) else 1
-    return int(given) if given is not None else REQUEST_MOST // (least + 1)
+    return (REQUEST_MOST - 2) // (least + (1 if schema.get("type") == "array" else 6))
 
 
 def most_often(schema: Schema) -> int:
@@ -70,32 +78,41 @@ def most_often(schema: Schema) -> int:
 
 
 def _least(schema: Schema) -> int:
-    if schema.get("type") != "object":
+    if schema.get("x-kubernetes-int-or-string"):
+        return 1
+    if schema.get("type") == "string":
+        return _LEAST_TEXT.get(schema.get("format", ""), 2)
+    if schema.get("type") != "object" or isinstance(schema.get("additionalProperties"), dict):
         return _LEAST.get(schema.get("type", ""), 1)
-    properties = schema.get("properties") or {}
-    return 2 + sum(len(name) + 3 + _least(properties.get(name) or {}) for name in schema.get("required") or ())
+    must, found = schema.get("required") or (), 2
+    for name, each in (schema.get("properties") or {}).items():
+        if name in must and each.get("default") is None and _typed(each):
+            found += len(name) + 4 + _least(each)
+    return found
 
 
 def _string(schema: Schema) -> Type:
-    form = schema.get("format")
+    form, most = schema.get("format"), schema.get("maxLength")
     if form in ("date-time", "date"):
-        return types.TIMESTAMP
+        return replace(types.TIMESTAMP, size=12 if form == "date" else 32)
     if form == "duration":
-        return types.DURATION
-    if schema.get("enum"):
-        return Type("string", (), max(len(str(each)) for each in schema["enum"]))
-    most = schema.get("maxLength")
-    size = REQUEST_MOST if most is None else min(REQUEST_MOST, int(most) * 4)
-    return Type("bytes" if form == "byte" else "string", (), size)
+        return replace(types.DURATION, size=32)
+    if form == "byte":
+        return Type("bytes", (), REQUEST_MOST - 2 if most is None else max(int(most), 0))
+    if most is not None:
+        return Type("string", (), max(int(most), 0) * 4)
+    if enum := schema.get("enum"):
+        return Type("string", (), max((len(each.encode()) for each in enum if isinstance(each, str)), default=0))
+    return Type("string", (), REQUEST_MOST - 2)
 
 
 def _object(schema: Schema, name: str, *, root: bool) -> Type:
     extra = schema.get("additionalProperties")
     if isinstance(extra, dict):
         value = type_of(extra, name=f"{name}.@elem")
-        return types.map_of(Type("string", (), REQUEST_MOST), value, most_items(schema))
+        return types.map_of(Type("string", (), 0), value, most_items(schema))
     fields = {escape(key): each for key, each in (schema.get("properties") or {}).items()}
-    known: dict[str, Type] = {"apiVersion": STRING, "kind": STRING, "metadata": _META} if root else {}
+    known: dict[str, Type] = {"apiVersion": _TEXT, "kind": _TEXT, "metadata": _META} if root else {}
 
     def find(field: str) -> Type | None:
         if field not in known and field in fields and _typed(fields[field]):

@@ -123,7 +123,7 @@ def _selector(path: str, found: Mapping[str, Any]) -> Complaints:
     if len(expression.encode()) > _LONGEST_SELECTOR:
         return [too_long(path, _LONGEST_SELECTOR)]
     try:
-        cost = deviceselectors.program(expression).estimate()
+        cost = deviceselectors.cost(expression)
     except cel.CompileError as error:
         return [invalid(path, expression, f"compilation failed: {error}")]
     except ValueError as error:
