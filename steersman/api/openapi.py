@@ -266,13 +266,16 @@ def _v2_root(root: Root) -> Document:
 
 
 _EMULATED = (1, 31)  # the release from which on documents name the release alone
+_V3_PROTOBUF = ("application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+                "application/com.github.proto-openapi.spec.v3.v1.0+protobuf")  # fmt: skip
+_SPOKEN = {"application/json", "application/*", "*/*", *openapi_protobuf.ASKED, *_V3_PROTOBUF}  # v3 is JSON to all
 _BEARER = {"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"}
 
 
 def speaks(accept: str) -> bool:
-    """Whether the v2 document can be had in anything that an Accept header names."""
-    wanted = {clause.partition(";")[0].strip().lower() for clause in accept.split(",")}
-    return not accept or not wanted.isdisjoint({"application/json", "application/*", "*/*", *openapi_protobuf.ASKED})
+    """Whether a document can be had in anything that an Accept header names."""
+    wanted = {clause.partition(";")[0].strip() for clause in accept.split(",")}
+    return not accept.strip() or not wanted.isdisjoint(_SPOKEN)
 
 
 def _wants_protobuf(accept: str) -> bool:

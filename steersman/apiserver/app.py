@@ -382,8 +382,10 @@ class ApiServer:
         kind = self.registry.by_resource(info.group, info.version, info.resource)
         if kind is None:
             raise self._nothing(info)
+        if info.verb == "proxy" or (info.old and not kind.custom and (info.subresource or "watch" not in kind.verbs)):
+            raise unknown_resource()  # a path that was never there
         if kind.namespaced and not info.namespace and (info.name or not (kind.custom or "list" in kind.verbs)):
-            raise unknown_resource()
+            raise ApiError(404, "", NO_PATH) if kind.custom else unknown_resource()
         call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, info, kind))
         if request.notes:
             call.warnings += request.notes
@@ -433,7 +435,7 @@ class ApiServer:
         info, kind = call.info, call.kind
         sub = kind.subresource(info.subresource, info.version)
         if sub is None:
-            raise unknown_resource()
+            raise errors.not_found(kind.group, kind.plural, info.name) if kind.custom else unknown_resource()
         special = SUBRESOURCES.get((kind.group, kind.plural, info.subresource)) or SUBRESOURCES.get(
             ("*", "*", info.subresource)
         )

@@ -232,7 +232,7 @@ def in_medium(document: Any, format: Format) -> bytes:
         if protobuf.knows(document.get("apiVersion", ""), document.get("kind", "")):
             return protobuf.encode(document)
     elif format.media != JSON:
-        from steersman.apiserver import yamlform
+        from steersman.api import yamlform
 
         return yamlform.dump(document)
     return msgspec.json.format(encode(document), indent=2) if format.indent else encode(document) + b"\n"

@@ -85,10 +85,7 @@ def negotiate(accept: str, *, protobuf: bool, transforms: bool = True, indent: b
         found = _acceptable(media, parameters, protobuf, transforms)
         if found is not None:
             return found
-    raise not_acceptable(
-        "only the following media types are accepted: application/json, application/yaml"
-        + (f", {PROTOBUF}" if protobuf else "")
-    )
+    raise not_acceptable(f"only the following media types are accepted: {', '.join(PRODUCES)}")
 
 
 def _clauses(accept: str) -> list[tuple[str, dict[str, str], float]]:
@@ -112,9 +109,9 @@ def _acceptable(media: str, parameters: dict[str, str], protobuf: bool, transfor
     transform = parameters.get("as", "")
     if not transform:
         return Format(media)
-    if not transforms or transform not in _TRANSFORMS or parameters.get("g", META_GROUP) != META_GROUP:
+    if not transforms or transform not in _TRANSFORMS or parameters.get("g") != META_GROUP:
         return None
-    version = parameters.get("v", "v1")
+    version = parameters.get("v", "")
     if version not in ("v1", "v1beta1") or (media == PROTOBUF and transform == "Table"):
         return None
     return Format(media, "Table" if transform == "Table" else "PartialObjectMetadata", version)

@@ -89,9 +89,9 @@ class OpenApiPaths:
         if not request.path.startswith("/openapi/"):
             return None
         wanted, accept = Query(request.query).get("hash"), request.header("accept") or ""
-        path = request.path.rstrip("/") if request.path.startswith("/openapi/v2") else request.path
-        if path == "/openapi/v2" and not speaks(accept):
-            return Response(406, _VARIED)
+        path = request.path
+        if (path == "/openapi/v2" or path.startswith("/openapi/v3/")) and not speaks(accept):
+            return Response(406, _VARIED if path == "/openapi/v2" else _VARIED[:1])
         found = self.documents.answer(path, accept, wanted)
         if found is None:
             return Response(404) if path.startswith("/openapi/v3/") else None

@@ -6,14 +6,17 @@ Source: apiserver's pkg/endpoints/request/requestinfo.go.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from steersman.api import durations, fields
-from steersman.api.errors import bad_request
+from steersman.api.errors import PlainError, bad_request
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 LONG_RUNNING = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+_OLD = ("watch", "proxy")  # verbs that stood in the path: /api/v1/watch/...; of proxy nothing is left
+_SLASH = re.compile("%2f", re.IGNORECASE)
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
@@ -32,6 +35,7 @@ class RequestInfo:
     name: str = ""
     rest: str = ""  # `proxy`: what follows it, still encoded
     asked: str = ""  # list, watch and deletecollection: the one name that the field selector asks
+    old: bool = False  # whether the verb stands in the path
     seconds: float = 0.0  # that the client gives it (`timeout`); 0: as long as anything may take
     selectors: tuple[str, str] = ("", "")  # field and label selectors of list, watch and deletecollection (KEP-4601)
 
@@ -48,7 +52,7 @@ class RequestInfo:
     @property
     def long_running(self) -> bool:
         """Whether it is meant to last: it has no deadline, and is not counted among what is in flight."""
-        return self.verb == "watch" or self.subresource in LONG_RUNNING
+        return self.verb in _OLD or self.subresource in LONG_RUNNING
 
 
 class Query:
@@ -86,7 +90,8 @@ class Query:
 
 def resolve(method: str, path: str, query: Query) -> RequestInfo:
     """What `method` on `path` (percent-encoded) asks for."""
-    parts = path.split("/")
+    head, proxied, tail = path.partition("/proxy/")
+    parts = (_SLASH.sub("/", head) + proxied + tail if "%2" in head else path).split("/")  # as Go splits it, decoded
     if len(parts) > 1 and parts[-1] == "":
         parts.pop()
     decoded = parts if "%" not in path else [unquote(part) for part in parts]
@@ -97,8 +102,11 @@ def resolve(method: str, path: str, query: Query) -> RequestInfo:
     else:
         return RequestInfo(path, method.lower(), seconds=_timeout(query))
     info = RequestInfo(path, _VERBS.get(method, ""), True, group, version)
-    if rest[0] == "watch" and len(rest) > 1:  # the old spelling: /api/v1/watch/...
-        info.verb, rest, raw = "watch", rest[1:], raw[1:]
+    if rest[0] in _OLD:
+        if len(rest) == 1:
+            why = f"failed to create RequestInfo: unable to determine kind and namespace from url, {path}"
+            raise PlainError(500, "", f'Internal Server Error: "{path}": {why}')
+        info.verb, info.old, rest, raw = rest[0], True, rest[1:], raw[1:]
     if rest[0] == "namespaces" and len(rest) > 1:
         info.namespace = rest[1]
         if len(rest) > 2 and rest[2] not in _NAMESPACE_SUBRESOURCES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import re
 import socket
 import ssl
@@ -22,7 +23,7 @@ from steersman.api import errors, schema
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import CLUSTERROLES, Object
-from steersman.apiserver import masters, paths, presence
+from steersman.apiserver import debugging, masters, paths, presence
 from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
@@ -43,6 +44,7 @@ from steersman.apiserver.serviceref import ROUTES
 from steersman.apiserver.telemetry.health import Check
 from steersman.apiserver.telemetry.server import Telemetry
 from steersman.apiserver.telemetry.storing import Measured
+from steersman.client import zpages
 from steersman.cluster import admissionconfig, auditing, flowing, process, reloading, sealing, storage
 from steersman.cluster.identity import Identity
 from steersman.cluster.process import StartFailure
@@ -204,7 +206,12 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     metrics = [measured.metrics, *options.metrics, *(each.registry for each in configured.values())]
     telemetry = Telemetry(server, paths.version_info(registry.release), options.checks, metrics)
     telemetry.attach()
-    server.paths.append(paths.Root(server.discovery, telemetry.paths()))
+    server.paths.append(debugging.Debugging(server, logging.getLogger("steersman")))
+    more = telemetry.paths()
+    if schema.number(profile.release) >= zpages.SINCE:
+        server.paths.append(zpages.Pages(_described(profile, issuer, network), clock))
+        more += ["/flagz", "/statusz"]
+    server.paths.append(paths.Root(server.discovery, more))
     server.audit = auditing.auditor(flags, clock, options.random or process.random(), tasks)
     await server.start()
     identity.attach(server.storage, registry)
@@ -241,6 +248,19 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     tasks.spawn(Repair(server, allocator, clock).run(), "repair of service addresses")
     server.started = True
     return server
+
+
+def _described(profile: Profile, issuer: str, network: IPv4Network) -> zpages.Component:
+    """What /statusz and /flagz tell: the flags that were given, and those that are in effect anyhow."""
+    flags = {
+        "authorization-mode": "Node,RBAC",
+        "secure-port": str(profile.api_port or _PORT),
+        "service-account-issuer": f"[{issuer}]",
+        "service-cluster-ip-range": str(network),
+        **profile.options("apiserver"),
+    }
+    served = ("/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version")
+    return zpages.Component("apiserver", profile.release, flags, served)
 
 
 def _configurations(flags: Mapping[str, str]) -> dict[str, reloading.Metrics]:

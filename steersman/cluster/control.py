@@ -13,6 +13,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from steersman.api import schema
 from steersman.api.term import Term
 from steersman.client import accounts
 from steersman.client.client import Client
@@ -23,6 +24,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.exposition import Exposition
 from steersman.client.informer import Informers
 from steersman.client.metrics import Metrics
+from steersman.client.zpages import SINCE, Component, Pages
 from steersman.cluster import controllerfiles, controllerflags, ports, process, scheduling
 from steersman.cluster.process import StartFailure
 from steersman.cluster.profile import Profile
@@ -72,9 +74,8 @@ async def _run(profile: Profile, ready: Callable[[], None], stop: asyncio.Event)
 async def _controllers(profile: Profile) -> None:
     metrics = _metrics()
     names, config = _settings(profile)
-    exposition = Exposition(
-        metrics.registry, {"kubecontrollermanager.config.k8s.io": {"Generic": {"Controllers": names}}}
-    )
+    told = {"kubecontrollermanager.config.k8s.io": {"Generic": {"Controllers": names}}}
+    exposition = Exposition(metrics.registry, told, _pages(profile, "controller-manager"))
     async with (
         process.client(profile, "controller-manager", "kube-controller-manager", metrics=metrics) as (client, clock),
         Tasks() as tasks,
@@ -115,7 +116,7 @@ async def _accounts(
 async def _scheduler(profile: Profile) -> None:
     metrics = _metrics()
     found = scheduling.configuration(profile)
-    exposition = Exposition(metrics.registry, scheduling.told(found))
+    exposition = Exposition(metrics.registry, scheduling.told(found), _pages(profile, "scheduler"))
 
     async def work(term: Term | None) -> None:
         socket = profile.run / "scheduler.sock"
@@ -131,6 +132,14 @@ async def _scheduler(profile: Profile) -> None:
     ):
         recorder = EventRecorder(client, clock, tasks, component="kube-scheduler")
         await _lead(profile, "scheduler", client, clock, recorder, work, metrics)
+
+
+def _pages(profile: Profile, component: str) -> Pages | None:
+    """/statusz and /flagz, in the releases that have them; the flags are those that the profile was given."""
+    if schema.number(profile.release) < SINCE:
+        return None
+    paths = ("/configz", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz")
+    return Pages(Component(f"kube-{component}", profile.release, profile.options(component), paths), SystemClock())
 
 
 def _metrics() -> Metrics:

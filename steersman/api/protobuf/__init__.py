@@ -30,6 +30,10 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> tuple[tuple[st
 
     Raises ProtobufError: no envelope, a kind without message, broken bytes.
     """
+    if not body:
+        raise ProtobufError("empty data")
+    if body == MAGIC:
+        raise ProtobufError("empty body")
     if not body.startswith(MAGIC):
         raise ProtobufError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     type_meta, raw = b"", b""

@@ -144,7 +144,7 @@ class Gate:
         return self._in_namespace(found, info.namespace)
 
     def _classify(self, info: RequestInfo, user: User) -> Place | None:
-        if info.subresource in LONG_RUNNING:
+        if info.subresource in LONG_RUNNING or info.verb == "proxy":
             return None
         schema = next((one for one in self._schemas if match.matches(one, user, info)), None)
         if schema is None:
@@ -216,7 +216,7 @@ class Gate:
             since = self._clock.monotonic()
             tally.waiting += 1
             try:
-                turn = await level.wait(place.hand, seats, patience)
+                turn = await level.wait(place.hand, seats, patience, place.schema, place.flow, self._clock.now())
             finally:
                 tally.waiting -= 1
                 request.waited = self._clock.monotonic() - since

@@ -30,11 +30,14 @@ WAITS = (*RUNS[:9], 10, 15, 30)
 class Turn:
     """A waiting request."""
 
-    __slots__ = ("began", "called", "queue", "seats")
+    __slots__ = ("began", "called", "came", "flow", "queue", "schema", "seats")
 
-    def __init__(self, queue: Queue, seats: int) -> None:
+    def __init__(self, queue: Queue, seats: int, schema: str, flow: str, came: float) -> None:
         self.queue = queue
         self.seats = seats
+        self.schema = schema
+        self.flow = flow
+        self.came = came  # Unix seconds
         self.called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.began = 0.0
 
@@ -42,11 +45,12 @@ class Turn:
 class Queue:
     """Requests of flows that were dealt this queue. `start`: when its next one virtually begins, in seat-seconds."""
 
-    __slots__ = ("seated", "start", "turns")
+    __slots__ = ("executing", "seated", "start", "turns")
 
     def __init__(self) -> None:
         self.turns: deque[Turn] = deque()
-        self.seated = 0
+        self.executing = 0  # requests of its that have seats
+        self.seated = 0  # the seats that those have
         self.start = 0.0
 
 
@@ -78,6 +82,7 @@ class Level:
         self.most_seats = 1  # that one request may take
         self.taken = 0
         self.waiting = 0
+        self.cancelled = 0  # those who gave up waiting
         self.tallies: dict[str, Tally] = {}  # by schema
         self.hand_size = 0
         self._length = 0
@@ -144,14 +149,18 @@ class Level:
         if self.waiting:
             self._call()
 
-    async def wait(self, hand: tuple[int, ...], seats: int, seconds: float) -> Turn | None:
-        """Wait for seats and take them; None when there is no place to wait, or the time is up."""
+    async def wait(
+        self, hand: tuple[int, ...], seats: int, seconds: float, schema: str = "", flow: str = "", came: float = 0.0
+    ) -> Turn | None:
+        """Wait for seats and take them; None when there is no place to wait, or the time is up.
+
+        Whose request it is (`schema`, `flow`) and when it came, in Unix seconds, is for people who look."""
         if not hand:
             return None
         queue = min((self._queues.setdefault(card, Queue()) for card in hand), key=_load)
         if len(queue.turns) >= self._length:
             return None
-        turn = Turn(queue, seats)
+        turn = Turn(queue, seats, schema, flow, came)
         if not queue.turns and not queue.seated:
             queue.start = max(queue.start, self._clock)
         queue.turns.append(turn)
@@ -167,6 +176,7 @@ class Level:
                 self._forget(turn)
                 return None
         except asyncio.CancelledError:
+            self.cancelled += 1
             if turn.called.cancelled():
                 self._forget(turn)
             else:
@@ -177,6 +187,7 @@ class Level:
     def leave(self, turn: Turn) -> None:
         """End what began with `wait`."""
         turn.queue.seated -= turn.seats
+        turn.queue.executing -= 1
         turn.queue.start += turn.seats * (self._now() - turn.began - _GUESS)
         self.rise(turn.seats)
 
@@ -207,6 +218,7 @@ class Level:
         if turn.called.cancelled():
             return
         turn.queue.seated += turn.seats
+        turn.queue.executing += 1
         turn.began = self._now()
         self.sit(turn.seats)
         turn.called.set_result(None)
@@ -226,6 +238,15 @@ class Level:
     def figures(self) -> tuple[int, int, int, int]:
         """Seats: nominal, the fewest, the most, now."""
         return self.limits.nominal, self.limits.least, self.limits.most, self.limit
+
+    @property
+    def busy(self) -> int:
+        """Queues in which somebody waits."""
+        return len(self._busy)
+
+    def queues(self) -> list[Queue | None]:
+        """Every queue that the level has; None where nobody has waited yet."""
+        return [self._queues.get(at) for at in range(self._number)]
 
     def grant(self, seats: int) -> None:
         """Have so many seats from now on."""

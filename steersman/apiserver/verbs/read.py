@@ -105,18 +105,18 @@ def get(call: Call) -> Response:
     """One object."""
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     if (version := call.query.get("resourceVersion")) not in ("", "0"):
-        check_not_future(call, parse_version(version))
+        check_not_future(call, parse_version(version, plain=True))
     return call.respond(200, call.encoder().object(item))
 
 
-def parse_version(text: str, *, watch: bool = False) -> int:
-    """A resourceVersion. Raises ApiError: 400, and 500 in a watch."""
+def parse_version(text: str, *, plain: bool = False) -> int:
+    """A resourceVersion. Raises ApiError: 400, and where it is `plain`, of gets and watches, 500."""
     digits = text.isascii() and text.isdecimal()
     if digits and int(text) < 1 << 64:
         return int(text)
     wrong = "value out of range" if digits else "invalid syntax"
     why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {wrong}'
-    raise ApiError(500, "", why) if watch else errors.bad_request(f"invalid resource version: {why}")
+    raise ApiError(500, "", why) if plain else errors.bad_request(f"invalid resource version: {why}")
 
 
 def check_not_future(call: Call, version: int) -> None:

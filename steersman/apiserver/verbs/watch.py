@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from steersman.api import errors
 from steersman.api.errors import ApiError, FieldError
+from steersman.api.fields import exact_name
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported
 from steersman.apiserver.cache import Change, Item, Told
@@ -32,10 +33,12 @@ _INITIAL_END = "k8s.io/initial-events-end"
 def watch(call: Call) -> Stream:
     """Start a watch. Raises ApiError before anything is sent when the parameters are wrong."""
     chosen = selection(call)
+    if call.info.name and exact_name(call.query.get("fieldSelector")) not in ("", call.info.name):
+        raise errors.bad_request("fieldSelector metadata.name doesn't match requested name")
     version, match = call.query.get("resourceVersion"), call.query.get("resourceVersionMatch")
     initial = call.query.has("sendInitialEvents")
     _check(match, initial=initial)
-    after = parse_version(version, watch=True) if version not in ("", "0") else None
+    after = parse_version(version, plain=True) if version not in ("", "0") else None
     wants_state = call.query.flag("sendInitialEvents") if initial else after is None
     if not wants_state and after is None:
         after = call.storage.revision  # only what is new

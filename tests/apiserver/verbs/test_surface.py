@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from steersman.api import yamlform
 from steersman.api.resource import CONFIGMAPS
-from steersman.apiserver import paths, yamlform
+from steersman.apiserver import paths
 from steersman.client.discovery import discover
 from steersman.lib.http.messages import Headers
 from steersman.testing.cluster import ApiCluster

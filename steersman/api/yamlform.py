@@ -1,7 +1,8 @@
 """YAML as the original writes it.
 
 Owns the choice of quotes: many lines stand as they are, what could be read as something else than a string has double
-quotes. Called by `encode.py`, and imported only when somebody asks for YAML. Source: go-yaml's encoder.
+quotes. Called by the API server and `client.zpages`, and imported only when somebody asks for YAML. Source: go-yaml's
+encoder.
 """
 
 from __future__ import annotations
