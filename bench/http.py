@@ -1,4 +1,4 @@
-"""CPU time per GET and per delivered watch event of the HTTP server, against a server that does not even parse.
+"""CPU time per GET of the HTTP server, against a server that does not even parse; of watch events, `bench.fanout`.
 
 python -m bench.http [seconds]
 
@@ -26,13 +26,11 @@ from steersman.cluster import certs
 from steersman.lib.clock import SystemClock
 from steersman.lib.http.client import client_tls
 from steersman.lib.http.memory import keep_read_buffers
-from steersman.lib.http.messages import Request, Response, Stream, Writer
+from steersman.lib.http.messages import Request, Response
 from steersman.lib.http.server import Server, server_tls
-from steersman.lib.http.streams import ChunkWriter, frame
 
 BODY = b"x" * 3_400
 CONNECTIONS = 64
-WATCHERS = 500
 _WINDOWS = 5  # the best of so many counts: others use this machine too
 HEADERS = [("content-type", "application/json"), ("cache-control", "no-cache, private"), ("audit-id", "0" * 36)]
 ASK = (
@@ -58,21 +56,16 @@ class Floor(asyncio.Protocol):
 class Asker(asyncio.Protocol):
     """Asks again as soon as it has the answer, whose size it learns from the first one."""
 
-    def __init__(self, done: Callable[[], None], *, once: bool = False) -> None:
+    def __init__(self, done: Callable[[], None]) -> None:
         self._done = done
         self._got = 0
         self._size = 0
-        self._once = once
-        self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.transport.write(ASK)
 
     def data_received(self, data: bytes) -> None:
-        self.received += len(data)
-        if self._once:
-            return
         self._got += len(data)
         if not self._size:
             top = bytes(data).find(b"\r\n\r\n")
@@ -81,26 +74,6 @@ class Asker(asyncio.Protocol):
             self._got = 0
             self._done()
             self.transport.write(ASK)
-
-
-class Watchers:
-    """Streams that get what is sent to all."""
-
-    def __init__(self) -> None:
-        self._writers: set[Writer] = set()
-
-    async def run(self, writer: Writer) -> None:
-        gone = asyncio.Event()
-        writer.on_close(gone.set)
-        self._writers.add(writer)
-        await gone.wait()
-        self._writers.discard(writer)
-
-    def send(self, framed: bytes) -> int:
-        for writer in list(self._writers):
-            assert isinstance(writer, ChunkWriter)
-            writer.write_framed(framed)
-        return len(self._writers)
 
 
 def contexts(folder: Path, tls: bool) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
@@ -113,19 +86,18 @@ def contexts(folder: Path, tls: bool) -> tuple[ssl.SSLContext | None, ssl.SSLCon
 
 def serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
     """The process under measurement: tells its port, then its process time whenever asked."""
-    _pin(0)
+    pin(0)
     uvloop.run(_serve(kind, folder, tls, pipe))
 
 
 async def _serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
     context, loop = contexts(folder, tls)[0], asyncio.get_running_loop()
     keep_read_buffers()
-    watchers = Watchers()
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
-    response, stream = Response(200, HEADERS, BODY), Stream(200, HEADERS, watchers.run)
+    response = Response(200, HEADERS, BODY)
 
-    def handler(request: Request) -> Response | Stream:
-        return stream if kind == "watch" else response
+    def handler(request: Request) -> Response:
+        return response
 
     async def later(request: Request) -> Response:
         return response
@@ -138,10 +110,8 @@ async def _serve(kind: str, folder: Path, tls: bool, pipe: Pipe) -> None:
         pipe.send(await server.listen("127.0.0.1", 0))
     asked: asyncio.Queue[str] = asyncio.Queue()
     loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))
-    framed = frame(BODY)
-    while (command := await asked.get()) != "end":
-        sent = watchers.send(framed) if command == "send" else 0
-        pipe.send((time.process_time(), sent))
+    while await asked.get() != "end":
+        pipe.send(time.process_time())
 
 
 async def gets(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: float) -> tuple[float, float]:
@@ -166,35 +136,11 @@ async def gets(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: f
 
 def _usage(pipe: Pipe) -> float:
     pipe.send("usage")
-    found: float = pipe.recv()[0]
+    found: float = pipe.recv()
     return found
 
 
-async def fanout(port: int, context: ssl.SSLContext | None, pipe: Pipe, seconds: float) -> tuple[float, float]:
-    """Microseconds of the server's CPU per event delivered to one watcher, and deliveries per second."""
-    loop = asyncio.get_running_loop()
-    made = [
-        await aiofastnet.create_connection(loop, lambda: Asker(lambda: None, once=True), "127.0.0.1", port, ssl=context)
-        for _ in range(WATCHERS)
-    ]
-    askers = [protocol for _, protocol in made]
-    await asyncio.sleep(0.3)
-    windows, total = [], 0
-    start = sum(asker.received for asker in askers)
-    for _ in range(_WINDOWS):
-        before, began, sent = _usage(pipe), time.monotonic(), 0
-        while time.monotonic() - began < seconds / _WINDOWS:
-            pipe.send("send")
-            sent += pipe.recv()[1]
-            wanted = start + (total + sent) * len(frame(BODY))
-            while sum(asker.received for asker in askers) < wanted:  # noqa: ASYNC110 - the load generator's own pace
-                await asyncio.sleep(0.001)
-        total += sent
-        windows.append(((_usage(pipe) - before) / sent * 1e6, sent / (time.monotonic() - began)))
-    return min(windows)
-
-
-def _pin(which: int) -> None:
+def pin(which: int) -> None:
     """Keep to one processor, so that server and client do not push each other around."""
     os.sched_setaffinity(0, {which % (os.cpu_count() or 1)})
 
@@ -206,7 +152,7 @@ def measure(kind: str, folder: Path, tls: bool, seconds: float) -> tuple[float, 
     server.start()
     port, context = here.recv(), contexts(folder, tls)[1]
     try:
-        return uvloop.run((fanout if kind == "watch" else gets)(port, context, here, seconds))
+        return uvloop.run(gets(port, context, here, seconds))
     finally:
         here.send("end")
         server.join()
@@ -215,7 +161,7 @@ def measure(kind: str, folder: Path, tls: bool, seconds: float) -> tuple[float, 
 def main() -> None:
     """Print a table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    _pin(1)
+    pin(1)
     keep_read_buffers()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -227,9 +173,6 @@ def main() -> None:
             for kind, text in (("get", "GET, answered at once"), ("task", "GET, answered by a task")):
                 cost, rate = measure(kind, folder, tls, seconds)
                 print(f"{where} {text:32} {cost:6.1f} us  {cost / floor:5.2f} x floor  {rate:8.0f}/s")
-            cost, rate = measure("watch", folder, tls, seconds)
-            text = f"event to each of {WATCHERS} watchers"
-            print(f"{where} {text:32} {cost:6.1f} us  {cost / floor:5.2f} x floor  {rate:8.0f}/s")
 
 
 if __name__ == "__main__":

@@ -260,6 +260,7 @@ class Cache:
         self.lists = self.fetched = self.returned = 0  # lists, objects looked at and given out for them
         self.newest = self.initial = 0  # lists of what is newest; events of how things were when a watch began
         self.by_version: dict[str, Told] = {}
+        self.audiences: dict[Any, Any] = {}  # of watchers that are told the same, as the watch verb keeps them
         self.oldest = revision  # a watch may resume after this revision and any later one
 
     def __len__(self) -> int:
@@ -379,7 +380,7 @@ class Cache:
         self._changes.append(change)
         if len(self._changes) > KEPT:
             self.oldest = self._changes.popleft().revision
-        self.told += len(self._watchers)
+        self.told += 1
         for watcher in tuple(self._watchers.values()):
             watcher(change)
         change.frames = {}  # everybody has been told: bytes that nobody is likely to ask for again

@@ -1,7 +1,7 @@
 """watch: events of a collection from a resourceVersion on.
 
-Owns the turning of changes into events for one selection (an update may be an ADDED or a DELETED to it), bookmarks,
-initial events and the end of a watch. An event is encoded and framed once per format and shared.
+Owns initial events, the past, bookmarks and the end of a watch; once it has caught up it is one of an audience
+(`audience.py`), unless it is unlike any other.
 Source: apiserver's watch cache; KEP-956 (bookmarks), KEP-3157 (sendInitialEvents).
 """
 
@@ -15,10 +15,11 @@ from steersman.api.errors import ApiError, FieldError
 from steersman.api.fields import exact_name
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported
-from steersman.apiserver.cache import Change, Item, Told
+from steersman.apiserver.cache import Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
+from steersman.apiserver.verbs.audience import View, audience_of, last_seen
 from steersman.apiserver.verbs.longlist import TURN
 from steersman.apiserver.verbs.read import Selection, check_not_future, parse_version, selection
 from steersman.lib.http.messages import Stream, Writer
@@ -80,13 +81,11 @@ class _Session:
         self._chosen = chosen
         self._seconds = seconds
         self._announces = announces
-        self._encoder = call.encoder()
-        self._share = (call.version, call.format, call.query.get("includeObject"))
         self._bookmarks = call.query.flag("allowWatchBookmarks")
         self._cache = call.storage.cache(call.kind)
-        self._everything = chosen.everything and not chosen.namespace
+        self._view = View(call, chosen, self._cache)
+        self._encoder = self._view.encoder
         self._after = 0  # nothing is told of what comes before, though it may be still to come
-        self._told = self._cache.by_version.setdefault(call.version, Told())
         self._first = True
         self._held: list[Change] | None = []
         self._over = asyncio.Event()
@@ -98,8 +97,8 @@ class _Session:
     async def run(self, writer: Writer, after: int | None, late: ApiError | None = None) -> None:
         """Send events until the time is up or the client is gone."""
         self._writer = writer
-        framed = isinstance(writer, ChunkWriter) and writer.chunked
-        self._send = writer.write_framed if framed and isinstance(writer, ChunkWriter) else self._unframed
+        out = writer.out if isinstance(writer, ChunkWriter) and writer.chunked else None
+        self._send = self._unframed if out is None else out.send_soon
         writer.on_close(self._close)
         live = self._live
         if after is not None and after > self._call.storage.revision:
@@ -108,6 +107,11 @@ class _Session:
         try:
             if not await self._begin(after, late):
                 return
+            if out is not None and out.joining is not None and not (self._after or self._waits or self._view.table):
+                stop()  # what is told from now on is the same for many
+                audience = audience_of(self._call, self._view, self._cache, out.joining)
+                stop = audience.join(out, self._close)
+                self._send = audience.before(out.send_soon)
             await (self._wait_converting() if self._waits else self._wait())
         finally:
             stop()
@@ -215,11 +219,11 @@ class _Session:
                     continue
                 self._news.clear()
                 batch, self._held = self._held or [], []
-                shown = [change.new if change.new is not None else self._last_seen(change) for change in batch]
+                shown = [change.new if change.new is not None else last_seen(change) for change in batch]
                 left_behind = [
-                    item for change in batch if change.old is not None for item in (change.old, self._last_seen(change))
+                    item for change in batch if change.old is not None for item in (change.old, last_seen(change))
                 ]
-                await self._encoder.prepare([*shown, *(left_behind if not self._everything else ())])
+                await self._encoder.prepare([*shown, *(left_behind if not self._view.everything else ())])
                 for change in batch:
                     self._on_change(change)
         except ApiError as error:
@@ -244,34 +248,16 @@ class _Session:
 
     def _on_change(self, change: Change) -> None:
         """Tell the client of a change, as its selection sees it."""
-        try:
-            if self._everything:
-                before, after = change.old is not None, change.new is not None
-            else:
-                before = change.old is not None and self._chosen.matches(change.old)
-                after = change.new is not None and self._chosen.matches(change.new)
-            if after and change.new is not None:
-                self._emit("MODIFIED" if before else "ADDED", change.new, change)
-            elif before and change.old is not None:
-                self._emit("DELETED", self._last_seen(change), change)
-        except ConnectionError:
-            self._over.set()
-
-    @staticmethod
-    def _last_seen(change: Change) -> Item:
-        """What a DELETED event shows: the object's last state with the revision of the change."""
-        assert change.old is not None
-        return change.old.at(change.revision)
+        if (event := self._view.event(change)) is not None:
+            try:
+                self._emit(*event, change)
+            except ConnectionError:
+                self._over.set()
 
     def _emit(self, type: str, item: Item, change: Change | None) -> None:
-        if change is None or (self._first and self._call.format.transform == "Table"):
-            framed = frame(self._encoder.event(type, item, first=self._first))
-        elif (framed := change.frames.get(key := (type, self._share), b"")) == b"":
-            framed = change.frames[key] = frame(self._encoder.event(type, item))
-        self._first, told = False, self._told
-        size = len(framed)
-        told.counts[(size - 1).bit_length()] += 1
-        told.bytes += size
+        framed = self._view.framed(type, item, change, first=self._first)
+        self._first = False
+        self._view.count(framed)
         self._send(framed)
 
     def _bookmark(self, annotations: dict[str, str], revision: int = 0) -> None:

@@ -39,9 +39,9 @@ class Outgoing:
 
     def __init__(self, transport: asyncio.WriteTransport, limit: int, joining: Joining | None = None) -> None:
         """`joining` is where `send_soon` waits."""
+        self.joining = joining
         self._transport = transport
         self._limit = limit
-        self._joining = joining
         self._pieces: list[bytes] = []  # that wait to be joined
         self._resumed: asyncio.Event | None = None
         self._closed = False
@@ -99,11 +99,11 @@ class Outgoing:
         when it lags too far behind, it is dropped, of which `on_close` tells."""
         if self._closed:
             raise ConnectionResetError("the peer is gone")
-        if self._joining is None:
+        if self.joining is None:
             self.send(data)
             return
         if not self._pieces:
-            self._joining.soon(self.flush)
+            self.joining.soon(self.flush)
         self._pieces.append(data)
 
     def flush(self) -> None:
@@ -125,24 +125,15 @@ class ChunkWriter:
     """A chunked answer in progress; implements `messages.Writer`."""
 
     def __init__(self, out: Outgoing, *, chunked: bool) -> None:
-        self._out = out
-        self._chunked = chunked  # False towards HTTP/1.0, which ends a body by closing
+        self.out = out
+        self.chunked = chunked  # False towards HTTP/1.0, which ends a body by closing and knows no `frame`
         self.on_close = out.on_close
         self.drain = out.drain
 
     def write(self, data: bytes) -> None:
         """Send one chunk; empty data is nothing."""
         if data:
-            self._out.send(frame(data) if self._chunked else data)
-
-    def write_framed(self, framed: bytes, raw_length: int = 0) -> None:
-        """Send soon what `frame` made of data, so that a fan-out frames once. Needs HTTP/1.1 (`chunked`)."""
-        self._out.send_soon(framed)
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the peer understands chunks, and so `write_framed`."""
-        return self._chunked
+            self.out.send(frame(data) if self.chunked else data)
 
 
 class Reading:

@@ -34,7 +34,7 @@ async def three_chunks(writer: Writer) -> None:
 async def framed(writer: Writer) -> None:
     assert isinstance(writer, ChunkWriter)
     for word in (b"one ", b"two "):
-        writer.write_framed(frame(word))
+        writer.out.send_soon(frame(word))
 
 
 async def broken_stream(writer: Writer) -> None:
