@@ -37,7 +37,8 @@ _BOOLS = ("_&&_", "_||_")
 
 
 def check(tree: Node, source: str, variables: Mapping[str, Type], *, structs: bool = False) -> Type:
-    """The expression's type, after noting each node's. With `structs`, Object{...} and JSONPatch{...} can be made.
+    """The expression's type, after noting each node's. With `structs`, Object{...} and JSONPatch{...} can be made and
+    jsonpatch.escapeKey is known.
 
     Raises CompileError.
     """
@@ -107,7 +108,8 @@ class _Checker:
         if target is not None:
             where = dotted(target)
             whole = f"{where}.{name}"
-            if where and self._known(where.partition(".")[0]) is None and (whole, False) in all_overloads():
+            known = (whole, False) in all_overloads() and (self._structs or where != "jsonpatch")
+            if where and known and self._known(where.partition(".")[0]) is None:
                 node.function, node.target = whole, None
                 return self._resolve(node, whole, [self.of(each) for each in node.args], member=False)
             return self._resolve(node, name, [self.of(target), *map(self.of, node.args)], member=True)

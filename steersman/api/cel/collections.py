@@ -95,6 +95,11 @@ def _sort(values: list[Any]) -> list[Any]:
     return sorted(values)
 
 
+def _sort_by(values: list[Any], keys: list[Any]) -> list[Any]:
+    _sort(keys)
+    return [values[at] for at in sorted(range(len(values)), key=keys.__getitem__)]
+
+
 def _range(count: int) -> list[int]:
     if count > 1_000_000:
         raise CelError("lists.range: size too large")
@@ -138,6 +143,11 @@ TABLE: list[Overload] = [
     *define(_slice, "list(A).slice(int, int) list(A)", price=whole(0)),
     *define(_flat, "list(list(A)).flatten() list(A)", "list(dyn).flatten(int) list(dyn)", price=whole(0)),
     *define(_sort, *(f"list({a}).sort() list({a})" for a in _COMPARED), price=whole(0)),
+    *define(
+        _sort_by,
+        *(f"list(A).@sortByAssociatedKeys(list({a})) list(A)" for a in _COMPARED),
+        price=lambda sizes: 11 + 2 * sizes[1] * sizes[1],
+    ),
     *define(_range, "~lists.range(int) list(int)"),
     *define(_within, "~sets.contains(list(A), list(A)) bool", price=_pairs),
     *define(lambda a, b: _within(a, b) and _within(b, a), "~sets.equivalent(list(A), list(A)) bool", price=_pairs),

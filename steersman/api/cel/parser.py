@@ -29,6 +29,7 @@ _MOST_CHAIN = 400  # steps of one chain: a + b + ..., a.b.c...: each is a frame 
 _RELATIONS = ("==", "!=", "<", "<=", ">", ">=", "in")
 _OPERATORS = {"+": "_+_", "-": "_-_", "*": "_*_", "/": "_/_", "%": "_%_"} | {op: f"_{op}_" for op in _RELATIONS}
 _LOOPS = ("all", "exists", "exists_one", "existsOne", "filter", "map")
+_SORTED = "@__sortBy_input__"
 _LOOPS_OF_TWO = ("all", "exists", "exists_one", "existsOne", "transformList", "transformMap", "transformMapEntry")
 
 
@@ -313,6 +314,9 @@ class _Parser:
             return Bind(at, self._variable(args[0]), args[1], args[2])
         if name in ("optMap", "optFlatMap") and len(args) == 2:
             return Bind(at, self._variable(args[0]), target, args[1], name)
+        if name == "sortBy" and len(args) == 2:
+            keys = Comprehension(at, "map", Ident(at, _SORTED), (self._variable(args[0]),), None, args[1])
+            return Bind(at, _SORTED, target, Call(at, "@sortByAssociatedKeys", Ident(at, _SORTED), [keys]))
         return Call(at, name, target, args)
 
     def _variable(self, node: Node) -> str:

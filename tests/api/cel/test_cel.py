@@ -17,7 +17,7 @@ VALUES = {"self": {"x": 3, "s": "hi", "l": [1, 2, 3], "m": {"a": 1}}, "o": {"a":
 
 
 def run(source: str, limit: int = 1_000_000) -> Any:
-    return cel.compile(source, TYPES).evaluate(VALUES, limit=limit)[0]
+    return cel.compile(source, TYPES, structs=True).evaluate(VALUES, limit=limit)[0]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def run(source: str, limit: int = 1_000_000) -> Any:
         "type(1) == int && type('') == string && type(duration('1s')) == google.protobuf.Duration",
         "int('42') == 42 && string(1.0) == '1' && double('1e3') == 1000.0 && uint(3) == 3u && bool('true')",
         "{'a': {'b': 1}}.a.b == 1 && {?'x': o.?q} == {} && [?o.?q, dyn(1)] == [1]",
+        "[3, 1, 2].sortBy(x, -x) == [3, 2, 1] && [[2, 1], [1, 5]].sortBy(x, x[1]) == [[2, 1], [1, 5]]",
         "jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'",
         "0.0 == -0.0 && 1.0 / 0.0 > 1e308 && '😀'.size() == 1",
     ],
