@@ -20,6 +20,7 @@ OWNED = (
     "PodScheduled",
     "PodResizePending",
     "PodResizeInProgress",
+    "AllContainersRestarting",
 )
 
 
@@ -32,11 +33,12 @@ def conditions(
     *,
     sandbox_ready: bool,
     resize: Sequence[Object] = (),
+    restarting: bool = False,
 ) -> list[Object]:
     """Every condition of the pod: others' as they are, ours made anew; times kept where nothing changed.
 
     `statuses`: container status by name, init containers included. `old`: what is on the pod now. `resize`: the
-    conditions of a resize under way.
+    conditions of a resize under way. `restarting`: all containers are on their way out because of one.
     """
     api = (pod.get("status") or {}).get("conditions") or ()
     out = [each for each in api if each["type"] not in OWNED]
@@ -49,8 +51,13 @@ def conditions(
         containers_ready,
         _condition("PodScheduled", True),
     ]
+    if podspec.may_restart_all(pod):
+        mine.append(_all_restarting(phase, restarting=restarting))
     before = {each["type"]: each for each in (*api, *old)}
     generation = pod["metadata"].get("generation")
+    if (before.get("Initialized") or {}).get("status") == "True":  # once is for ever, whatever starts again
+        kept = _condition("Initialized", True)
+        mine = [kept if (each["type"], each["status"]) == ("Initialized", "False") else each for each in mine]
     for each in mine:
         previous = before.get(each["type"])
         changed = previous is None or previous.get("status") != each["status"]
@@ -60,6 +67,15 @@ def conditions(
         if generation:
             each["observedGeneration"] = generation
     return out + mine
+
+
+def _all_restarting(phase: str, *, restarting: bool) -> Object:
+    kind = "AllContainersRestarting"
+    if phase in ("Succeeded", "Failed"):
+        return _condition(kind, False, "PodCompleted" if phase == "Succeeded" else "PodFailed")
+    if not restarting:
+        return _condition(kind, False)
+    return _condition(kind, True, "RestartAllContainersStarted", "container exited with restart policy rule")
 
 
 def _condition(kind: str, true: bool, reason: str = "", message: str = "") -> Object:

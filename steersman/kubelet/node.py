@@ -95,6 +95,7 @@ def node_status(
         "addresses": addresses,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _node_info(settings, runtime_version),
+        "declaredFeatures": ["RestartAllContainersOnContainerExits"],
         "images": _images(images),
         "features": {"supplementalGroupsPolicy": True},
         "runtimeHandlers": [

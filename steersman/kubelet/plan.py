@@ -2,7 +2,7 @@
 
 Owns the order of a pod's life: sandbox, ephemeral, init, sidecar and regular containers, restarts and back-off,
 replacement, the end. Pure: called by `worker`, which performs the steps in order and asks again. Source of behaviour:
-Pod lifecycle documentation, KEP-753 (sidecars), KEP-5307 (container restart rules).
+Pod lifecycle documentation, KEP-753 (sidecars), KEP-5307 (container restart rules), KEP-5532 (all containers).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Cause(StrEnum):
     STARTUP_PROBE = "startupProbe"
     LIVENESS_PROBE = "livenessProbe"
     UNKNOWN = "unknown"
+    RESTART_ALL = "restartAll"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Facts:
 
     `holds` are by container name; "" holds the whole pod. `actuated`: the resources that running containers have, by
     name; `pod_limits`: those in the pod's cgroup, when it was ever resized; neither is changed before `resize_at`.
+    `restarts`: the counts of containers of which the engine has no run.
     """
 
     startup: Mapping[str, bool | None] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Facts:
     actuated: Mapping[str, Object] = field(default_factory=dict)
     pod_limits: Resources | None = None
     resize_at: float = 0.0
+    restarts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,19 @@ KEPT_RUNS = 2
 def plan(pod: Object, seen: Observed, facts: Facts, now: float) -> Plan:
     """The steps that are due for a pod that is neither deleted nor in a final phase."""
     draft = _Draft(pod, seen, facts, now)
-    if seen.sandbox is None:
+    if restarts_all(pod, seen):
+        draft.restart_all()
+    elif seen.sandbox is None:
         draft.without_sandbox()
     else:
         draft.with_sandbox()
     return Plan(tuple(draft.steps), draft.wake_at)
+
+
+def restarts_all(pod: Object, seen: Observed) -> bool:
+    """Whether a container has ended so that all are to be restarted."""
+    ended = ((each, seen.latest(each["name"])) for _, each in podspec.every_container(pod))
+    return any(run is not None and run.exited and podspec.restarts_all(each, run.exit_code) for each, run in ended)
 
 
 class _Draft:
@@ -137,6 +148,19 @@ class _Draft:
         self.pod, self.seen, self.facts, self.now = pod, seen, facts, now
         self.steps: list[Step] = []
         self.wake_at: float | None = None
+
+    def restart_all(self) -> None:
+        """Nothing stays of any container; who asked for it goes last, so that a kubelet that dies goes on with it."""
+        asked: list[Step] = []
+        for each in (*podspec.containers(self.pod), *podspec.init_containers(self.pod)):
+            for run in self.seen.runs.get(each["name"]) or ():
+                if run.exited and podspec.restarts_all(each, run.exit_code):
+                    asked.append(Remove(run.id))
+                    continue
+                if not run.exited:
+                    self.steps.append(Kill(each["name"], run.id, "killing", Cause.RESTART_ALL))
+                self.steps.append(Remove(run.id))
+        self.steps += asked
 
     def without_sandbox(self) -> None:
         """No sandbox yet, or it died: everything starts again from the init containers."""
@@ -313,7 +337,7 @@ class _Draft:
                 self._wake(hold.until)
                 return
         last = self.seen.latest(name)
-        self.steps.append(Start(name, field_name, last.restart_count + 1 if last else 0))
+        self.steps.append(Start(name, field_name, last.restart_count + 1 if last else self.facts.restarts.get(name, 0)))
 
     def _prune(self) -> None:
         for runs in self.seen.runs.values():

@@ -11,6 +11,7 @@ from typing import Any
 
 from steersman.api.resource import Object
 
+_ALL = "RestartAllContainers"  # an action
 MINIMUM_GRACE = 1
 """Seconds: no container is killed with less notice than this."""
 
@@ -78,13 +79,32 @@ def should_restart(pod: Object, container: Object, exit_code: int, *, is_init: b
     Container-level rules win over the container's policy, which wins over the pod's (KEP-5307). An init container of a
     pod with policy Always is retried on failure only.
     """
-    for rule in container.get("restartPolicyRules") or ():
-        if _rule_matches(rule, exit_code):
-            return bool(rule.get("action") == "Restart")
+    if _action(container, exit_code) in ("Restart", _ALL):
+        return True
     policy = container.get("restartPolicy") or restart_policy(pod)
     if policy == "Always":
         return True if not is_init or is_sidecar(container) else exit_code != 0
     return bool(policy == "OnFailure" and exit_code != 0)
+
+
+def restarts_all(container: Object, exit_code: int) -> bool:
+    """Whether the end of this container restarts every container of its pod (KEP-5532)."""
+    return _action(container, exit_code) == _ALL
+
+
+def may_restart_all(pod: Object) -> bool:
+    """Whether some container's end may do so."""
+    return any(
+        rule.get("action") == _ALL
+        for each in (*init_containers(pod), *containers(pod))
+        for rule in each.get("restartPolicyRules") or ()
+    )
+
+
+def _action(container: Object, exit_code: int) -> str:
+    """What the first rule that matches says; empty where none does."""
+    rules = container.get("restartPolicyRules") or ()
+    return next((str(rule.get("action")) for rule in rules if _rule_matches(rule, exit_code)), "")
 
 
 def _rule_matches(rule: Object, exit_code: int) -> bool:

@@ -14,7 +14,10 @@ from steersman.api.resource import Object
 from steersman.engine.interface import ContainerState
 from steersman.kubelet import conditions, podspec, resources
 from steersman.kubelet.observed import Observed, Run
+from steersman.kubelet.plan import restarts_all
 from steersman.lib.clock import rfc3339
+
+_RESTARTING = "RestartingAllContainers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,9 @@ class Known:
 
 def pod_status(pod: Object, old: Object, seen: Observed, known: Known, now: float) -> Object:
     """The status to write. `old`: the last status that was made, or the API's."""
+    again = _restarting(pod, old, seen)
     statuses = {
-        name: _container_statuses(pod, old.get(name) or (), containers, seen, known)
+        name: _container_statuses(pod, old.get(name) or (), containers, seen, known, again=again)
         for name, containers in (
             ("initContainerStatuses", podspec.init_containers(pod)),
             ("containerStatuses", podspec.containers(pod)),
@@ -68,7 +72,14 @@ def pod_status(pod: Object, old: Object, seen: Observed, known: Known, now: floa
     out["phase"] = phase
     sandbox_ready = seen.sandbox is not None
     out["conditions"] = conditions.conditions(
-        pod, old.get("conditions") or (), by_name, phase, now, sandbox_ready=sandbox_ready, resize=known.resize
+        pod,
+        old.get("conditions") or (),
+        by_name,
+        phase,
+        now,
+        sandbox_ready=sandbox_ready,
+        resize=known.resize,
+        restarting=again and any(seen.runs.values()),
     )
     if known.final is not None:
         out["reason"], out["message"] = known.final.reason, known.final.message
@@ -82,6 +93,38 @@ def pod_status(pod: Object, old: Object, seen: Observed, known: Known, now: floa
         if old.get(key):
             out[key] = old[key]
     return out
+
+
+def restarts(pod: Object, old: Object, seen: Observed) -> dict[str, int]:
+    """The restart counts of containers of which the engine has no run. `old`: as in `pod_status`."""
+    again = _restarting(pod, old, seen)
+    shown = (*(old.get("initContainerStatuses") or ()), *(old.get("containerStatuses") or ()))
+    return {each["name"]: _count(pod, each, again=again) for each in shown if not seen.runs.get(each["name"])}
+
+
+def _restarting(pod: Object, old: Object, seen: Observed) -> bool:
+    """Whether all containers are being restarted because one has ended, or was seen to have before it was removed."""
+    if restarts_all(pod, seen):
+        return True
+    shown = {
+        each["name"]: ((each.get("state") or {}).get("terminated") or {}).get("exitCode")
+        for each in (*(old.get("initContainerStatuses") or ()), *(old.get("containerStatuses") or ()))
+    }
+    return any(
+        not seen.runs.get(each["name"])
+        and (code := shown.get(each["name"])) is not None
+        and podspec.restarts_all(each, code)
+        for each in (*podspec.init_containers(pod), *podspec.containers(pod))
+    )
+
+
+def _count(pod: Object, old: Object, *, again: bool) -> int:
+    """How often a container was restarted of which the engine has no run any more."""
+    count, state = int(old.get("restartCount", 0)), old.get("state") or {}
+    if again:
+        return count + ("waiting" not in state)
+    lost = "running" in state and "terminated" not in (old.get("lastState") or {})
+    return count + (lost and not podspec.deleting(pod))
 
 
 def rejected(pod: Object, reason: str, message: str, now: float) -> Object:
@@ -112,15 +155,17 @@ def _addresses(pod: Object, old: Object, seen: Observed, known: Known) -> Object
 
 
 def _container_statuses(
-    pod: Object, old: Sequence[Object], containers: Sequence[Object], seen: Observed, known: Known
+    pod: Object, old: Sequence[Object], containers: Sequence[Object], seen: Observed, known: Known, *, again: bool
 ) -> list[Object]:
     before = {each["name"]: each for each in old}
-    out = [_container_status(pod, each, before.get(each["name"]), seen, known) for each in containers]
+    out = [_container_status(pod, each, before.get(each["name"]), seen, known, again=again) for each in containers]
     is_init = containers is podspec.init_containers(pod)
     return out if is_init else sorted(out, key=lambda each: str(each["name"]))
 
 
-def _container_status(pod: Object, container: Object, old: Object | None, seen: Observed, known: Known) -> Object:
+def _container_status(
+    pod: Object, container: Object, old: Object | None, seen: Observed, known: Known, *, again: bool
+) -> Object:
     name = container["name"]
     is_init = any(each is container for each in podspec.init_containers(pod))
     runs = seen.runs.get(name) or ()
@@ -128,8 +173,10 @@ def _container_status(pod: Object, container: Object, old: Object | None, seen: 
         status = _of_run(container, runs[0], known)
         if len(runs) > 1:
             status["lastState"] = _state(runs[1], known)
-        elif old is not None and old.get("containerID") == status["containerID"]:
+        elif old is not None and (old.get("containerID") == status["containerID"] or podspec.may_restart_all(pod)):
             status["lastState"] = old.get("lastState") or {}
+    elif again and old is not None:
+        status = _of_removed(pod, container, old)
     else:
         status = _of_nothing(pod, container, old, seen, is_init=is_init)
     waiting = known.waiting.get(name)
@@ -179,6 +226,23 @@ def _state(run: Run, known: Known) -> Object:
     return {"waiting": {}}
 
 
+def _of_removed(pod: Object, container: Object, old: Object) -> Object:
+    """Its runs were removed, because all containers start again."""
+    message = "The container is removed because RestartAllContainers in place"
+    why = {"reason": _RESTARTING, "message": message}
+    ended = (old.get("state") or {}).get("terminated") or {"exitCode": 137, **why}
+    waits = "waiting" in (old.get("state") or {})
+    return {
+        "name": container["name"],
+        "state": {"waiting": why},
+        "lastState": old.get("lastState") or {} if waits else {"terminated": ended},
+        "ready": False,
+        "restartCount": _count(pod, old, again=True),
+        "image": container.get("image", ""),
+        "imageID": "",
+    }
+
+
 def _of_nothing(pod: Object, container: Object, old: Object | None, seen: Observed, *, is_init: bool) -> Object:
     """The engine has no run of it: it never ran, or was forgotten."""
     default = "PodInitializing" if podspec.init_containers(pod) else "ContainerCreating"
@@ -195,15 +259,13 @@ def _of_nothing(pod: Object, container: Object, old: Object | None, seen: Observ
     if old is not None:
         if "terminated" in (old.get("state") or {}):
             return {**old, "ready": False}
-        status["restartCount"] = old.get("restartCount", 0)
+        status["restartCount"] = _count(pod, old, again=False)
         status["lastState"] = old.get("lastState") or {}
         if "running" in (old.get("state") or {}) and "terminated" not in status["lastState"]:
             message = "The container could not be located when the pod was deleted.  The container used to be Running"
             status["lastState"] = {
                 "terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
             }
-            if not podspec.deleting(pod):
-                status["restartCount"] += 1
     if is_init and not podspec.is_sidecar(container) and later_ran:
         message = (
             "Unable to get init container status from container runtime and pod has been initialized, "
@@ -269,7 +331,7 @@ def phase(pod: Object, by_name: Mapping[str, Object], *, ending: bool = False) -
         ended = _last_end(by_name.get(each["name"]))
         if ended is None:
             pending_init += 1
-        elif ended.get("exitCode") and not podspec.should_restart(pod, each, ended["exitCode"], is_init=True):
+        elif ended.get("exitCode") and not _runs_again(pod, each, ended, is_init=True):
             return "Failed"
         elif ended.get("exitCode"):
             pending_init += 0 if "terminated" in by_name[each["name"]]["state"] else 1
@@ -294,7 +356,7 @@ def phase(pod: Object, by_name: Mapping[str, Object], *, ending: bool = False) -
         elif ended is not None:
             stopped += 1
             succeeded += ended.get("exitCode") == 0
-            again += podspec.should_restart(pod, each, ended.get("exitCode", 0))
+            again += _runs_again(pod, each, ended)
         else:
             waiting += 1
     if pending_init or (pending_sidecars and not started_before) or waiting:
@@ -306,6 +368,12 @@ def phase(pod: Object, by_name: Mapping[str, Object], *, ending: bool = False) -
             return "Running"
         return "Succeeded" if stopped == succeeded else "Failed"
     return "Pending"
+
+
+def _runs_again(pod: Object, container: Object, ended: Object, *, is_init: bool = False) -> bool:
+    if ended.get("reason") == _RESTARTING:
+        return True
+    return podspec.should_restart(pod, container, ended.get("exitCode", 0), is_init=is_init)
 
 
 def _last_end(status: Object | None) -> Object | None:

@@ -378,6 +378,8 @@ class PodSteps:
         grace: Any = None
         if not podspec.deleting(self.pod) and step.cause in (Cause.STARTUP_PROBE, Cause.LIVENESS_PROBE):
             grace = (container.get(step.cause.value) or {}).get("terminationGracePeriodSeconds")
+        if step.cause is Cause.RESTART_ALL:
+            grace = 0
         if grace is None:
             grace = podspec.grace_period(self.pod)
         await self.ending(seen.sandbox.ips if seen.sandbox else ()).container(

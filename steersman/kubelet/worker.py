@@ -251,6 +251,7 @@ class PodWorker:
             resizing.actuated,
             resizing.pod_limits,
             resizing.retry_at,
+            status.restarts(self.pod, self.status, seen),
         )
 
     async def _perform(self, decision: Plan, seen: Observed) -> None:
