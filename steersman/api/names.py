@@ -322,6 +322,17 @@ def cidr(path: str, value: str, *, strict: bool = True) -> list[FieldError]:
 # Names of objects: (name, prefix) -> complaints. With a prefix the name is a generateName, to which more is added.
 
 
+def interface_address(path: str, value: str) -> list[FieldError]:
+    """An address with the length of its network's prefix, such as 10.9.8.7/24, in its one form."""
+    address, _, length = value.partition("/")
+    found = parse_ip(address)
+    most = 32 if found is not None and found.version == 4 else 128
+    if found is None or not re.fullmatch("0|[1-9][0-9]{0,2}", length) or int(length) > most:
+        return [invalid(path, value, "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)")]
+    plain = f"{found}/{length}"
+    return [] if value == plain else [invalid(path, value, f'must be in canonical form ("{plain}")')]
+
+
 def subdomain_name(name: str, prefix: bool = False) -> list[str]:
     """The rule of most kinds."""
     return dns_subdomain(_masked(name) if prefix else name)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from steersman.api import labels, names, policies
+from steersman.api import conditions, labels, names, policies
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Column, Default, Validate
+from steersman.api.kind import Behavior, Column, Default, Update, Validate, only_status
 from steersman.api.kinds import strategy, webhookclient
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, length
@@ -331,12 +331,25 @@ def _webhook_kind(kind: str, *, mutating: bool) -> Behavior:
     )
 
 
+def _validate_status(new: Object, old: Object) -> list[FieldError]:
+    """What a policy's controller found."""
+    status, path = new.get("status") or {}, "status.typeChecking.expressionWarnings"
+    out: list[FieldError] = []
+    for at, each in enumerate(dig(status, "typeChecking", "expressionWarnings") or ()):
+        out += [] if each.get("warning") else [required(f"{path}[{at}].warning")]
+        reference = (each.get("fieldRef") or "").strip()
+        if not reference:
+            out.append(required(f"{path}[{at}].fieldRef"))
+    return out + conditions.check("status.conditions", status.get("conditions") or ())
+
+
 def _policy_kind(kind: str, counted: str, status: Object | None, validate: Validate | None = None) -> Behavior:
     return Behavior(
         GROUP,
         kind,
         default=_default_policy,
         validate=validate,
+        updates={"status": Update(only_status, _validate_status)} if status is not None else {},
         prepare_create=strategy.begin(status, generations=True),
         columns=(NAME, length(counted, "spec", counted.lower()), Column("ParamKind", _parameter_kind), AGE),
     )

@@ -10,7 +10,7 @@ import base64
 
 from steersman.api import definitions, names
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Column, Update
+from steersman.api.kind import Behavior, Column, Update, only_status
 from steersman.api.kinds import definitionspec, strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, CREATED, NAME, dig
@@ -36,15 +36,24 @@ def _default_definition(definition: Object) -> None:
         version.setdefault("storage", False)
     if service := dig(conversion, "webhook", "clientConfig", "service"):
         service.setdefault("port", 443)
+    status = definition.setdefault("status", {})
+    status.setdefault("conditions", None)
+    accepted = status.setdefault("acceptedNames", {})
+    for key in ("plural", "kind"):
+        accepted.setdefault(key, "")
+    status["storedVersions"] = status.get("storedVersions") or _stored(spec)
+
+
+def _stored(spec: Object) -> list[str]:
+    return [each.get("name") or "" for each in spec.get("versions") or () if each.get("storage")][:1]
 
 
 def _begin(definition: Object) -> None:
     """The first version that is stored is remembered."""
-    stored = [each.get("name") or "" for each in definition["spec"].get("versions") or () if each.get("storage")][:1]
     definition["status"] = {
         "conditions": None,
         "acceptedNames": {"plural": "", "kind": ""},
-        "storedVersions": stored,
+        "storedVersions": _stored(definition["spec"]),
     }
     definition["metadata"]["generation"] = 1
 
@@ -53,8 +62,7 @@ def _remember_stored(new: Object, old: Object) -> None:
     strategy.copy_field("status", new, old)
     strategy.count(new, old, changed=strategy.differs(new["spec"], old["spec"]))
     stored = list(dig(new, "status", "storedVersions") or ())
-    fresh = [each.get("name") or "" for each in new["spec"].get("versions") or () if each.get("storage")][:1]
-    more = [name for name in fresh if name not in stored]
+    more = [name for name in _stored(new["spec"]) if name not in stored]
     if more:
         new["status"] = {**(new.get("status") or {}), "storedVersions": stored + more}
 
@@ -75,6 +83,11 @@ def _status(definition: Object) -> Complaints:
     out = definitionspec.check_names("status.acceptedNames", status.get("acceptedNames") or {})
     versions = definition["spec"].get("versions") or ()
     return out + definitionspec.stored_versions(status.get("storedVersions"), versions)
+
+
+def _status_update(new: Object, old: Object) -> Complaints:
+    names_ = dig(new, "status", "acceptedNames") or {}
+    return definitionspec.check_names("status.acceptedNames", names_)
 
 
 def _keeps_unknown(spec: Object) -> Complaints:
@@ -107,7 +120,7 @@ CUSTOMRESOURCEDEFINITION = Behavior(
     default=_default_definition,
     validate=_validate_definition,
     prepare_create=_begin,
-    updates={"": Update(_remember_stored, _definition_update)},
+    updates={"": Update(_remember_stored, _definition_update), "status": Update(only_status, _status_update)},
     warnings=definitionspec.warnings,
     columns=(NAME, CREATED),
 )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from steersman.api import flows
 from steersman.api.errors import FieldError
-from steersman.api.kind import Behavior, Column
+from steersman.api.kind import Behavior, Column, Update, only_status
 from steersman.api.kinds import flowrules, strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field
-from steersman.api.validation import invalid, same
+from steersman.api.validation import forbidden, invalid, same
 
 GROUP = "flowcontrol.apiserver.k8s.io"
 _FIXED = (flows.EXEMPT, flows.CATCH_ALL)
+_SHARES = 30
 _QUEUES = {"queues": 64, "handSize": 8, "queueLengthLimit": 50}
 
 
@@ -45,12 +46,17 @@ def _dangling(found: Object, now: float) -> str:
     return next((each.get("status", "") for each in conditions if each.get("type") == "Dangling"), "?")
 
 
+def _validate_status(new: Object, old: Object) -> list[FieldError]:
+    return flowrules.conditions(new)
+
+
 FLOWSCHEMA = Behavior(
     GROUP,
     "FlowSchema",
     default=_default_schema,
     validate=_validate_schema,
     prepare_create=strategy.begin({}, generations=True),
+    updates={"status": Update(only_status, _validate_status)},
     columns=(
         NAME,
         field("PriorityLevel", "spec", "priorityLevelConfiguration", "name"),
@@ -62,13 +68,59 @@ FLOWSCHEMA = Behavior(
 )
 
 
+PRESERVE = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares"
+"""Says of a v1beta3 object that it means its zero shares, which that version could not tell from none."""
+_ASSURED = ("v1beta1", "v1beta2")
+"""Versions in which shares had another name."""
+
+
+def convert(level: Object, wanted: str) -> Object:
+    """A level in another version. Source: pkg/apis/flowcontrol/{v1beta2,v1beta3}/conversion.go and defaults.go."""
+    before, after = (api_version.rpartition("/")[2] for api_version in (level["apiVersion"], wanted))
+    limited = dig(level, "spec", "limited")
+    if before == "v1beta3":
+        _meant(level)
+    if limited is not None:
+        source, target = (_shares_name(version) for version in (before, after))
+        if source != target and source in limited:
+            limited[target] = limited.pop(source)
+        if before in _ASSURED and not limited.get(target):
+            limited[target] = _SHARES
+        if after == "v1beta3" and limited.get(target) == 0:
+            level["metadata"].setdefault("annotations", {})[PRESERVE] = ""
+    level["apiVersion"] = wanted
+    return level
+
+
+def _shares_name(version: str) -> str:
+    return "assuredConcurrencyShares" if version in _ASSURED else "nominalConcurrencyShares"
+
+
+def _meant(level: Object) -> None:
+    """No shares are the default ones in v1beta3, unless an annotation says otherwise, which is taken away."""
+    annotations = level["metadata"].get("annotations") or {}
+    limited = dig(level, "spec", "limited")
+    if PRESERVE in annotations:
+        del annotations[PRESERVE]
+        if not annotations:
+            del level["metadata"]["annotations"]
+    elif limited is not None and not limited.get("nominalConcurrencyShares"):
+        limited["nominalConcurrencyShares"] = _SHARES
+
+
 def _default_level(level: Object) -> None:
     spec = level.setdefault("spec", {})
     limited, exempt = spec.get("limited"), spec.get("exempt")
-    if limited is not None and "assuredConcurrencyShares" not in limited:
-        limited.setdefault("nominalConcurrencyShares", 30)
-        limited.setdefault("lendablePercent", 0)
+    version = level.get("apiVersion", "").rpartition("/")[2]
     if limited is not None:
+        shares = _shares_name(version)
+        if version in _ASSURED or (
+            version == "v1beta3" and PRESERVE not in (level["metadata"].get("annotations") or {})
+        ):
+            limited[shares] = limited.get(shares) or _SHARES
+        limited.setdefault(shares, _SHARES)
+        if version not in _ASSURED:
+            limited.setdefault("lendablePercent", 0)
         queuing = (limited.get("limitResponse") or {}).get("queuing")
         if queuing is not None:
             for key, value in _QUEUES.items():
@@ -81,7 +133,10 @@ def _default_level(level: Object) -> None:
 
 def _validate_level(level: Object) -> list[FieldError]:
     spec, name = level["spec"], level["metadata"].get("name")
-    out = flowrules.level(spec, name)
+    out: list[FieldError] = []
+    if not level.get("apiVersion", "").endswith("v1beta3") and PRESERVE in (level["metadata"].get("annotations") or {}):
+        out.append(forbidden("metadata.annotations", f"annotation '{PRESERVE}' is forbidden"))
+    out += flowrules.level(spec, name)
     if name in _FIXED:
         wanted = flows.levels()[name]["spec"]
         if name == flows.EXEMPT:
@@ -114,8 +169,10 @@ PRIORITYLEVELCONFIGURATION = Behavior(
     GROUP,
     "PriorityLevelConfiguration",
     default=_default_level,
+    convert=convert,
     validate=_validate_level,
     prepare_create=strategy.begin({}, generations=True),
+    updates={"status": Update(only_status, _validate_status)},
     columns=(
         NAME,
         field("Type", "spec", "type"),

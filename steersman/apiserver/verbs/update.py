@@ -67,6 +67,6 @@ async def update(call: Call) -> Response:
 
 def _unversioned(call: Call) -> ApiError:
     field = FieldError(
-        "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update", 0
+        "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0: must be specified for an update", 0
     )
     return errors.invalid(call.kind.group, call.kind.plural, call.info.name, [field])

@@ -522,8 +522,7 @@ def test_what_a_claims_status_may_say() -> None:
         "status.reservedFor[1].resource: Required value",
         "status.reservedFor[1].name: Required value",
         'status.reservedFor[1]: Duplicate value: "u"',
-        'status.devices[0].shareID: Invalid value: "1": uid must be in RFC 4122 normalized form, '
-        "`xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters",
+        'status.devices[0].shareID: Invalid value: "1": error validating uid: invalid UUID length: 1',
         'status.devices[0]: Invalid value: {"Driver":"gpu.example.com","Pool":"p","Device":"d","ShareID":"1"}: must '
         "be an allocated device in the claim",
         "status.allocation.devices.config[0].opaque: Required value",

@@ -269,7 +269,7 @@ async def test_which_updates_need_a_version(cluster: ApiCluster) -> None:
     assert error.code == 422
     assert error.message == (
         'leases.coordination.k8s.io "l" is invalid: '
-        "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+        "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
     )
 
 

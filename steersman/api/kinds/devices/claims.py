@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from steersman.api import meta, names
+from steersman.api import conditions, meta, names
 from steersman.api.errors import FieldError
 from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column, Update
@@ -34,7 +34,7 @@ from steersman.api.kinds.podspec.scheduling import node_selector
 from steersman.api.kinds.podspec.volumes import driver_name
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig
-from steersman.api.validation import forbidden, immutable, invalid, not_supported, required, too_long, too_many
+from steersman.api.validation import forbidden, immutable, invalid, not_supported, quote, required, too_long, too_many
 
 GROUP = "resource.k8s.io"
 _ALL, _EXACT = "All", "ExactCount"
@@ -76,7 +76,9 @@ def _listed(devices: dict[str, Any]) -> None:
 def default_claim(claim: Object) -> None:
     """One device, unless more are asked for."""
     _default_spec(claim.setdefault("spec", {}))
-    claim.setdefault("status", {})
+    for device in claim.setdefault("status", {}).get("devices") or ():
+        if "conditions" in device:
+            device["conditions"] = device["conditions"] or None
 
 
 def default_template(template: Object) -> None:
@@ -203,14 +205,17 @@ def _validate_status(new: Object, old: Object) -> Complaints:
     given = {_device(one) for one in dig(status, "allocation", "devices", "results") or ()}
     users = status.get("reservedFor") or []
     out = each("status.reservedFor", users, _MOST_USERS, _user, lambda one: one.get("uid") or "")
-    out += each("status.devices", status.get("devices"), -1, lambda at, one: _report(at, one, given), _shown)
+    reports = status.get("devices")
+    out += each("status.devices", reports, -1, lambda at, one: _report(at, one, given), _shown, encoded=True)
     if users and not status.get("allocation"):
         out.append(forbidden("status.reservedFor", "may not be specified when `allocated` is not set"))
     elif "deletionTimestamp" in new["metadata"] and any(one not in (before.get("reservedFor") or ()) for one in users):
         text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
         out.append(forbidden("status.reservedFor", text))
     if before.get("allocation") and status.get("allocation"):
-        out += immutable("status.allocation", status["allocation"], before["allocation"])
+        message = f"{GROUP}/v1:AllocationResult"
+        fresh, had = (dump(each["allocation"], message) for each in (status, before))
+        out += immutable("status.allocation", fresh, had)
     elif status.get("allocation"):
         out += _allocation("status.allocation", status["allocation"], _names(new.get("spec") or {}))
     return out
@@ -227,9 +232,10 @@ def _report(path: str, found: Mapping[str, Any], given: set[tuple[str, str, str,
         shown = _shown(found)
         text = f"Invalid value: {shown}: must be an allocated device in the claim"
         out.append(FieldError("FieldValueInvalid", path, text, shown))
-    conditions = found.get("conditions") or ()
-    if len(conditions) > _MOST_CONDITIONS:
-        out.append(too_many(f"{path}.conditions", len(conditions), _MOST_CONDITIONS))
+    reported = found.get("conditions") or ()
+    if len(reported) > _MOST_CONDITIONS:
+        out.append(too_many(f"{path}.conditions", len(reported), _MOST_CONDITIONS))
+    out += conditions.check(f"{path}.conditions", reported)
     if found.get("data") is not None:
         out += raw(f"{path}.data", found["data"])
     return out + _network(f"{path}.networkData", found.get("networkData") or {})
@@ -238,14 +244,33 @@ def _report(path: str, found: Mapping[str, Any], given: set[tuple[str, str, str,
 def _network(path: str, found: Mapping[str, Any]) -> Complaints:
     longest = {"interfaceName": 256, "hardwareAddress": 128}
     out = [too_long(f"{path}.{key}", most) for key, most in longest.items() if len(found.get(key) or "") > most]
-    return out + each(f"{path}.ips", found.get("ips"), _MOST_IPS, lambda *_: [], str)
+    return out + each(f"{path}.ips", found.get("ips"), _MOST_IPS, names.interface_address, str)
 
 
 def _share(path: str, id: str | None) -> Complaints:
     if id is None or _UUID.fullmatch(id):
         return []
+    if why := _no_uuid(id):
+        return [invalid(path, id, f"error validating uid: {why}")]
     text = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase "
     return [invalid(path, id, f"{text}hexadecimal characters")]
+
+
+def _no_uuid(text: str) -> str:
+    """Why a text is no UUID, in the words of Google's library; nothing where it is one in another form."""
+    plain = text
+    if len(text) == 45:
+        if not text.lower().startswith("urn:uuid:"):
+            return f"invalid urn prefix: {quote(text[:9])}"
+        plain = text[9:]
+    elif len(text) == 38:
+        if (text[0], text[-1]) != ("{", "}"):
+            return "invalid bracketed UUID format"
+        plain = text[1:-1]
+    elif len(text) not in (32, 36):
+        return f"invalid UUID length: {len(text)}"
+    form = _UUID if len(plain) == 36 else re.compile("[0-9a-f]{32}")
+    return "" if form.fullmatch(plain.lower()) else "invalid UUID format"
 
 
 def _allocation(path: str, found: Mapping[str, Any], known: Names) -> Complaints:

@@ -38,8 +38,10 @@ def each(
     most: int,
     check: Callable[[str, Any], Complaints],
     key: Callable[[Any], Any] | None = None,
+    *,
+    encoded: bool = False,
 ) -> Complaints:
-    """A list of at most `most` (below zero: any number); with `key`, no two alike."""
+    """A list of at most `most` (below zero: any number); with `key`, no two alike. `encoded`: keys are JSON."""
     items = found or ()
     if 0 <= most < len(items):
         return [too_many(path, len(items), most)]
@@ -49,7 +51,9 @@ def each(
         assert key is not None
         mark = key(item)
         if mark in seen:
-            out.append(duplicate(f"{path}[{at}]", mark))
+            here = f"{path}[{at}]"
+            same = FieldError("FieldValueDuplicate", here, f"Duplicate value: {mark}", mark)
+            out.append(same if encoded else duplicate(here, mark))
         seen.add(mark)
     return out
 
