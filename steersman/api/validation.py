@@ -91,6 +91,25 @@ def same(one: Any, other: Any) -> bool:
     return one == other or (not one and not other)
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Equality of what `godump` makes, as Go has it: no list is an empty list, no map an empty map, and that is all."""
+    if isinstance(one, Struct) and isinstance(other, Struct):
+        return all(alike(one.get(key), other.get(key)) for key in one.keys() | other.keys())
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(item, other[key]) for key, item in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if one is None or other is None:
+        found = other if one is None else one
+        return found is None or (not found and isinstance(found, (list, dict)) and not isinstance(found, Struct))
+    return type(one) is type(other) and one == other
+
+
+def internal_error(path: str, text: str) -> FieldError:
+    """InternalError: a check that could not be made."""
+    return FieldError("InternalError", path, f"Internal error: {text}")
+
+
 def not_negative(path: str, value: int | None) -> list[FieldError]:
     """A number of at least zero."""
     return [invalid(path, value, NOT_NEGATIVE)] if value is not None and value < 0 else []

@@ -14,6 +14,8 @@ from steersman.api.kinds import strategy
 from steersman.api.kinds.podspec import apparmor, defaults, validate
 from steersman.api.kinds.podspec import update as changes
 from steersman.api.kinds.podspec import warnings as podwarnings
+from steersman.api.kinds.podspec.resize import resize
+from steersman.api.kinds.podspec.status import status
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig, field, since, wide
 
@@ -50,6 +52,7 @@ def prepare_status(new: Object, old: Object) -> None:
     for key in ("generation", "deletionTimestamp", "ownerReferences"):
         strategy.copy_field(key, new["metadata"], old["metadata"])
     status, before = new.setdefault("status", {}), old.get("status") or {}
+    status.pop("nodeAllocatableResourceClaimStatuses", None)  # behind a gate that is off
     if not status.get("qosClass") and before.get("qosClass"):
         status["qosClass"] = before["qosClass"]
     if not status.get("observedGeneration") and before.get("observedGeneration"):
@@ -295,9 +298,9 @@ POD = Behavior(
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     updates={
-        "status": Update(prepare_status, changes.status),
-        "ephemeralcontainers": Update(prepare_ephemeral, changes.ephemeral),
-        "resize": Update(prepare_resize, changes.resize),
+        "status": Update(prepare_status, status),
+        "ephemeralcontainers": Update(prepare_ephemeral, changes.ephemeral, "u"),
+        "resize": Update(prepare_resize, resize, "u"),
     },
     columns=COLUMNS,
     fields=FIELDS,
