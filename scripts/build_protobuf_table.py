@@ -22,6 +22,8 @@ PACKAGES = {
     "v1": "api/core/v1",
     "admissionregistration.k8s.io/v1": "api/admissionregistration/v1",
     "apiextensions.k8s.io/v1": "apiextensions-apiserver/pkg/apis/apiextensions/v1",
+    "apidiscovery.k8s.io/v2": "api/apidiscovery/v2",
+    "apidiscovery.k8s.io/v2beta1": "api/apidiscovery/v2beta1",
     "apiregistration.k8s.io/v1": "kube-aggregator/pkg/apis/apiregistration/v1",
     "apps/v1": "api/apps/v1",
     "authentication.k8s.io/v1": "api/authentication/v1",

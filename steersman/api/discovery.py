@@ -211,6 +211,10 @@ class Discovery:
         }
 
 
+AGGREGATED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+"""What an aggregated document can be had in."""
+
+
 def aggregated_type(media: str, version: str) -> str:
     """The Content-Type of an aggregated document."""
     return f"{media};g={_GROUP};v={version};as={_LIST}"
@@ -221,7 +225,7 @@ def negotiate(accept: str, served: Collection[str] = tuple(_SINCE)) -> str:
     for clause in accept.split(","):
         media, *parameters = (part.strip().lower() for part in clause.split(";"))
         given = {key: value for key, _, value in (part.partition("=") for part in parameters)}
-        if media in ("application/json", "application/yaml", "application/*", "*/*"):
+        if media in (*AGGREGATED, "application/*", "*/*"):
             if given.get("g") == _GROUP and given.get("as") == _LIST.lower():
                 if given.get("v") in served:
                     return given["v"]

@@ -342,7 +342,11 @@ class ApiServer:
     async def _impersonated(
         self, request: Request, query: Query, info: RequestInfo, user: User, target: User
     ) -> Answer:
-        target, constraint = await self.impersonation.become(self.authorize, user, info, target)
+        began, constraint = self._now(), None
+        try:
+            target, constraint = await self.impersonation.become(self.authorize, user, info, target)
+        finally:
+            self.impersonation.tried(constraint, self._now() - began)
         if request.context is not None:
             request.context.impersonate(target, constraint)
         if self.flow is not None:

@@ -28,6 +28,7 @@ _OPEN = b'"metadata":{'
 _RV = b'"metadata":{"resourceVersion":"'
 _MANY = 5_000  # objects that are not looked up at once
 KEPT = 8_192  # events per resource that a watch can resume from
+WATCH_LISTS = "watch lists"  # in a server's extras: how long they took
 _AFTER_ALL = "\U0010ffff"
 _ESCAPED = ((b"<", rb"\u003c"), (b">", rb"\u003e"), (b"&", rb"\u0026"), (b"\xe2\x80\xa8", rb"\u2028"),
             (b"\xe2\x80\xa9", rb"\u2029"))  # fmt: skip

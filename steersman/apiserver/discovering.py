@@ -11,9 +11,9 @@ from __future__ import annotations
 import msgspec
 
 from steersman.api import errors
-from steersman.api.discovery import Answer, Discovery, aggregated_type
+from steersman.api.discovery import AGGREGATED, Answer, Discovery, aggregated_type
 from steersman.apiserver.encode import content_type, in_medium
-from steersman.apiserver.negotiate import JSON, PRODUCES, PROTOBUF, YAML, Format, indented, negotiate, routed
+from steersman.apiserver.negotiate import JSON, PRODUCES, PROTOBUF, Format, indented, negotiate, routed
 from steersman.lib.http.messages import Request, Response
 
 
@@ -45,7 +45,7 @@ def answer(discovery: Discovery, request: Request) -> Response | None:
 
 def _aggregated(request: Request, found: Answer, version: str, accept: str, *, indent: bool) -> Response:
     media = next(
-        (part for clause in accept.split(",") if (part := clause.partition(";")[0].strip()) in (JSON, YAML)), JSON
+        (part for clause in accept.split(",") if (part := clause.partition(";")[0].strip()) in AGGREGATED), JSON
     )
     headers = [("cache-control", "public"), ("content-type", aggregated_type(media, version)), ("vary", "Accept")]
     headers.append(("etag", found.etag))

@@ -22,6 +22,7 @@ from steersman.apiserver.authz.opinions import told
 from steersman.apiserver.call import User
 from steersman.apiserver.request import RequestInfo
 from steersman.lib.http.messages import Request
+from steersman.lib.metrics import Distribution
 
 _EXTRA = "impersonate-extra-"
 _ACCOUNT = "system:serviceaccount:"
@@ -36,6 +37,8 @@ _AUTHENTICATION = "authentication.k8s.io"
 _NODE_NAME = "authentication.kubernetes.io/node-name"
 _NODE_KEYS = "authentication.kubernetes.io/associated-node-keys"
 _MANY = 4  # rights of one kind, from which on the right to all of them is asked for first
+ATTEMPTS = tuple(0.001 * 2**step for step in range(15))
+"""Bounds in seconds, for the metrics."""
 _REMEMBERED = 10_000  # users, by which way each of them was last allowed
 
 Authorize = Callable[[User, RequestInfo], Awaitable[str | None]]
@@ -88,6 +91,13 @@ class Impersonation:
     def __init__(self, *, constrained: bool) -> None:
         self._ways = (*_CONSTRAINED, _OLDER) if constrained else (_OLDER,)
         self._last: OrderedDict[str, Way] = OrderedDict()
+        self.attempts: dict[tuple[str, str], Distribution] = {}  # seconds, by the way (none when denied) and decision
+
+    def tried(self, verb: str | None, seconds: float) -> None:
+        """Count an attempt: `verb` is what `become` returned, None where it was denied."""
+        mode = "" if verb is None else verb.removeprefix("impersonate:") or "legacy"
+        key = mode, "denied" if verb is None else "allowed"
+        self.attempts.setdefault(key, Distribution(ATTEMPTS)).observe(seconds)
 
     async def become(self, authorize: Authorize, user: User, info: RequestInfo, target: User) -> tuple[User, str]:
         """Who `user` acts as for the request `info`, and the verb that allowed it (empty: the older way).

@@ -24,6 +24,7 @@ from steersman.client.events import EventRecorder
 from steersman.client.exposition import Exposition
 from steersman.client.informer import Informers
 from steersman.client.metrics import Metrics
+from steersman.client.stability import mark
 from steersman.client.zpages import SINCE, Component, Pages
 from steersman.cluster import controllerfiles, controllerflags, ports, process, scheduling
 from steersman.cluster.process import StartFailure
@@ -144,6 +145,7 @@ def _pages(profile: Profile, component: str) -> Pages | None:
 
 def _metrics() -> Metrics:
     made = Metrics(SystemClock().monotonic)
+    made.registry.mark = mark
     procstat.register(made.registry)
     return made
 

@@ -20,7 +20,7 @@ from steersman.apiserver.authn.bearer import Bearer, Source, own_sources
 from steersman.apiserver.authn.certificate import Authorities, CertificateAuthenticator
 from steersman.apiserver.authn.oidc import Issuer, Oidc, Outsiders
 from steersman.apiserver.authn.requestheader import Headers, RequestHeader
-from steersman.apiserver.authn.serviceaccount import Tokens, Used
+from steersman.apiserver.authn.serviceaccount import Tokens, Used, Uses
 from steersman.apiserver.authn.tokenwebhook import TokenWebhook
 from steersman.apiserver.authz import abac
 from steersman.apiserver.authz.rbac import Rbac
@@ -156,7 +156,8 @@ class Identity:
         if path := self._path("token-auth-file"):
             sources.append(tokenfile.TokenFile(self._try("token-auth-file", lambda: tokenfile.read(path)),
                                                tokens.audiences))  # fmt: skip
-        sources += own_sources(tokens, storage, registry, self._clock, used)
+        uses = Uses()
+        sources += own_sources(tokens, storage, registry, self._clock, used, uses)
         self._outsiders.audiences = tokens.audiences
         given = self._issuers
         made = self._try("oidc-ca-file", lambda: [Oidc(each, self._clock, tokens.audiences) for each in given])
@@ -167,7 +168,7 @@ class Identity:
             version = self._version("authentication-token-webhook-version")
             kept = self._seconds("authentication-token-webhook-cache-ttl", 120.0)
             sources.append(TokenWebhook(webhook, self._clock, tokens.audiences, version=version, kept=kept))
-        return Bearer(sources, tokens.audiences)
+        return Bearer(sources, tokens.audiences, uses)
 
     # Authorization ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from steersman.client.exposition import Exposition
 from steersman.client.informer import Informer, Informers
 from steersman.client.metrics import Metrics
 from steersman.client.series import SeriesRecorder
+from steersman.client.stability import mark
 from steersman.cluster import process
 from steersman.cluster.profile import Profile, ProfileError
 from steersman.lib.http.server import Server
@@ -95,7 +96,7 @@ async def run(
         await _first(informers.informer(NODES))  # a control plane alone has nowhere to put a pod
         module = await asyncio.get_running_loop().run_in_executor(None, _load)
         recorder = SeriesRecorder(client, clock, tasks, controller=module.DEFAULT_NAME, host=gethostname())
-        registry = Registry()  # of this term: whoever leads again begins anew
+        registry = Registry(mark)  # of this term: whoever leads again begins anew
         if metrics is not None:
             registry.include(metrics.registry)
         if exposition is not None:

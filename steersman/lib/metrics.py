@@ -96,7 +96,8 @@ class Family(Generic[Child]):
 
     def __init__(self, name: str, text: str, kind: str, labels: Sequence[str], make: Callable[[], Child]) -> None:
         self.name = name
-        self._head = f"# HELP {name} {_escape(text)}\n# TYPE {name} {kind}"
+        self.kind = kind
+        self._text = _escape(text)
         self._labels = tuple(labels)
         self._shown = sorted(range(len(self._labels)), key=lambda at: self._labels[at])
         self._make = make
@@ -123,20 +124,23 @@ class Family(Generic[Child]):
         """Drop every child: what is counted anew at each print."""
         self._children.clear()
 
-    def lines(self) -> Iterator[str]:
-        """The text form of every child; nothing where there is none. Labels are in the order of their names."""
+    def lines(self, mark: str = "") -> Iterator[str]:
+        """The text form of every child; nothing where there is none. Labels are in the order of their names.
+
+        `mark` stands in front of the help."""
         if not self._children:
             return
-        yield self._head
+        yield f"# HELP {self.name} {mark}{self._text}\n# TYPE {self.name} {self.kind}"
         for values, child in sorted(self._children.items()):
             pairs = ",".join(f'{self._labels[at]}="{_quote(values[at])}"' for at in self._shown)
             yield from child.samples(self.name, pairs)
 
 
 class Registry:
-    """The metrics of one component."""
+    """The metrics of one component. `mark` says what a metric's help begins with."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Callable[[str], str] = lambda name: "") -> None:
+        self.mark = mark
         self._families: dict[str, Family[Value] | Family[Distribution]] = {}
         self._collectors: list[Callable[[], None]] = []
 
@@ -161,6 +165,10 @@ class Registry:
         self._families[family.name] = family
         return family
 
+    def names(self) -> list[str]:
+        """Of every metric, whether it has been counted yet or not."""
+        return sorted(self._families)
+
     def collect(self, collector: Callable[[], None]) -> None:
         """Call `collector` before every print, to set gauges that are cheaper to ask for than to keep."""
         self._collectors.append(collector)
@@ -175,7 +183,7 @@ class Registry:
         """Everything, in the text format."""
         for collector in self._collectors:
             collector()
-        lines = [line for name in sorted(self._families) for line in self._families[name].lines()]
+        lines = [line for name in sorted(self._families) for line in self._families[name].lines(self.mark(name))]
         return "\n".join([*lines, ""])
 
 

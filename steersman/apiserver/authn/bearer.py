@@ -19,6 +19,7 @@ from steersman.apiserver.authn.serviceaccount import (
     Remarks,
     Tokens,
     Used,
+    Uses,
     bearer,
 )
 from steersman.apiserver.call import User
@@ -43,7 +44,9 @@ Source = Callable[[str, Sequence[str]], Verified | Awaitable[Verified | None] | 
 class Bearer:
     """Implements `app.Authenticator`. `audiences` are the API server's own."""
 
-    def __init__(self, sources: Sequence[Source], audiences: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[Source], audiences: Sequence[str], uses: Uses | None = None) -> None:
+        """`uses`: where service accounts' tokens are counted."""
+        self.uses = uses
         self.sources = list(sources)
         self.audiences = list(audiences)
 
@@ -123,10 +126,15 @@ def agnostic(user: User | None, wanted: Sequence[str], own: Sequence[str]) -> Ve
 
 
 def own_sources(
-    tokens: Tokens, storage: Storage, registry: Registry, clock: Clock, used: Used = lambda _: ""
+    tokens: Tokens,
+    storage: Storage,
+    registry: Registry,
+    clock: Clock,
+    used: Used = lambda _: "",
+    uses: Uses | None = None,
 ) -> list[Source]:
     """What every API server knows: service accounts' tokens, and those that nodes join with."""
-    accounts = AccountTokens(tokens, storage, registry, clock, used)
+    accounts = AccountTokens(tokens, storage, registry, clock, used, uses)
 
     def account(token: str, audiences: Sequence[str]) -> Verified | None:
         try:

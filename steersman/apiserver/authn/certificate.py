@@ -6,6 +6,8 @@ The TLS server has verified the chain. Parsed once per connection. Source: apise
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from steersman.api.errors import unauthorized
@@ -89,14 +91,16 @@ class CertificateAuthenticator:
     def __init__(self, authorities: Authorities | None = None) -> None:
         self._known: dict[bytes, User] = {}
         self._authorities = authorities
+        self._uses = Counter[bytes]()  # requests since somebody last asked, by certificate
 
     def __call__(self, request: Request) -> User | None:
         """The user of the connection's certificate; None without one."""
         peer = request.peer
-        if isinstance(peer.identity, User):
-            return peer.identity
         if peer.certificate is None:
-            return None
+            return peer.identity if isinstance(peer.identity, User) else None
+        if isinstance(peer.identity, User):
+            self._uses[peer.certificate] += 1
+            return peer.identity
         if self._authorities is not None and self._authorities.signed(peer.certificate) is None:
             return None
         user = self._known.get(peer.certificate) or user_of(peer.certificate)
@@ -104,4 +108,14 @@ class CertificateAuthenticator:
             if len(self._known) < _REMEMBERED:
                 self._known[peer.certificate] = user
             peer.identity = user
+            if len(self._uses) < _REMEMBERED:
+                self._uses[peer.certificate] += 1
         return user
+
+    def taken(self) -> Iterator[tuple[float, int]]:
+        """Until when certificates are good, in Unix seconds, and for how many requests each served since then."""
+        from cryptography import x509
+
+        uses, self._uses = self._uses, Counter()
+        for der, times in uses.items():
+            yield x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp(), times

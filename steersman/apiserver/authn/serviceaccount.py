@@ -176,13 +176,38 @@ class _Known:
     account: Object
 
 
+class Uses:
+    """How often tokens of each sort were shown, for the metrics."""
+
+    def __init__(self) -> None:
+        self.automatic = self.manual = self.invalid = self.stale = self.timely = 0
+
+    def figures(self) -> dict[str, int]:
+        """By the ends of the metrics' names."""
+        return {
+            "legacy_tokens_total": self.automatic + self.manual,
+            "legacy_auto_token_uses_total": self.automatic,
+            "legacy_manual_token_uses_total": self.manual,
+            "invalid_legacy_auto_token_uses_total": self.invalid,
+            "stale_tokens_total": self.stale,
+            "valid_tokens_total": self.timely,
+        }
+
+
 class AccountTokens:
     """A source of bearer tokens (`bearer.Source`): service accounts'."""
 
     def __init__(
-        self, tokens: Tokens, storage: Storage, registry: Registry, clock: Clock, used: Used = lambda _: ""
+        self,
+        tokens: Tokens,
+        storage: Storage,
+        registry: Registry,
+        clock: Clock,
+        used: Used = lambda _: "",
+        uses: Uses | None = None,
     ) -> None:
         """`used` hears of every use of a token that a Secret keeps."""
+        self.uses = uses or Uses()
         self._tokens = tokens
         self._used = used
         self._storage = storage
@@ -207,7 +232,7 @@ class AccountTokens:
             raise BadToken(f"token audiences [{said}] is invalid for the target audiences [{wanted}]")
         if known is not None and all(self._find(*where) is item for *where, item in known.items):
             self._note(known.kept_in)
-            return known.user, shared, _remarks(claims, now, known.kept_in, known.account)
+            return known.user, shared, self._counted(claims, now, known.kept_in, known.account)
         items = self._bound(claims, now)
         kept_in = _keeper(items, token)
         if kept_in is None and claims["iss"] == _LEGACY:
@@ -218,12 +243,24 @@ class AccountTokens:
         user, account = user_of(claims), items[0][3].obj()
         if all(b'"deletionTimestamp"' not in item.tail for *_, item in items):
             self._known[token] = _Known(claims, user, items, kept_in, account)
-        return user, shared, _remarks(claims, now, kept_in, account)
+        return user, shared, self._counted(claims, now, kept_in, account)
 
     def _note(self, secret: Object | None) -> None:
         if secret is not None and (problem := self._used(secret)):
             meta = secret["metadata"]
+            self.uses.invalid += 1
             raise BadToken(problem, {f"{_AUTHN}/legacy-token-invalidated": f"{meta['name']}/{meta['namespace']}"})
+
+    def _counted(self, claims: Object, now: float, kept_in: Object | None, account: Object) -> Remarks:
+        remarks, uses = _remarks(claims, now, kept_in, account), self.uses
+        if kept_in is not None:
+            uses.automatic += bool(remarks.warnings)
+            uses.manual += not remarks.warnings
+        elif remarks is not NO_REMARKS:
+            uses.stale += 1
+        elif "warnafter" in (claims.get("kubernetes.io") or {}):
+            uses.timely += 1
+        return remarks
 
     def _find(self, plural: str, namespace: str, name: str) -> Item | None:
         kind = self._registry.find("", plural)

@@ -28,6 +28,7 @@ _PATIENCE = 15.0  # seconds in a queue, where the client says nothing of its own
 _MOST_PATIENCE = 60.0
 _OBJECTS_A_SEAT = 100
 _MOST_SEATS = 10
+_READS = ("get", "list", "watch", "head")
 
 Serve = Callable[[Request, Query, RequestInfo, User], Answer | Awaitable[Answer]]
 
@@ -76,6 +77,7 @@ class Gate:
         self._by_namespace = False
         self._places: dict[tuple[Any, ...], Place | None] = {}
         self._stale = True
+        self.queued = {"mutating": 0, "readOnly": 0}  # requests that wait
 
     def changed(self) -> None:
         """A schema or level is not what it was: read all of them before the next request."""
@@ -215,10 +217,15 @@ class Gate:
             patience = min(info.seconds / 4, _MOST_PATIENCE) if info.seconds else _PATIENCE
             since = self._clock.monotonic()
             tally.waiting += 1
+            tally.wanted += seats
+            kind = "readOnly" if info.verb in _READS else "mutating"
+            self.queued[kind] += 1
             try:
                 turn = await level.wait(place.hand, seats, patience, place.schema, place.flow, self._clock.now())
             finally:
                 tally.waiting -= 1
+                tally.wanted -= seats
+                self.queued[kind] -= 1
                 request.waited = self._clock.monotonic() - since
                 tally.waits[turn is not None].observe(request.waited)
             if turn is None:

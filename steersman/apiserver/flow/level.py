@@ -57,10 +57,10 @@ class Queue:
 class Tally:
     """A schema's requests at a level, counted for the metrics."""
 
-    __slots__ = ("begun", "executing", "gone", "heavy", "runs", "seats", "waiting", "waits", "watches")
+    __slots__ = ("begun", "executing", "gone", "heavy", "runs", "seats", "waiting", "waits", "wanted", "watches")
 
     def __init__(self) -> None:
-        self.begun = self.executing = self.seats = self.waiting = 0
+        self.begun = self.executing = self.seats = self.waiting = self.wanted = 0
         self.watches = 0  # of those begun
         self.gone: dict[str, int] = {}  # turned away, by reason
         self.heavy = Counter[int]()  # requests that weigh more than one seat, by how many
@@ -92,6 +92,7 @@ class Level:
         self._clock = 0.0  # virtual: the start of the last request that was called
         self._peak = 0
         self._smooth = 0.0
+        self.target = 0.0  # seats wished for when they were last shared out
 
     def configure(self, level: Object, limits: Limits) -> None:
         """Take over an object's settings; who waits, waits on."""
@@ -228,7 +229,8 @@ class Level:
         peak, self._peak = self._peak, self.taken
         self._smooth = max(peak, _SMOOTHING * self._smooth + (1 - _SMOOTHING) * peak)
         least = max(self.limits.least, min(self.limits.nominal, peak))
-        return Wish(max(least, self._smooth), least, self.limits.most)
+        self.target = max(least, self._smooth)
+        return Wish(self.target, least, self.limits.most)
 
     @property
     def demand(self) -> tuple[int, float]:

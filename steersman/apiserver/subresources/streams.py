@@ -6,6 +6,7 @@ stream protocol itself: the kubelet does. Source: LogLocation in pkg/registry/co
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -19,6 +20,8 @@ from steersman.apiserver.call import Call
 from steersman.apiserver.subresources import websocket
 from steersman.apiserver.subresources.tunnel import relay, tunnel
 from steersman.lib.http.messages import Answer, Response, Stream, Transport, Upgrade
+
+LOGS = "logs"  # in a server's extras: how many were asked of kubelets, by what is asked of their certificates
 
 
 class Dialer(Protocol):
@@ -99,6 +102,7 @@ async def log(server: Any, call: Call) -> Answer:
     container = _container(call, pod)
     if not (pod.get("spec") or {}).get("nodeName"):
         return Response(204, [("cache-control", "no-cache, private")])  # nothing has been said yet
+    call.services.extras.setdefault(LOGS, Counter())["enforce_tls"] += 1
     kubelet = _kubelet(call, pod)
     target = f"/containerLogs/{call.info.namespace}/{call.info.name}/{container}"
     answer = await relay(kubelet, "GET", f"{target}?{urlencode(query)}" if query else target, [], b"")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.apiserver.cache import KEPT, Told
+from steersman.apiserver.cache import KEPT, WATCH_LISTS, Told
 from steersman.lib.metrics import Registry
 
+_UNTIL_TOLD = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60)
 _WHAT = ("group", "resource")
 _SIZES = tuple(1024 << step for step in range(8))
 _LEAST = 10  # binary digits of the first of them
@@ -45,6 +46,10 @@ class Caching:
         self._sizes = registry.histogram(
             "apiserver_watch_events_sizes", "Bytes of events told to watchers.", watched, _SIZES
         )
+        server.services.extras[WATCH_LISTS] = registry.histogram(
+            "apiserver_watch_list_duration_seconds", "Seconds until a watch had told what there was.",
+            (*watched, "scope"), _UNTIL_TOLD,
+        )  # fmt: skip
         stored = gauge("apiserver_storage_objects", "Objects of a resource.", ("resource",))
         counted = gauge("apiserver_resource_objects", "Objects of a resource.", _WHAT)
         sizes = gauge("apiserver_resource_size_estimate_bytes", "Bytes of a resource's objects.", _WHAT)

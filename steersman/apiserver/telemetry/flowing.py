@@ -32,6 +32,9 @@ class Flowing:
         self._concurrency = gauge(f"{_NAME}request_concurrency_limit", "Seats: the nominal limit.", level)
         self._peak = gauge(f"{_NAME}demand_seats_high_watermark", "The most seats wanted since the last look.", level)
         self._smooth = gauge(f"{_NAME}demand_seats_smoothed", "Seats wanted, smoothed over time.", level)
+        self._target = gauge(f"{_NAME}target_seats", "Seats wished for when they were last shared out.", level)
+        self._waiting_seats = gauge(f"{_NAME}current_inqueue_seats", "Seats that waiting requests want.", _BOTH)
+        self._queued = gauge("apiserver_current_inqueue_requests", "Requests that wait for seats.", ("request_kind",))
         self._executing = gauge(f"{_NAME}current_executing_requests", "Requests that have seats.", _BOTH)
         self._waiting = gauge(f"{_NAME}current_inqueue_requests", "Requests that wait for seats.", _BOTH)
         self._seats = gauge(f"{_NAME}current_executing_seats", "Seats that are taken.", _BOTH)
@@ -52,6 +55,8 @@ class Flowing:
     def collect(self) -> None:
         """Ask the gate."""
         gate = self._server.flow
+        for kind, number in gate.queued.items() if isinstance(gate, Gate) else ():
+            self._queued.labels(kind).set(number)
         for level in gate.levels.values() if isinstance(gate, Gate) else ():
             self._level(level)
             for schema, tally in level.tallies.items():
@@ -64,12 +69,14 @@ class Flowing:
         peak, smooth = level.demand
         self._peak.labels(level.name).set(peak)
         self._smooth.labels(level.name).set(smooth)
+        self._target.labels(level.name).set(level.target)
 
     def _tally(self, where: tuple[str, str], tally: Tally) -> None:
         self._executing.labels(*where).set(tally.executing)
         self._seats.labels(*where).set(tally.seats)
         self._in_use.labels(*where).set(tally.seats)
         self._waiting.labels(*where).set(tally.waiting)
+        self._waiting_seats.labels(*where).set(tally.wanted)
         self._begun.labels(*where).set(tally.begun)
         for reason, number in tally.gone.items():
             self._gone.labels(*where, reason).set(number)

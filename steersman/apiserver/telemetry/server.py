@@ -7,6 +7,7 @@ Owns the registry, the paths /metrics, /metrics/slis and the health checks; the 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,13 @@ from steersman.apiserver.request import RequestInfo
 from steersman.apiserver.telemetry.access import Access
 from steersman.apiserver.telemetry.admission import TimedAdmission
 from steersman.apiserver.telemetry.caching import Caching
+from steersman.apiserver.telemetry.credentials import Credentials
 from steersman.apiserver.telemetry.flowing import Flowing
 from steersman.apiserver.telemetry.health import Check, Health
 from steersman.apiserver.telemetry.plugins import METRICS, PluginMetrics
 from steersman.apiserver.telemetry.requests import NEVER, Requests
 from steersman.apiserver.telemetry.surroundings import Surroundings
+from steersman.client.stability import mark
 from steersman.lib import procstat
 from steersman.lib.http.messages import Request, Response
 from steersman.lib.metrics import Registry
@@ -74,8 +77,11 @@ class Telemetry:
         `metrics`: those of what the server stands on."""
         self._server = server
         self._further = dict(checks or {})
-        self.registry = Registry()
-        self._slis = Registry()
+        self.registry = Registry(mark)
+        self._slis = Registry(mark)
+        self._slis.gauge("process_start_time_seconds", "When the process began, in Unix seconds.").labels().set(
+            procstat.began()
+        )
         self._health = Health(self._checks(), self._slis)
         procstat.register(self.registry)
         for each in metrics:
@@ -103,6 +109,17 @@ class Telemetry:
         Flowing(self.registry, server)
         Access(self.registry, server, server.requests)
         Surroundings(self.registry, server)
+        Credentials(self.registry, server)
+        self._registered()
+
+    def _registered(self) -> None:
+        """How many metrics there are of each stability, this one among them."""
+        labels = "stability_level", "deprecated_version"
+        family = self.registry.counter("registered_metrics_total", "Metrics that there are.", labels)
+        levels = Counter(self.registry.mark(name).strip("[] ") for name in self.registry.names())
+        for level, number in levels.items():
+            if level:
+                family.labels(level, "").set(number)
 
     def paths(self) -> list[str]:
         """Every path that is answered here."""

@@ -13,6 +13,7 @@ from steersman.api.resource import APISERVICES
 from steersman.apiserver.admission.podsecurity.plugin import EVALUATIONS, EXEMPTIONS
 from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.ipalloc import ALLOCATOR, Allocator
+from steersman.apiserver.subresources.streams import LOGS
 from steersman.apiserver.webhookpost import CLIENTS
 from steersman.lib.metrics import Registry
 
@@ -47,6 +48,10 @@ class Surroundings:
             ("request_operation", "resource", "subresource"),
         )
         self._asked = counter("rest_client_requests_total", "Requests to webhooks.", ("code", "method", "host"))
+        self._logs = [
+            counter(f"kube_apiserver_pod_logs_{name}insecure_backend_total", "Logs asked of kubelets.", ("usage",))
+            for name in ("", "pods_logs_")
+        ]
         registry.collect(self.collect)
 
     def collect(self) -> None:
@@ -64,6 +69,9 @@ class Surroundings:
         for labels, number in self._server.services.extras.get(EXEMPTIONS, {}).items():
             self._exempt.labels(*labels).set(number)
 
+        for usage, number in self._server.services.extras.get(LOGS, {}).items():
+            for family in self._logs:
+                family.labels(usage).set(number)
         if (clients := self._server.services.extras.get(CLIENTS)) is not None:
             for (code, host), number in clients.asked.items():
                 self._asked.labels(code, "POST", host).set(number)

@@ -15,7 +15,7 @@ from steersman.api.errors import ApiError, FieldError
 from steersman.api.fields import exact_name
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported
-from steersman.apiserver.cache import Change, Item
+from steersman.apiserver.cache import WATCH_LISTS, Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
 from steersman.apiserver.negotiate import PROTOBUF
@@ -81,6 +81,7 @@ class _Session:
         self._chosen = chosen
         self._seconds = seconds
         self._announces = announces
+        self._began = call.services.clock.monotonic()
         self._bookmarks = call.query.flag("allowWatchBookmarks")
         self._cache = call.storage.cache(call.kind)
         self._view = View(call, chosen, self._cache)
@@ -182,8 +183,16 @@ class _Session:
             await self._pace(at)
         if self._announces:
             self._bookmark({_INITIAL_END: "true"}, revision)
+            self._timed()
         if not self._waits:
             await self._catch_up(revision)
+
+    def _timed(self) -> None:
+        """Count how long it took to tell what there was."""
+        if (seconds := self._call.services.extras.get(WATCH_LISTS)) is not None:
+            info, now = self._call.info, self._call.services.clock.monotonic()
+            scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
+            seconds.labels(info.group, info.version, info.resource, scope).observe(now - self._began)
 
     async def _pace(self, at: int) -> None:
         """After the `at`th of many events: let others run, and the client read."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from steersman.api import yamlform
+from steersman.api import protobuf, yamlform
 from steersman.api.resource import CONFIGMAPS
 from steersman.apiserver import paths
 from steersman.client.discovery import discover
@@ -210,3 +210,12 @@ async def test_odds_and_ends_of_answers(cluster: ApiCluster) -> None:
     body = b'{"data":{"a":"b"},"metadata":{"name":"x"}}'
     response = await cluster.transport.request("POST", path, [("content-type", "application/json")], body)
     assert (await response.read()).startswith(b'{"kind":"ConfigMap","apiVersion":"v1","')
+
+
+@pytest.mark.parametrize("path", ["/api", "/apis"])
+async def test_aggregated_discovery_in_protobuf(cluster: ApiCluster, path: str) -> None:
+    wanted = LIST.replace("json", "vnd.kubernetes.protobuf")
+    status, headers, body = await ask(cluster, path, accept=f"{wanted},application/json")
+    assert status == 200 and headers >= {("content-type", wanted), ("vary", "Accept")}
+    _, _, plain = await ask(cluster, path, accept=LIST)
+    assert protobuf.decode(body)[1]["items"] == json.loads(plain)["items"]
