@@ -24,6 +24,7 @@ from steersman.apiserver.cache import Item
 from steersman.apiserver.conversion import Converter
 from steersman.apiserver.verbs.delete import delete_item
 from steersman.apiserver.verbs.write import update_object
+from steersman.lib.backoff import Backoff
 from steersman.lib.clock import rfc3339
 from steersman.lib.tasks import Tasks
 from steersman.store.interface import Event
@@ -43,6 +44,8 @@ class CustomResources:
         self._tasks = tasks
         self._served: dict[str, tuple[str, str]] = {}  # definition -> (group, plural)
         self._wanted: dict[str, None] = {}
+        self._resting: set[str] = set()  # what failed, until it is tried again
+        self._backoff: Backoff[str] = Backoff(0.005, 1000.0)
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -60,7 +63,11 @@ class CustomResources:
     def _changed(self, kind: Kind, events: Sequence[Event]) -> None:
         if (kind.group, kind.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
             for event in events:
-                self._wanted[event.key.rpartition("/")[2]] = None
+                self._want(event.key.rpartition("/")[2])
+
+    def _want(self, name: str) -> None:
+        if name not in self._resting:
+            self._wanted[name] = None
             self._wake.set()
 
     async def _follow(self) -> None:
@@ -72,10 +79,24 @@ class CustomResources:
                 del self._wanted[name]
                 try:
                     await self._sync(name)
+                    self._backoff.forget(name)
                 except ApiError as error:
                     log.warning("cannot serve %s: %s", name, error)
+                    self._rest(name)
                 except Exception:
                     log.exception("cannot serve %s", name)
+                    self._rest(name)
+
+    def _rest(self, name: str) -> None:
+        """Try again later, and not sooner for what happens meanwhile: our own writes are some of it."""
+
+        async def again(seconds: float) -> None:
+            await self._server.services.clock.sleep(seconds)
+            self._resting.discard(name)
+            self._want(name)
+
+        self._resting.add(name)
+        self._tasks.spawn(again(self._backoff.next(name)), f"custom resource {name}, again")
 
     async def _sync(self, name: str) -> None:
         server = self._server
@@ -116,8 +137,7 @@ class CustomResources:
         """Names were let go of: others in the group may have been waiting for them."""
         for each in self._others(name):
             if each["spec"]["group"] == group and definitions.condition(each, "NamesAccepted") == "False":
-                self._wanted[each["metadata"]["name"]] = None
-                self._wake.set()
+                self._want(each["metadata"]["name"])
 
     def _withdraw(self, name: str) -> None:
         where = self._served.pop(name, None)
@@ -165,9 +185,10 @@ class CustomResources:
         hooks["before_create"][where] = [judge]
         hooks["before_update"][where] = [judge]
 
-    async def _update(self, item: Item, change: Callable[[Object], Object], subresource: str = "status") -> None:
+    async def _update(self, item: Item, change: Callable[[Object], Object]) -> None:
+        """By the status endpoint, as the original: policies and webhooks for definitions are not asked."""
         call = internal_call(self._server, CUSTOMRESOURCEDEFINITIONS, "update", "", item.name)
-        call.info.subresource = subresource
+        call.info.subresource = "status"
         call.options["merged"] = True
         await update_object(call, item, change, retry=True)
 
@@ -222,7 +243,7 @@ class CustomResources:
                 del found["metadata"]["finalizers"]
             return found
 
-        await self._update(item, change, "")
+        await self._update(item, change)
 
     async def _tell(self, item: Item, condition: Object) -> None:
         now = rfc3339(self._server.services.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -198,3 +199,37 @@ def test_what_is_said_of_a_deprecated_version(versions: str, told: str) -> None:
     kind = kind_of({"spec": {"group": "sea.example.com", "scope": "Namespaced", "names": names, "versions": listed}})
     first = kind.version(listed[0]["name"])
     assert first is not None and first.deprecation == told
+
+
+GROUP = "admissionregistration.k8s.io"
+POLICIES = Resource(GROUP, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False)
+BINDINGS = Resource(
+    GROUP, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
+)
+
+
+async def forbid_updates(plane: ControlPlane, resource: str) -> None:
+    rule = {
+        "apiGroups": ["apiextensions.k8s.io"], "apiVersions": ["v1"], "resources": [resource],
+        "operations": ["UPDATE"],
+    }  # fmt: skip
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
+    await plane.client.create(POLICIES, {"metadata": {"name": "no"}, "spec": spec})
+    bound = {"policyName": "no", "validationActions": ["Deny"]}
+    await plane.client.create(BINDINGS, {"metadata": {"name": "no"}, "spec": bound})
+
+
+@pytest.mark.parametrize("resource", ["customresourcedefinitions", "customresourcedefinitions/status"])
+async def test_who_forbids_changes_of_definitions_lets_them_end(plane: ControlPlane, resource: str) -> None:
+    """The endpoint of status is what ends them; where that is forbidden too, they end when it is allowed again."""
+    await forbid_updates(plane, resource)
+    since = (await plane.client.delete(CUSTOMRESOURCEDEFINITIONS, NAME, ""))["metadata"]["resourceVersion"]
+    if resource.endswith("/status"):
+        assert (await plane.client.get(CUSTOMRESOURCEDEFINITIONS, NAME))["metadata"]["deletionTimestamp"]
+        await plane.client.delete(BINDINGS, "no", "")
+    fields = f"metadata.name={NAME}"
+    async with asyncio.timeout(20):
+        events = plane.client.watch(CUSTOMRESOURCEDEFINITIONS, "", resource_version=since, fields=fields)
+        async for event in events:
+            if event.type == "DELETED":
+                break
