@@ -105,7 +105,9 @@ class SeriesRecorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": event_name(about.get("name", ""), now, repr(key)),
+                "name": event_name(
+                    about.get("name", ""), now, f"{instance} {about.get('resourceVersion')} {reason} {note}"
+                ),
                 "namespace": about.get("namespace") or "default",
             },
             "eventTime": rfc3339_micro(now),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -124,15 +125,15 @@ def read(pod: Object) -> PodInfo:
     affinity = wishes.get("nodeAffinity") or {}
     own_labels = meta.get("labels") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    requests = {name: amount_of(name, amount) for name, amount in pods.requests(pod).items()}
+    requests, nonzero = _amounts(_asked(spec))
     return PodInfo(
         uid=meta["uid"],
         namespace=meta["namespace"],
         name=meta["name"],
         priority=spec.get("priority") or 0,
         created=meta.get("creationTimestamp", ""),
-        requests={**requests, "pods": 1},
-        nonzero=_nonzero(spec, requests),
+        requests=requests,
+        nonzero=nonzero,
         node_name=spec.get("nodeName", ""),
         node_selector=spec.get("nodeSelector") or {},
         required_terms=None if required is None else required.get("nodeSelectorTerms") or [],
@@ -202,6 +203,27 @@ def _spread(constraint: Mapping[str, Any], namespace: str, own: Mapping[str, str
         honors_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
         peers=Peers(frozenset([namespace]), labels.NOTHING, _narrowed(constraint, own)),
     )
+
+
+def _asked(spec: Mapping[str, Any]) -> bytes:
+    """What a spec says of resources, without all else: equal for pods alike."""
+    containers = [(each.get("resources"), each.get("restartPolicy")) for each in spec.get("containers") or ()]
+    first = [(each.get("resources"), each.get("restartPolicy")) for each in spec.get("initContainers") or ()]
+    return msgspec.json.encode((containers, first, spec.get("resources"), spec.get("overhead")))
+
+
+@lru_cache(maxsize=1024)
+def _amounts(asked: bytes) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """`PodInfo.requests` and `nonzero`: the same objects for pods alike, not to be changed."""
+    containers, first, resources, overhead = msgspec.json.decode(asked)
+    spec = {
+        "containers": [{"resources": own, "restartPolicy": policy} for own, policy in containers],
+        "initContainers": [{"resources": own, "restartPolicy": policy} for own, policy in first],
+        "resources": resources,
+        "overhead": overhead,
+    }
+    requests = {name: amount_of(name, amount) for name, amount in pods.requests({"spec": spec}).items()}
+    return {**requests, "pods": 1}, _nonzero(spec, requests)
 
 
 def amount_of(resource: str, quantity: Any) -> int:
