@@ -146,14 +146,14 @@ class EventRecorder:
             known.count += 1
             patch = {"count": known.count, "lastTimestamp": body["lastTimestamp"], "message": body["message"]}
             try:
-                await self._client.patch(EVENTS, known.name, namespace, patch, type="strategic")
+                await self._client.patch(EVENTS, known.name, namespace, patch, type="strategic", quiet=True)
             except ApiError as error:
                 if error.code != 404:
                     raise
                 known.count = 1
             else:
                 return
-        await self._client.create(EVENTS, body, namespace)
+        await self._client.post(EVENTS, body, namespace)
         self._known[key] = _Known(body["metadata"]["name"], 1, body["firstTimestamp"])
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)

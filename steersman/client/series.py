@@ -191,7 +191,7 @@ class SeriesRecorder:
             return
         series = {"series": {"count": count, "lastObservedTime": rfc3339_micro(last)}}
         try:
-            await self._client.patch(EVENTS, name, namespace, series, type="strategic")
+            await self._client.patch(EVENTS, name, namespace, series, type="strategic", quiet=True)
         except ApiError as error:
             if error.code != 404:
                 raise
