@@ -6,13 +6,18 @@ Source: kubernetes' pkg/scheduler/metrics.
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sized
+from typing import Any
 
 from steersman.lib.metrics import Registry
 from steersman.scheduler.columns import Columns
+from steersman.scheduler.plugins import KNOWN
+from steersman.scheduler.profiles import Profile
 from steersman.scheduler.queue import Queue
 
 SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
+BINDING, PREEMPTION = "binding", "DefaultPreemption"
 _ATTEMPTS = [0.001 * 2.0**power for power in range(15)]  # seconds
 _LIVES = [0.01 * 2.0**power for power in range(20)]  # seconds
 _TIMES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -70,6 +75,23 @@ class SchedulerMetrics:
             f"{name}unschedulable_pods", "Pods that wait, by who refused them.", ("plugin", "profile")
         )
         self._size = of.gauge(f"{name}cache_size", "Nodes, pods and assumed pods.", ("type",))
+        handling = f"{name}event_handling_duration_seconds"
+        self._handling = of.histogram(handling, "Seconds to take note of a change.", ("event",), _POINTS)
+        self._hinting = of.histogram(
+            f"{name}queueing_hint_execution_duration_seconds",
+            "Seconds of one plugin's hint; pods alike are one question.",
+            ("plugin", "event", "hint"),
+            _PLUGINS,
+        )
+        self._evaluations = of.counter(
+            f"{name}plugin_evaluation_total",
+            "Nodes that a plugin has judged (Filter, Score) and pods that it was asked about (PreFilter, PreScore).",
+            ("plugin", "extension_point", "profile"),
+        )
+        self._judged: Counter[tuple[str, str]] = Counter()
+        self._working = of.gauge(f"{name}goroutines", "What goes on beside the decisions.", ("operation",))
+        for operation in (BINDING, PREEMPTION):
+            self._working.labels(operation).set(0)
 
     def decided(self, seconds: float) -> None:
         """A decision was made, whichever."""
@@ -82,6 +104,32 @@ class SchedulerMetrics:
     def plugin(self, plugin: str, point: str, status: str, seconds: float) -> None:
         """One plugin has run, for all nodes or for those that had changed."""
         self._plugins.labels(plugin, point, status).observe(seconds)
+
+    def handled(self, event: str, seconds: float) -> None:
+        """A change was taken note of, and those who may be helped got another try."""
+        self._handling.labels(event).observe(seconds)
+
+    def hinted(self, plugin: str, event: str, seconds: float, *, queue: bool) -> None:
+        """A plugin was asked whether an event may help."""
+        self._hinting.labels(plugin, event, "Queue" if queue else "QueueSkip").observe(seconds)
+
+    def judged(self, profile: str, nodes: int, scored: int) -> None:
+        """A decision has looked at so many nodes, and compared so many of them."""
+        judged = self._judged
+        judged[profile, "PreFilter"] += 1
+        judged[profile, "Filter"] += nodes
+        if scored:
+            judged[profile, "PreScore"] += 1
+            judged[profile, "Score"] += scored
+
+    async def during(self, operation: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do work that is counted meanwhile."""
+        value = self._working.labels(operation)
+        value.value += 1
+        try:
+            await work
+        finally:
+            value.value -= 1
 
     def attempted(self, result: str, profile: str, seconds: float) -> None:
         """One attempt ended."""
@@ -106,8 +154,8 @@ class SchedulerMetrics:
         self._preemptions.labels().value += 1
         self._victims.labels().observe(victims)
 
-    def watch(self, queue: Queue, columns: Columns, assumed: Sized) -> None:
-        """Ask these three whenever somebody reads."""
+    def watch(self, queue: Queue, columns: Columns, assumed: Sized, profiles: Mapping[str, Profile]) -> None:
+        """Ask these whenever somebody reads."""
 
         def collect() -> None:
             for name, number in queue.counts().items():
@@ -119,8 +167,19 @@ class SchedulerMetrics:
                 self._refused.labels(*values).set(refused.pop(values, 0))  # type: ignore[call-overload]
             for values, number in refused.items():
                 self._refused.labels(*values).set(number)
+            for profile in profiles.values():
+                self._count_evaluations(profile)
             self._size.labels("nodes").set(len(columns))
             self._size.labels("pods").set(columns.placed)
             self._size.labels("assumed_pods").set(len(assumed))
 
         self._registry.collect(collect)
+
+    def _count_evaluations(self, profile: Profile) -> None:
+        """Every plugin of a profile is asked the same: what one refuses the next may not see, which nobody counts."""
+        for point, plugins in (("Filter", profile.filters), ("Score", profile.scores)):
+            for plugin in plugins:
+                points = KNOWN[plugin.name].points if plugin.name in KNOWN else frozenset()
+                for each in (point, f"Pre{point}") if f"pre{point}" in points else (point,):
+                    number = self._judged[profile.name, each]
+                    self._evaluations.labels(plugin.name, each, profile.name).set(number)

@@ -64,8 +64,15 @@ class Observer:
         profiles: Mapping[str, Profile],
         *,
         whole: bool = False,
+        handled: Callable[[str, float], None] = lambda event, seconds: None,
+        now: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`whole`: keep all of pods that are on nodes, for those who send them to others."""
+        """`whole`: keep all of pods that are on nodes, for those who send them to others.
+
+        `handled` is told of every event and the seconds it took by `now`.
+        """
+        self._handled, self._now = handled, now
+        self._heard: list[str] = []  # events of the change that is being taken note of
         self._columns = columns
         self._queue = queue
         self._nominations = nominations
@@ -92,7 +99,7 @@ class Observer:
     async def start(self) -> None:
         """Begin to watch; returns when everything that is there has been read."""
         for informer, handler in self._watched:
-            informer.add_handler(handler)
+            informer.add_handler(self._measured(handler))
         for informer, _ in self._watched:
             await informer.settled()
 
@@ -105,6 +112,26 @@ class Observer:
         if self.assumed.pop(pod.uid, None) == node:
             self._columns.remove_pod(pod.uid)
             self._queue.tell(Event("pod freed", pod=pod, node=node, awaited=self._columns.awaited(node)))
+
+    def _measured(self, handler: Handler) -> Handler:
+        """The same handler, its time told for each event that a change was."""
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            began = self._now()
+            try:
+                handler(old, new)
+            finally:
+                if self._heard:
+                    took = self._now() - began
+                    for event in self._heard:
+                        self._handled(event, took)
+                    self._heard.clear()
+
+        return changed
+
+    def _tell(self, event: Event) -> None:
+        self._heard.append(event.label)
+        self._queue.tell(event)
 
     # One handler per kind of object ------------------------------------------------------------------------------
 
@@ -145,40 +172,40 @@ class Observer:
                 volumes.set_capacity(key, new)
             else:
                 volumes.set_limits(name, self._columns.rows.get(name), new)
-            self._queue.tell(Event(kind, old=old, new=new))
+            self._tell(Event(kind, old=old, new=new))
 
         return changed
 
     def _class(self, old: Object | None, new: Object | None) -> None:
         if self._columns.devices.set_class((new or old or {})["metadata"]["name"], new):
             self._columns.changes += 1
-        self._queue.tell(Event("device class", old=old, new=new))
+        self._tell(Event("device class", old=old, new=new))
 
     def _slice(self, old: Object | None, new: Object | None) -> None:
         self._columns.devices.set_slice((new or old or {})["metadata"]["name"], new)
-        self._queue.tell(Event("devices", old=old, new=new))
+        self._tell(Event("devices", old=old, new=new))
 
     def _rule(self, old: Object | None, new: Object | None) -> None:
         self._columns.devices.set_rule((new or old or {})["metadata"]["name"], new)
-        self._queue.tell(Event("devices", old=old, new=new))
+        self._tell(Event("devices", old=old, new=new))
 
     def _claim(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
         self._columns.devices.set_claim((meta["namespace"], meta["name"]), new)
-        self._queue.tell(Event("device claim", old=old, new=new))
+        self._tell(Event("device claim", old=old, new=new))
 
     def _node(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             if old is not None:
                 self._columns.remove_node(old["metadata"]["name"])
-                self._queue.tell(Event("node removed", old=old, node=old["metadata"]["name"]))
+                self._tell(Event("node removed", old=old, node=old["metadata"]["name"]))
             return
         kinds = changes(old, new)
         if old is not None and not kinds and _images(old) == _images(new):
             return  # a heartbeat
         self._columns.set_node(new)
         for kind in kinds:
-            self._queue.tell(Event(kind, old=old, new=new, node=new["metadata"]["name"]))
+            self._tell(Event(kind, old=old, new=new, node=new["metadata"]["name"]))
 
     def _pod(self, old: Object | None, new: Object | None) -> None:
         if old is not None and (new is None or old["metadata"]["uid"] != new["metadata"]["uid"]):
@@ -194,6 +221,7 @@ class Observer:
             info = self._read(new)
             if info.nominated and not self._nominations.node_of(info):
                 self._nominations.add(info, info.nominated)  # by whoever scheduled before us
+            self._heard.append("UnschedulablePodAdd" if old is None else "UnschedulablePodUpdate")
             self._queue.put(info)
 
     def _is_mine(self, pod: Object) -> bool:
@@ -219,20 +247,22 @@ class Observer:
             self._queue.remove(uid)
             self.assumed.pop(uid, None)
             self._nominations.remove(uid, counted=False)
-            self._queue.tell(Event("pod came", pod=info, node=node))
+            self._tell(Event("pod came", pod=info, node=node))
         elif not same:
             event = Event("pod changed", pod=info, was=known or info, node=node, awaited=self._columns.awaited(node))
-            self._queue.tell(event)
+            self._tell(event)
 
     def _gone(self, pod: Object) -> None:
         uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName") or ""
+        if not node:
+            self._heard.append("UnschedulablePodDelete")
         self._queue.remove(uid)
         held = node or self.assumed.pop(uid, "")
         info = self._columns.pod(uid, held) if held else None
         self._nominations.remove(uid)
         self._columns.remove_pod(uid)
         if held and info is not None:
-            self._queue.tell(Event("pod freed", pod=info, node=held, awaited=self._columns.awaited(held)))
+            self._tell(Event("pod freed", pod=info, node=held, awaited=self._columns.awaited(held)))
 
 
 def _spec(name: str) -> Callable[[Object], object]:

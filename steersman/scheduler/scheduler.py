@@ -44,7 +44,7 @@ from steersman.scheduler.framework import (
     run_filters,
     run_scores,
 )
-from steersman.scheduler.metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
+from steersman.scheduler.metrics import BINDING, ERROR, PREEMPTION, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from steersman.scheduler.nominations import Nominations
 from steersman.scheduler.observer import Observer
 from steersman.scheduler.podinfo import PodInfo
@@ -150,7 +150,14 @@ class Scheduler:
             alike=self._alike,
         )
         self._observer = Observer(
-            informers, self.columns, self._queue, self._nominations, self._profiles, whole=bool(configuration.extenders)
+            informers,
+            self.columns,
+            self._queue,
+            self._nominations,
+            self._profiles,
+            whole=bool(configuration.extenders),
+            handled=self._metrics.handled,
+            now=clock.monotonic,
         )
         self._extenders = Extenders(make_extenders(configuration.extenders))
         self._memory = Memory()
@@ -159,7 +166,7 @@ class Scheduler:
         self._bindings = asyncio.Semaphore(_BINDINGS)
         self._writes = asyncio.Semaphore(_WRITES)  # evictions and conditions
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
-        self._metrics.watch(self._queue, self.columns, self._observer.assumed)
+        self._metrics.watch(self._queue, self.columns, self._observer.assumed, self._profiles)
         self._timed = {
             name: timed(each, self._metrics.plugin, clock.monotonic) for name, each in self._profiles.items()
         }
@@ -210,7 +217,12 @@ class Scheduler:
         """What the plugin's hint says of an event."""
         hints = self._hints.get((pod.scheduler, plugin))
         hint = always if hints is None else hints.get(event.kind)
-        return hint is not None and hint(self.columns, pod, event)
+        if hint is None:
+            return False
+        began = self._clock.monotonic()
+        found = hint(self.columns, pod, event)
+        self._metrics.hinted(plugin, event.label, self._clock.monotonic() - began, queue=found)
+        return found
 
     def _alike(self, pod: PodInfo, plugin: str) -> Hashable:
         """Which pods the plugin's hints treat like this one."""
@@ -265,7 +277,8 @@ class Scheduler:
                     tasks.spawn(self._mend(pod, rescue), f"rescue {pod.key}")
             if victims is not None:
                 self._metrics.preempted(len(victims.pods))
-                tasks.spawn(self._evict(pod, victims), f"preempt for {pod.key}")
+                evicting = self._metrics.during(PREEMPTION, self._evict(pod, victims))
+                tasks.spawn(evicting, f"preempt for {pod.key}")
             tasks.spawn(self._report(pod, message, node), f"report {pod.key}")
             await turn()  # nothing else waits here, and thousands may fit nowhere
             return
@@ -275,7 +288,8 @@ class Scheduler:
         self.columns.add_pod(pod, decision.node)
         if not taken:  # what is reserved may take minutes to settle, and must not hold up the others
             await self._bindings.acquire()
-        tasks.spawn(self._bind(pod, decision.node, taken, began), f"bind {pod.key}")
+        binding = self._metrics.during(BINDING, self._bind(pod, decision.node, taken, began))
+        tasks.spawn(binding, f"bind {pod.key}")
 
     def _attempted(self, result: str, pod: PodInfo, began: float) -> None:
         self._metrics.attempted(result, pod.scheduler, self._clock.monotonic() - began)
@@ -335,6 +349,8 @@ class Scheduler:
                 verdict = Verdict(choice.feasible)
                 decision = Decision(choice.node, verdict=verdict, parts=choice.parts, filtered=choice.filtered)
         self._metrics.point("Filter", "Success", profile.name, decision.filtered - began)
+        scored = np.count_nonzero(decision.verdict.feasible) if decision.parts and decision.verdict is not None else 0
+        self._metrics.judged(profile.name, len(self.columns), int(scored))
         if decision.node:
             self._metrics.point("Score", "Success", profile.name, self._clock.monotonic() - decision.filtered)
         if not len(self._nominations) or not decision.node or not (pod.affinity.near or pod.spread):

@@ -94,3 +94,47 @@ def test_every_tenth_attempt_times_each_plugin() -> None:
                 assert f"{name}{{{labels}}} 2" in lines
 
     virtual(body)
+
+
+def test_changes_hints_and_what_plugins_have_judged() -> None:
+    async def body() -> None:
+        async with measured() as (cluster, registry):
+            client = cluster.client
+            for name in "mno":
+                await add_node(cluster, a_node(name))
+            await client.create(PODS, a_pod("fits"), "default")
+            await client.create(PODS, a_pod("large", "9"), "default")
+            await client.create(PODS, a_pod("larger", "9"), "default")
+            await until(cluster, "fits", lambda pod: bool(pod["spec"].get("nodeName")))
+            await cluster.clock.sleep(1)
+            await client.delete(PODS, "fits", "default", grace_seconds=0)
+            await cluster.clock.sleep(1)
+            lines = registry.text().splitlines()
+            profile = 'profile="default-scheduler"'
+            for line in (
+                *(
+                    f'scheduler_event_handling_duration_seconds_count{{event="{event}"}} {number}'
+                    for event, number in (
+                        ("NodeAdd", 3),
+                        ("UnschedulablePodAdd", 3),
+                        ("AssignedPodAdd", 1),
+                        ("AssignedPodDelete", 1),
+                    )
+                ),
+                "scheduler_queueing_hint_execution_duration_seconds_count"
+                '{event="AssignedPodDelete",hint="Queue",plugin="NodeResourcesFit"} 1',  # for both alike
+                *(
+                    f'scheduler_plugin_evaluation_total{{extension_point="{point}",plugin="{name}",{profile}}} {number}'
+                    for point, name, number in (
+                        ("PreFilter", "NodeAffinity", 5),  # the two large ones were tried twice
+                        ("Filter", "NodeName", 15),
+                        ("PreScore", "NodeResourcesFit", 1),
+                        ("Score", "ImageLocality", 3),
+                    )
+                ),
+                'scheduler_goroutines{operation="binding"} 0',
+                'scheduler_goroutines{operation="DefaultPreemption"} 0',
+            ):
+                assert line in lines, line
+
+    virtual(body)
