@@ -13,7 +13,7 @@ from steersman.api.kind import Kind, Update, accept_update
 from steersman.api.resource import Object
 from steersman.api.schema import written
 
-_LENIENT = ("apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "node.k8s.io")
+_LENIENT = ("apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "node.k8s.io", "policy")
 
 
 def core(kind: Kind) -> bool:

@@ -30,8 +30,9 @@ _MOST_HINTS = 8
 
 def default(endpoint_slice: Object) -> None:
     """Ports are TCP and have a name, if an empty one."""
-    endpoint_slice.setdefault("endpoints", None)
-    for port in endpoint_slice.setdefault("ports", None) or ():
+    for key in ("endpoints", "ports"):
+        endpoint_slice[key] = endpoint_slice.get(key) or None
+    for port in endpoint_slice["ports"] or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
     for endpoint in endpoint_slice["endpoints"] or ():
@@ -141,7 +142,7 @@ def _address(path: str, i: int, address: str, kind: str) -> Complaints:
 
 def validate_update(new: Object, old: Object) -> Complaints:
     """The type of addresses never changes."""
-    return immutable("addressType", new.get("addressType"), old.get("addressType"))
+    return immutable("addressType", new.get("addressType") or "", old.get("addressType"))
 
 
 def _ports_text(endpoint_slice: Object, now: float) -> str:

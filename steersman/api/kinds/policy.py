@@ -5,7 +5,7 @@ Source: ValidatePodDisruptionBudget, pkg/registry/policy/poddisruptionbudget/str
 
 from __future__ import annotations
 
-from steersman.api import labels, names
+from steersman.api import conditions, labels, names
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Cell, Column, Update
 from steersman.api.kinds import strategy, workload
@@ -45,9 +45,10 @@ def validate(budget: Object) -> list[FieldError]:
 
 
 def validate_status(new: Object, old: Object) -> list[FieldError]:
-    """Counters."""
+    """Conditions and counters."""
     status = new.get("status") or {}
-    return [error for key in _STATUS for error in not_negative(f"status.{key}", status.get(key))]
+    out = conditions.check("status.conditions", status.get("conditions") or ())
+    return out + [error for key in _STATUS for error in not_negative(f"status.{key}", status.get(key))]
 
 
 def _bound(key: str) -> Cell:
@@ -65,7 +66,7 @@ PODDISRUPTIONBUDGET = Behavior(
     default=default,
     validate=validate,
     prepare_create=strategy.begin(_STATUS, generations=True),
-    updates={"status": Update(strategy.keep("spec"), validate_status)},
+    updates={"status": Update(strategy.keep("spec"), validate_status, "u")},
     name_rule=names.path_segment,
     columns=(
         NAME,

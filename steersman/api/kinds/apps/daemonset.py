@@ -6,7 +6,9 @@ ValidateDaemonSet, pkg/registry/apps/daemonset/strategy.go, the apps/v1 conversi
 
 from __future__ import annotations
 
-from steersman.api import labels
+import re
+
+from steersman.api import errors, labels
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy, workload
@@ -14,7 +16,7 @@ from steersman.api.kinds.podspec import defaults
 from steersman.api.kinds.podspec import validate as podspec
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, label_text, number, of_template, selector_text, wide
-from steersman.api.validation import Struct, immutable, invalid, not_negative, not_supported, required, struct
+from steersman.api.validation import Struct, immutable, invalid, not_negative, not_supported, quote, required, struct
 
 GENERATION = "deprecated.daemonset.template.generation"
 
@@ -34,15 +36,20 @@ _COUNTERS = (
 )
 
 
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
+
 def default(daemonset: Object) -> None:
     """One pod at a time is replaced, none beside it."""
+    _check_generation(daemonset)
     spec = daemonset.setdefault("spec", {})
     how = spec.setdefault("updateStrategy", {})
     how["type"] = how.get("type") or "RollingUpdate"
     if how["type"] == "RollingUpdate":
-        rolling = how.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxUnavailable", 1)
-        rolling.setdefault("maxSurge", 0)
+        how.setdefault("rollingUpdate", {}).setdefault("maxUnavailable", 1)
+    for key in ("maxUnavailable", "maxSurge"):
+        if how.get("rollingUpdate") is not None:
+            how["rollingUpdate"].setdefault(key, 0)
     spec.setdefault("revisionHistoryLimit", 10)
     defaults.template(spec)
     status = daemonset.setdefault("status", {})
@@ -63,6 +70,16 @@ def prepare_update(new: Object, old: Object) -> None:
     changed = strategy.differs(new["spec"].get("template"), old["spec"].get("template"))
     _set(new, max(_generation(old), 1) + changed)
     strategy.count(new, old, changed=changed or strategy.differs(new["spec"], old["spec"]))
+
+
+def _check_generation(daemonset: Object) -> None:
+    """An annotation that is no number cannot be converted. Raises ApiError."""
+    text = (daemonset["metadata"].get("annotations") or {}).get(GENERATION)
+    if text is None or (_INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63):
+        return
+    why = "value out of range" if _INTEGER.fullmatch(text) else "invalid syntax"
+    text = f"strconv.ParseInt: parsing {quote(text)}: {why}"
+    raise errors.bad_request(f'DaemonSet in version "v1" cannot be handled as a DaemonSet: {text}')
 
 
 def _generation(daemonset: Object) -> int:

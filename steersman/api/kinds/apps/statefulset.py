@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from steersman.api import labels, meta, names
 from steersman.api.errors import FieldError
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy, workload
 from steersman.api.kinds.core import claimspec
@@ -14,7 +15,7 @@ from steersman.api.kinds.podspec import defaults
 from steersman.api.kinds.podspec import warnings as podwarnings
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, of_template
-from steersman.api.validation import Struct, forbidden, invalid, not_negative, not_supported, required, struct
+from steersman.api.validation import Struct, alike, forbidden, invalid, not_negative, not_supported, required, struct
 
 _STATUS = {"replicas": 0, "availableReplicas": 0}
 _COUNTERS = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
@@ -153,7 +154,8 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     fresh, before = (
         {key: value for key, value in each["spec"].items() if key not in _MAY_CHANGE} for each in (new, old)
     )
-    return [forbidden("spec", _FORBIDDEN)] if strategy.differs(fresh, before) else []
+    shown = [dump(each, "apps/v1:StatefulSetSpec") for each in (fresh, before)]
+    return [] if fresh == before or alike(*shown) else [forbidden("spec", _FORBIDDEN)]
 
 
 def validate_status(new: Object, old: Object) -> list[FieldError]:
@@ -186,7 +188,7 @@ STATEFULSET = Behavior(
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin(_STATUS, generations=True),
-    updates={"status": Update(strategy.keep("spec"), validate_status)},
+    updates={"status": Update(strategy.keep("spec"), validate_status, "um")},
     columns=(NAME, Column("Ready", _ready), AGE, *of_template("spec", "template")),
     name_rule=names.label_name,
 )

@@ -171,7 +171,7 @@ CRONJOB = Behavior(
     warnings=_warnings,
     validate=validate,
     prepare_create=strategy.begin({}, generations=True),
-    updates={"status": Update(strategy.keep("spec"))},
+    updates={"status": Update(strategy.keep("spec"), order="")},
     columns=(
         NAME,
         field("Schedule", "spec", "schedule"),

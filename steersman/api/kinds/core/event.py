@@ -10,6 +10,7 @@ from typing import Any
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.fields import Getter, text_at
+from steersman.api.godump import dump
 from steersman.api.kind import Behavior, Cell, Column
 from steersman.api.resource import Object
 from steersman.api.table import NAME, dig, field, since, wide
@@ -59,6 +60,8 @@ def convert(event: Object, version: str) -> Object:
         for key in ("reportingController", "reportingInstance"):  # which this version leaves out when there is none
             if not out.get(key):
                 out.pop(key, None)
+        for key in ("deprecatedFirstTimestamp", "deprecatedLastTimestamp"):
+            out.setdefault(key, None)
     return out
 
 
@@ -102,6 +105,8 @@ def _go(key: str, value: Any) -> Any:
         return struct(
             value or {}, Kind="", Namespace="", Name="", UID="", APIVersion="", ResourceVersion="", FieldPath=""
         )
+    if key == "related" and value:
+        return dump(value, "v1:ObjectReference")
     if key == "source":
         return struct(value or {}, Component="", Host="")
     return value or {"count": 0, "related": None, "firstTimestamp": None, "lastTimestamp": None, "eventTime": None}.get(
@@ -224,6 +229,7 @@ def _fields(about: str, **own: Getter) -> dict[str, Getter]:
 EVENT = Behavior(
     "",
     "Event",
+    order="v",
     default=default,
     validate=validate,
     columns=COLUMNS,
@@ -239,6 +245,7 @@ EVENT = Behavior(
 NEW_EVENT = Behavior(
     "events.k8s.io",
     "Event",
+    order="vmu",
     default=default,
     validate=validate_new,
     validate_update=validate_new_update,

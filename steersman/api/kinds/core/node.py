@@ -5,6 +5,8 @@ Source: ValidateNode, ValidateNodeUpdate, pkg/registry/core/node/strategy.go, pr
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from steersman.api import names, pods
@@ -16,7 +18,16 @@ from steersman.api.kinds.podspec import defaults, resources
 from steersman.api.kinds.podspec.scheduling import EFFECTS
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, UNKNOWN, dig, field, wide
-from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required, struct
+from steersman.api.validation import (
+    duplicate,
+    forbidden,
+    internal_error,
+    invalid,
+    not_supported,
+    quote,
+    required,
+    struct,
+)
 
 _INFO = (
     "machineID",
@@ -32,6 +43,13 @@ _INFO = (
 )
 _ROLE = "node-role.kubernetes.io/"
 _NO_CIDR = 'node updates may not change podCIDR except from "" to valid'
+
+
+_feature = re.compile("[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*").fullmatch
+_FEATURE_TEXT = (
+    "must start with an UpperCamelCase segment, with subsequent segments separated by '/' "
+    "(e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+)
 
 
 def default(node: Object) -> None:
@@ -66,7 +84,12 @@ def validate(node: Object) -> list[FieldError]:
     found = spec.get("podCIDRs") or []
     for i, value in enumerate(found):
         out += names.cidr(f"spec.podCIDRs[{i}]", value)
-    if len(found) > 1 and (len(found) > 2 or (":" in found[0]) == (":" in found[1])):
+    wrong = next((i for i, value in enumerate(found) if names.cidr("", value, strict=False)), None)
+    if len(found) > 1 and wrong is not None:
+        text = "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR"
+        why = f"{text}[{wrong}]: <nil> (invalid CIDR address: {found[wrong]})"
+        out.append(internal_error("spec.podCIDRs", why))
+    if len(found) > 1 and (wrong is not None or len(found) > 2 or (":" in found[0]) == (":" in found[1])):
         out.append(invalid("spec.podCIDRs", found, "may specify no more than one CIDR for each IP family"))
     return out
 
@@ -105,12 +128,12 @@ def _amounts(node: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """Networks and provider are set once; addresses are unique."""
-    out = _amounts(new)
+    out = _amounts(new) + _features((new.get("status") or {}).get("declaredFeatures") or ())
     fresh, before = new.get("spec") or {}, old.get("spec") or {}
     seen: list[Any] = []
     for i, address in enumerate((new.get("status") or {}).get("addresses") or ()):
         if address in seen:
-            out.append(duplicate(f"status.addresses[{i}]", address))
+            out.append(duplicate(f"status.addresses[{i}]", struct(address, Type="", Address="")))
         seen.append(address)
     former, now = before.get("podCIDRs") or [], fresh.get("podCIDRs") or []
     if former and len(former) != len(now):
@@ -126,6 +149,38 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if (fresh.get("externalID") or "") != (before.get("externalID") or ""):
         out.append(forbidden("spec.externalID", "may not be updated"))
     return out
+
+
+def _features(found: Sequence[str]) -> list[FieldError]:
+    """Names of features that a node declares (KEP-5328), in order."""
+    out: list[FieldError] = []
+    for i, name in enumerate(found):
+        here = f"status.declaredFeatures[{i}]"
+        if len(name) > 253:
+            text = f"invalid feature name {quote(name)}: must be no more than 253 characters"
+            out.append(invalid(here, name, text))
+        elif not _feature(name):
+            out.append(invalid(here, name, f"invalid feature name {quote(name)}: {_FEATURE_TEXT}"))
+        after = found[i + 1] if i + 1 < len(found) else None
+        here = f"status.declaredFeatures[{i + 1}]"
+        if after == name:
+            out.append(duplicate(here, after))
+        elif after is not None and name > after:
+            out.append(invalid(here, after, "list must be sorted alphabetically"))
+    return out
+
+
+def _prepare_update(new: Object, old: Object) -> None:
+    strategy.keep("status")(new, old)
+    if not (old.get("spec") or {}).get("configSource"):
+        new.get("spec", {}).pop("configSource", None)
+
+
+def _prepare_status(new: Object, old: Object) -> None:
+    """The dynamic configuration of old does not come back."""
+    strategy.keep("spec")(new, old)
+    if not (old.get("status") or {}).get("config"):
+        new.get("status", {}).pop("config", None)
 
 
 def warnings(node: Object) -> list[str]:
@@ -175,8 +230,8 @@ NODE = Behavior(
     validate=validate,
     validate_update=validate_update,
     prepare_create=prepare_create,
-    prepare_update=strategy.keep("status"),
-    updates={"status": Update(strategy.keep("spec"), validate_update)},
+    prepare_update=_prepare_update,
+    updates={"status": Update(_prepare_status, validate_update)},
     columns=(
         NAME,
         Column("Status", _status),

@@ -20,7 +20,7 @@ from steersman.api.kinds.podspec import defaults, disks, scheduling, volumes
 from steersman.api.kinds.podspec.paths import no_backsteps
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
-from steersman.api.validation import IMMUTABLE, NOT_NEGATIVE, forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import IMMUTABLE, forbidden, immutable, invalid, not_supported, required
 
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
@@ -118,8 +118,8 @@ def _capacity(path: str, capacity: Mapping[str, str] | None) -> list[FieldError]
         out.append(not_supported(here, capacity, ("storage",)))
     for name, amount in (capacity or {}).items():
         whole = quantity.parse(amount)
-        if whole.nanos < 0:
-            out.append(invalid(f"{here}[{name}]", amount, NOT_NEGATIVE))
+        if (units := -(-whole.nanos // 10**9)) < 0:
+            out.append(invalid(f"{here}[{name}]", units, "must be a valid resource quantity"))
         if whole.nanos <= 0:
             out.append(invalid(f"{here}[{name}]", amount, "must be greater than zero"))
     return out
@@ -217,7 +217,7 @@ def _in_new_names(old: Any, new: Any) -> Any:
     """The old affinity, with the stable names of labels where the new one has those instead of their beta names."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = {key: _in_new_names(item, new.get(key)) for key, item in old.items()}
-        if "Key" in found and found["Key"] != new.get("Key") and _RENAMED.get(found["Key"]) == new.get("Key"):
+        if "Key" in found and found["Key"] != new.get("Key") and _RENAMED.get(found["Key"], "") == new.get("Key"):
             found["Key"] = new["Key"]
         return found
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -5,18 +5,18 @@ Source: SetDefaults_PersistentVolumeClaim, ValidatePersistentVolumeClaimUpdate, 
 
 from __future__ import annotations
 
-from steersman.api import quantity
+from steersman.api import names, quantity
 from steersman.api.errors import FieldError
 from steersman.api.godiff import difference
 from steersman.api.godump import dump
-from steersman.api.kind import Behavior, Column
+from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import claimspec
 from steersman.api.kinds.core.persistentvolume import class_name, modes_text, phase
-from steersman.api.kinds.podspec import defaults
+from steersman.api.kinds.podspec import defaults, resources
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
-from steersman.api.validation import forbidden, immutable
+from steersman.api.validation import forbidden, immutable, invalid, not_supported, required
 
 _FIXED = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 
@@ -78,8 +78,9 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if before.get("storageClassName") is None and fresh.get("storageClassName") is not None:
         fresh.pop("storageClassName")
     sizes = [dig(each, "spec", "resources", "requests", "storage") or "0" for each in (new, old)]
-    if bound:
+    if bound and (fresh.get("resources") or {}).get("requests") is not None:
         fresh["resources"] = _with_size(fresh.get("resources") or {}, dig(before, "resources", "requests", "storage"))
+    if bound:
         strategy.copy_field("volumeAttributesClassName", fresh, before)
     former, wanted = (dump(each, "v1:PersistentVolumeClaimSpec") for each in (before, fresh))
     changed = strategy.differs(former, wanted)
@@ -102,6 +103,42 @@ def _attributes(wanted: str | None, old: Object) -> list[FieldError]:
     return [forbidden(here, f"{text}status.currentVolumeAttributesClassName is not nil")]
 
 
+_RESIZES = (
+    *("ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress"),
+    *("NodeResizeInfeasible", "NodeResizePending"),
+)
+
+
+def validate_status(new: Object, old: Object) -> list[FieldError]:
+    """Amounts, and how far a resize of which of them has come (KEP-1790)."""
+    status = new.get("status") or {}
+    out = [] if new["spec"].get("accessModes") else [required("Spec.accessModes")]
+    for name, amount in (status.get("capacity") or {}).items():
+        out += _basic(f"status.capacity[{name}]", amount)
+    here = "status.allocatedResourceStatuses"
+    for name, state in (status.get("allocatedResourceStatuses") or {}).items():
+        out += _key(here, name)
+        if state not in _RESIZES:
+            out.append(not_supported(here, name, sorted(_RESIZES)))
+    here = "status.allocatedResources"
+    for name, amount in (status.get("allocatedResources") or {}).items():
+        wrong = _key(here, name) or _basic(f"{here}[{name}]", amount)
+        out += wrong or resources.amount(f"{here}[{name}]", "storage", amount)
+    return out
+
+
+def _key(path: str, name: str) -> list[FieldError]:
+    wrong = [invalid(path, name, text) for text in names.qualified(name)]
+    if wrong or not resources.is_native(name):
+        return wrong
+    return [] if name == "storage" else [not_supported(path, name, ("storage",))]
+
+
+def _basic(path: str, amount: str) -> list[FieldError]:
+    units = -(-quantity.parse(amount).nanos // 10**9)
+    return [invalid(path, units, "must be a valid resource quantity")] if units < 0 else []
+
+
 def _with_size(resources: Object, size: str | None) -> Object:
     requests = dict(resources.get("requests") or {})
     if size is not None:
@@ -122,6 +159,7 @@ PERSISTENTVOLUMECLAIM = Behavior(
     validate_update=validate_update,
     prepare_create=prepare_create,
     prepare_update=prepare_update,
+    updates={"status": Update(strategy.keep("spec"), validate_status)},
     columns=(
         NAME,
         Column("Status", phase),

@@ -39,6 +39,7 @@ _MUST_EXIST = "must be 'Exists' when scope is any of " + (
     "ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
     "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
 )
+_HUGE = ("hugepages-", "requests.hugepages-")
 _MISFIT = "unsupported scope applied to resource"
 
 
@@ -56,10 +57,26 @@ def validate(quota: Object) -> list[FieldError]:
     spec = quota["spec"]
     out: list[FieldError] = []
     for name, value in (spec.get("hard") or {}).items():
-        here = f"spec.hard[{name}]"
-        out += resources.resource_name(here, name) if not name.startswith("count/") else []
-        out += resources.amount(here, name, value)
+        out += _counted(f"spec.hard[{name}]", name, value)
     return out + _scopes(spec) + _selector(spec)
+
+
+def _counted(path: str, name: str, value: str) -> list[FieldError]:
+    out = resources.resource_name(path, name)
+    if "/" not in name and (name not in resources.STANDARD or name == "storage") and not name.startswith(_HUGE):
+        out.append(invalid(path, name, "must be a standard resource for quota"))
+    return out + resources.amount(path, name, value)
+
+
+def validate_status(new: Object, old: Object) -> list[FieldError]:
+    """The same of what is limited, and of what is used."""
+    status = new.get("status") or {}
+    return [
+        error
+        for key in ("hard", "used")
+        for name, value in (status.get(key) or {}).items()
+        for error in _counted(f"status.{key}[{name}]", name, value)
+    ]
 
 
 def _scopes(spec: Object) -> list[FieldError]:
@@ -140,6 +157,6 @@ RESOURCEQUOTA = Behavior(
     validate=validate,
     validate_update=validate_update,
     prepare_create=strategy.begin({}),
-    updates={"status": Update(strategy.keep("spec"))},
+    updates={"status": Update(strategy.keep("spec"), validate_status)},
     columns=(NAME, _usage(limits=False), _usage(limits=True), AGE),
 )

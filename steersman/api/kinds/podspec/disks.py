@@ -84,24 +84,31 @@ def _quobyte(path: str, found: Source) -> Complaints:
     return out + needs("volume")(path, found)
 
 
-def _initiator(path: str, name: str) -> Complaints:
+def _initiator(path: str, name: str, *, of_pod: bool) -> Complaints:
     form = _INITIATORS.get(name[:3])
     if form is None:
-        return [invalid(path, name, "must be valid format starting with iqn, eui, or naa")]
+        return [invalid(path, name, f"must be valid format{_START if of_pod else ''}")]
     return [] if form.search(name) else [invalid(path, name, "must be valid format")]
 
 
-def _iscsi(path: str, found: Source) -> Complaints:
+_START = " starting with iqn, eui, or naa"
+
+
+def _iscsi_of_volume(path: str, found: Source) -> Complaints:
+    return _iscsi(path, found, of_pod=False)
+
+
+def _iscsi(path: str, found: Source, *, of_pod: bool = True) -> Complaints:
     out = needs("targetPortal", "iqn")(path, found)
     if found.get("iqn"):
-        out += _initiator(f"{path}.iqn", found["iqn"])
+        out += _initiator(f"{path}.iqn", found["iqn"], of_pod=of_pod)
     lun = found.get("lun") or 0
     if not 0 <= lun <= 255:
         out.append(invalid(f"{path}.lun", lun, _BYTE))
     if (found.get("chapAuthDiscovery") or found.get("chapAuthSession")) and "secretRef" not in found:
         out.append(required(f"{path}.secretRef"))
     if "initiatorName" in found:
-        out += _initiator(f"{path}.initiatorname", found["initiatorName"])
+        out += _initiator(f"{path}.initiatorname", found["initiatorName"], of_pod=of_pod)
     return out
 
 
@@ -202,7 +209,7 @@ def _sources(*secret: str) -> dict[str, Check]:
 
 
 OF_PODS: Mapping[str, Check] = _sources("name")
-OF_VOLUMES: Mapping[str, Check] = _sources("name", "namespace")
+OF_VOLUMES: Mapping[str, Check] = {**_sources("name", "namespace"), "iscsi": _secret(_iscsi_of_volume, "name")}
 _SHOWN = {"gcePersistentDisk": "persistentDisk"}
 _SPELT = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}
 
