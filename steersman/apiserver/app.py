@@ -24,6 +24,7 @@ from steersman.apiserver.audit.trail import Auditor
 from steersman.apiserver.authz.opinions import Failed
 from steersman.apiserver.call import Admission, Call, Services, User
 from steersman.apiserver.compress import compressed
+from steersman.apiserver.cors import Cors
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.flow.gate import Serve
 from steersman.apiserver.negotiate import (
@@ -143,6 +144,7 @@ class ApiServer:
         self.started = False  # with everything that a cluster begins with
         self.audit: Auditor | None = None
         self.flow: Flow | None = None
+        self.cors: Cors | None = None
         self.leaving: list[Callable[[], Awaitable[None]]] = []  # what is to be done before it ends
         self.impersonation = impersonate.Impersonation(constrained=impersonate.constrained(registry.release))
         self.request_seconds = _REQUEST_SECONDS
@@ -172,6 +174,9 @@ class ApiServer:
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer one request; without a task when nothing has to be waited for."""
+        return self._audited(request) if self.cors is None else self.cors(request, self._audited)
+
+    def _audited(self, request: Request) -> Answer | Awaitable[Answer]:
         return self._handle(request) if self.audit is None else self.audit(request, self._handle)
 
     def _handle(self, request: Request) -> Answer | Awaitable[Answer]:

@@ -23,7 +23,8 @@ from steersman.api import errors, schema
 from steersman.api.errors import ApiError
 from steersman.api.registry import Registry
 from steersman.api.resource import CLUSTERROLES, Object
-from steersman.apiserver import debugging, masters, paths, presence
+from steersman.apiserver import debugging, masters, paths, presence, unprivileged
+from steersman.apiserver.admission import tolerations
 from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.aggregation.aggregator import Aggregator, Resident
 from steersman.apiserver.aggregation.backend import Proxy
@@ -32,6 +33,7 @@ from steersman.apiserver.authn import serviceaccount
 from steersman.apiserver.authn.legacytoken import LegacyTokens
 from steersman.apiserver.bootstrap import bootstrap, ensure, publish_authentication
 from steersman.apiserver.cache import Unreadable
+from steersman.apiserver.cors import Cors
 from steersman.apiserver.crd import CustomResources
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.expiry import expire
@@ -41,6 +43,7 @@ from steersman.apiserver.metrics.resource import GROUP, VERSION, Metrics
 from steersman.apiserver.negotiate import DEFAULT
 from steersman.apiserver.reservations import Reservations
 from steersman.apiserver.serviceref import ROUTES
+from steersman.apiserver.subresources import token
 from steersman.apiserver.telemetry.health import Check
 from steersman.apiserver.telemetry.server import Telemetry
 from steersman.apiserver.telemetry.storing import Measured
@@ -184,6 +187,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
     network = options.service_network or profile.service_network
     measured = Measured(store, clock.monotonic)
     store = options.seal(measured)
+    if flags.get("allow-privileged") == "false":
+        unprivileged.refuse(registry)
     server = ApiServer(
         store,
         registry,
@@ -195,7 +200,8 @@ async def make(profile: Profile, store: Store, clock: Clock, tasks: Tasks, optio
         random=options.random or process.random(),
         address=f"127.0.0.1:{profile.api_port}",
     )
-    server.services.extras |= _configured(flags, admission, clock)
+    server.cors = _cors(flags)
+    server.services.extras |= _configured(flags, admission, clock) | _bounds(flags)
     server.services.extras |= {"tokens": tokens, "dialer": NodeDialer(profile), ROUTES: not profile.nodes}
     server.paths += [
         paths.Version(registry.release),
@@ -363,6 +369,28 @@ def _admission(flags: Mapping[str, str], options: Options) -> Chain:
         return Chain(chosen(enabled, disabled | options.disabled_plugins))
     except ValueError as error:
         raise StartFailure(str(error)) from error
+
+
+def _cors(flags: Mapping[str, str]) -> Cors | None:
+    patterns = flags.get("cors-allowed-origins", "")
+    try:
+        return Cors(patterns.split(",")) if patterns else None
+    except ValueError as error:
+        raise StartFailure(str(error)) from error
+
+
+def _bounds(flags: Mapping[str, str]) -> dict[str, object]:
+    """How long pods bear a node that is away, and how long tokens may last. Raises StartFailure."""
+    seconds = []
+    for taint in ("not-ready", "unreachable"):
+        text = flags.get(name := f"default-{taint}-toleration-seconds", "300")
+        if not text.lstrip("-").isdecimal():
+            raise StartFailure(f'invalid argument "{text}" for "--{name}" flag: strconv.ParseInt: invalid syntax')
+        seconds.append(int(text))
+    longest = int(storage.seconds(flags, "service-account-max-token-expiration", "0s"))
+    if longest and not 3600 <= longest <= 1 << 32:
+        raise StartFailure("the service-account-max-token-expiration must be between 1 hour and 2^32 seconds")
+    return {tolerations.SECONDS: tuple(seconds), token.LONGEST: longest}
 
 
 def _configured(flags: Mapping[str, str], admission: Chain, clock: Clock) -> dict[str, object]:

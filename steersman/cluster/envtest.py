@@ -23,24 +23,47 @@ from urllib.parse import urlsplit
 
 PROGRAMS = ("etcd", "kube-apiserver")
 
-# Flags of kube-apiserver that envtest's users set; those that do nothing here change nothing that a test sees.
-_HEEDED = (
-    "bind-address", "cert-dir", "client-ca-file", "disable-admission-plugins", "secure-port",
-    "service-account-issuer", "service-account-signing-key-file", "service-cluster-ip-range", "tls-cert-file",
-    "tls-private-key-file", "etcd-servers", "authorization-mode",
-)  # fmt: skip
-_ACCEPTED = (
-    "admission-control", "advertise-address", "allow-privileged", "anonymous-auth", "api-audiences",
-    "default-watch-cache-size", "enable-admission-plugins", "enable-bootstrap-token-auth",
-    "enable-priority-and-fairness", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "etcd-prefix", "event-ttl",
-    "feature-gates", "goaway-chance", "insecure-bind-address", "kubelet-preferred-address-types",
-    "max-mutating-requests-inflight", "max-requests-inflight", "min-request-timeout", "profiling",
-    "proxy-client-cert-file", "proxy-client-key-file", "request-timeout", "requestheader-allowed-names",
-    "requestheader-client-ca-file", "requestheader-extra-headers-prefix", "requestheader-group-headers",
-    "requestheader-username-headers", "runtime-config", "service-account-key-file", "service-account-lookup",
-    "service-node-port-range", "shutdown-delay-duration", "storage-backend", "v", "vmodule", "watch-cache",
-)  # fmt: skip
-_MODES = ("RBAC", "Node")
+_OWN = frozenset(
+    [
+        "bind-address",
+        "cert-dir",
+        "client-ca-file",
+        "disable-admission-plugins",
+        "etcd-cafile",
+        "etcd-certfile",
+        "etcd-compaction-interval",
+        "etcd-keyfile",
+        "etcd-prefix",
+        "etcd-servers",
+        "secure-port",
+        "service-account-issuer",
+        "service-account-signing-key-file",
+        "service-cluster-ip-range",
+        "tls-cert-file",
+        "tls-private-key-file",
+    ]
+)  # read here, where they are not those of the store, which is memory
+_CANNOT = frozenset(
+    [
+        "audit-log-compress",
+        "audit-log-format",
+        "audit-log-mode",
+        "disabled-metrics",
+        "egress-selector-config-file",
+        "emulated-version",
+        "emulation-forward-compatible",
+        "encryption-provider-config",
+        "encryption-provider-config-automatic-reload",
+        "etcd-servers-overrides",
+        "min-compatibility-version",
+        "runtime-config-emulation-forward-compatible",
+        "service-account-signing-endpoint",
+        "strict-transport-security-directives",
+        "tls-sni-cert-key",
+        "tracing-config-file",
+    ]
+)  # a suite that gives them counts on what cannot be had; other flags without effect are taken
+_OLDER = ("default-watch-cache-size", "insecure-bind-address", "insecure-port")  # of releases before 1.36
 _CONTROLLERS = "namespace-controller,garbage-collector-controller"
 _SETTINGS = {"namespace-deletion-grace": "2"}  # suites that end their namespaces themselves come first
 
@@ -108,6 +131,7 @@ async def _etcd(given: Mapping[str, str]) -> None:
 async def _kube_apiserver(given: Mapping[str, str]) -> None:
     from steersman.cluster.apiserver import Options
     from steersman.cluster.plane import ControlPlane, Endpoint
+    from steersman.cluster.process import StartFailure
 
     certificates = Path(given.get("cert-dir", "/var/run/kubernetes"))
     host, port = given.get("bind-address", "127.0.0.1"), int(given.get("secure-port", "6443"))
@@ -116,7 +140,7 @@ async def _kube_apiserver(given: Mapping[str, str]) -> None:
         port,
         _file(given.get("tls-cert-file"), certificates / "apiserver.crt"),
         _file(given.get("tls-private-key-file"), certificates / "apiserver.key"),
-        [Path(given["client-ca-file"])] if "client-ca-file" in given else [],
+        [Path(given[name]) for name in ("client-ca-file", "requestheader-client-ca-file") if given.get(name)],
     )
     options = Options(
         issuer=given.get("service-account-issuer", Options.issuer),
@@ -129,10 +153,18 @@ async def _kube_apiserver(given: Mapping[str, str]) -> None:
         if "service-account-signing-key-file" in given:
             _adopt_key(Path(given["service-account-signing-key-file"]), Path(folder, "profiles", "test", "pki"))
         plane = ControlPlane(
-            Path(folder), listen=endpoint, options=options, controllers=controllers, settings=_SETTINGS
+            Path(folder),
+            listen=endpoint,
+            options=options,
+            controllers=controllers,
+            settings=_SETTINGS,
+            flags=_heeded(given),
         )
-        async with plane:
-            await stop.wait()
+        try:
+            async with plane:
+                await stop.wait()
+        except StartFailure as error:
+            raise UsageError(str(error)) from error
 
 
 def _controllers(given: str) -> list[str]:
@@ -172,14 +204,24 @@ def _network(text: str) -> IPv4Network:
 
 
 def _check(given: Mapping[str, str]) -> None:
+    from steersman.cluster import apiserverflags
+
     for name in given:
-        if name not in _HEEDED and name not in _ACCEPTED:
+        reason = apiserverflags.why_not(name)
+        if name in _CANNOT:
+            raise UsageError(f"--{name} means nothing here: {reason or 'objects are kept in memory'}")
+        if reason is None and name not in (*apiserverflags.EFFECTIVE, *_OLDER):
             raise UsageError(f"unknown flag: --{name}")
-    modes = [mode for mode in given.get("authorization-mode", "RBAC").split(",") if mode not in _MODES]
-    if modes:
-        raise UsageError(f"authorization-mode {modes[0]!r} is not served here, only {' and '.join(_MODES)}")
     if not given.get("secure-port", "6443").isdecimal():
         raise UsageError(f'invalid argument "{given["secure-port"]}" for "--secure-port" flag')
+
+
+def _heeded(given: Mapping[str, str]) -> dict[str, str]:
+    """What the server itself reads; privileged containers have to be allowed, as in the original."""
+    from steersman.cluster import apiserverflags
+
+    found = {name: value for name, value in given.items() if name in apiserverflags.EFFECTIVE - _OWN}
+    return {"allow-privileged": "false", **found}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -193,7 +235,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
     name, words = argv[0], argv[1:]
     if "--help" in words or "-h" in words:
-        known = sorted((*_HEEDED, *_ACCEPTED)) if name == "kube-apiserver" else ["listen-client-urls"]
+        from steersman.cluster import apiserverflags as flagged
+
+        every = {*flagged.EFFECTIVE, *flagged.NOTHING, *flagged.REFUSED} - _CANNOT
+        known = sorted(every) if name == "kube-apiserver" else ["listen-client-urls"]
         print(f"Usage:\n  {name} [flags]\n\nFlags:\n" + "".join(f"      --{flag} string\n" for flag in known), end="")
         return 0
     try:

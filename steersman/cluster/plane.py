@@ -66,14 +66,16 @@ class ControlPlane:
         listen: Endpoint | None = Endpoint(),
         options: Options | None = None,
         settings: Mapping[str, str] | None = None,
+        flags: Mapping[str, str] | None = None,
     ) -> None:
         """`controllers` as --controllers takes them, `settings` theirs; `release` such as "1.33".
 
-        Without `listen` there are no sockets.
+        Without `listen` there are no sockets. `flags` are kube-apiserver's, of those in `apiserverflags.EFFECTIVE`.
         """
         self.clock = clock or SystemClock()
         self.url = ""
-        self._profile = Profile("test", folder, nodes=0, release=release, store="memory")
+        given = tuple(f"apiserver.{name}={value}" for name, value in (flags or {}).items())
+        self._profile = Profile("test", folder, nodes=0, release=release, extra_config=given, store="memory")
         self._controllers = tuple(controllers)
         self._scheduler = scheduler
         self._listen = listen

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from steersman.cluster import controllerflags
+from steersman.cluster import apiserverflags, controllerflags
 
 DEFAULT_NAME = "steer"
 DEFAULT_RELEASE = "1.37"
@@ -145,28 +145,10 @@ class Profile:
         return chosen
 
 
-_APISERVER = """
-    audit-log-maxage audit-log-maxbackup audit-log-maxsize audit-log-path audit-policy-file
-    audit-webhook-batch-max-size audit-webhook-config-file
-    admission-control-config-file advertise-address apiserver-count
-    anonymous-auth api-audiences authentication-config authentication-token-webhook-cache-ttl
-    authentication-token-webhook-config-file authentication-token-webhook-version authorization-mode
-    authorization-policy-file authorization-webhook-cache-authorized-ttl
-    authorization-webhook-cache-unauthorized-ttl authorization-webhook-config-file
-    authorization-webhook-version disable-admission-plugins enable-admission-plugins enable-priority-and-fairness
-    encryption-provider-config encryption-provider-config-automatic-reload endpoint-reconciler-type
-    etcd-cafile etcd-certfile etcd-compaction-interval etcd-keyfile etcd-prefix etcd-servers
-    event-ttl max-mutating-requests-inflight max-requests-inflight oidc-ca-file
-    oidc-client-id oidc-groups-claim oidc-groups-prefix oidc-issuer-url oidc-required-claim oidc-signing-algs
-    oidc-username-claim oidc-username-prefix requestheader-allowed-names requestheader-client-ca-file
-    requestheader-extra-headers-prefix requestheader-group-headers requestheader-uid-headers
-    requestheader-username-headers service-account-issuer service-cluster-ip-range
-    service-node-port-range token-auth-file
-"""
-_SWITCHES = ("leader-elect",)
+_SWITCHES = ("allow-privileged", "leader-elect")
 _PORT = "secure-port"
 COMPONENTS: dict[str, frozenset[str]] = {
-    "apiserver": frozenset(_APISERVER.split()),
+    "apiserver": apiserverflags.EFFECTIVE,
     "controller-manager": controllerflags.FLAGS,
     "scheduler": frozenset({"config", "leader-elect", "scheduler-name", _PORT}),
     "kubelet": frozenset({"cloud-provider", "max-pods", "registry-mirrors"}),
@@ -186,6 +168,8 @@ def check_extra_config(text: str) -> str:
             f"{', '.join(sorted(COMPONENTS))}"
         )
     if component == "controller-manager" and (reason := controllerflags.MEANINGLESS.get(key)):
+        raise ProfileError(f"invalid value for --extra-config: --{key} means nothing here: {reason}")
+    if component == "apiserver" and (reason := apiserverflags.why_not(key)):
         raise ProfileError(f"invalid value for --extra-config: --{key} means nothing here: {reason}")
     if key not in COMPONENTS[component]:
         known = ", ".join(sorted(COMPONENTS[component])) or "none yet"

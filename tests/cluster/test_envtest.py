@@ -127,7 +127,9 @@ def test_flags_in_both_spellings() -> None:
         (["serve"], 'unknown command "serve"'),
         (["--secure-port=many"], 'invalid argument "many" for "--secure-port" flag'),
         (["--service-cluster-ip-range=10.0.0.1/24"], 'invalid argument "10.0.0.1/24"'),
-        (["--authorization-mode=ABAC"], "authorization-mode 'ABAC' is not served here"),
+        (["--secure-port=0", "--authorization-mode=Nobody"], '--authorization-mode: "Nobody" is not a valid mode'),
+        (["--emulated-version=1.30"], "--emulated-version means nothing here: the release that a cluster serves"),
+        (["--encryption-provider-config=/x"], "--encryption-provider-config means nothing here: objects are kept in"),
         (["--service-account-signing-key-file=/dev/null"], "holds no key in PEM"),
     ],
 )

@@ -9,7 +9,9 @@ from steersman.api.resource import Object
 from steersman.apiserver.call import Call
 
 _TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-_SECONDS = 300
+SECONDS = "toleration seconds"
+"""In a server's extras: how long, for each of the two; five minutes where it is not there."""
+_USUAL = (300, 300)
 
 
 def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
@@ -18,8 +20,8 @@ def mutate(call: Call, obj: Object | None, old: Object | None) -> None:
         return
     tolerations = obj["spec"].get("tolerations") or []
     added = [
-        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS}
-        for key in _TAINTS
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+        for key, seconds in zip(_TAINTS, call.services.extras.get(SECONDS, _USUAL), strict=True)
         if not any(t.get("key") in (key, "", None) and t.get("effect") in ("NoExecute", "", None) for t in tolerations)
     ]
     if added:

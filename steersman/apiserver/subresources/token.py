@@ -17,6 +17,8 @@ from steersman.apiserver.verbs.write import body_of, options
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
+LONGEST = "longest tokens"
+"""In a server's extras: the most seconds that a token may last; as long as is asked where it is not there."""
 _LEAST, _DEFAULT, _MOST = 600, 3600, 1 << 32
 _OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _BOUND = {"Pod": ("", "pods"), "Secret": ("", "secrets"), "Node": ("", "nodes")}
@@ -49,6 +51,10 @@ async def token(server: Any, call: Call) -> Response:
             "FieldValueInvalid", "spec.expirationSeconds", f"Invalid value: {seconds}: {text}", seconds
         )
         raise errors.invalid("authentication.k8s.io", "TokenRequest", "", [found])
+    longest = call.services.extras.get(LONGEST, 0)
+    if 0 < longest < seconds:
+        call.warnings.append(f"requested expiration of {seconds} seconds shortened to {longest} seconds")
+        seconds = longest
     audiences = spec.get("audiences") or [issuer.issuer]
     bound = _bound(call, spec.get("boundObjectRef"), account)
     now = call.services.clock.now()
