@@ -7,7 +7,7 @@ ValidateUpdate of the strategies in pkg/registry, which `order` of kinds and of 
 
 from __future__ import annotations
 
-from steersman.api import meta, structural
+from steersman.api import meta
 from steersman.api.errors import FieldError
 from steersman.api.kind import Kind, Update, accept_update
 from steersman.api.resource import Object
@@ -47,8 +47,7 @@ def complaints(kind: Kind, new: Object, old: Object, subresource: str = "") -> l
         elif step == "n":
             found += meta.validate(new, namespaced=kind.namespaced, rule=kind.name_rule, core=core(kind))
         elif step == "v":
-            broken = kind.validate(new)
-            found += structural.ratchet(broken, new, old) if kind.custom and broken else broken
+            found += kind.validate(new)
         else:
             found += (rule.validate or accept_update)(new, old)
     return found

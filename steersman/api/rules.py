@@ -18,6 +18,7 @@ from steersman.api.cel import schemas
 from steersman.api.cel.syntax import CostError
 from steersman.api.cel.types import Type, optional_of
 from steersman.api.cel.values import NONE, Optional
+from steersman.api.correlation import Correlated, same_item
 from steersman.api.errors import FieldError
 from steersman.api.validation import duplicate, forbidden, invalid, not_supported, required
 
@@ -254,91 +255,134 @@ def _leads(path: str, schema: Mapping[str, Any]) -> bool:
     return True
 
 
-_ABSENT, _OMITTED = object(), object()
+_OMITTED = object()
+
+
+_NO_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
+_NO_MESSAGE = (
+    "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Was:
+    """What a value was: `here`, and at the nearest place above that is known."""
+
+    here: Correlated | None = None
+    above: Correlated | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether what is wrong may stay."""
+        known = self.here or self.above
+        return known is not None and known.equal
+
+    def below(self, step: str | int) -> _Was:
+        """Of a field or an item."""
+        if self.here is None:
+            return self
+        if self.above is None and step in ("apiVersion", "kind"):
+            return _Was()
+        return _Was(self.here.key(step) if isinstance(step, str) else self.here.index(step), self.here)
 
 
 class _Run:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
+        self.warnings: list[str] = []
         self.left = _BUDGET
 
-    def level(self, level: Level, value: Any, old: Any, path: str) -> None:
-        """Run the rules of one value, then of those in it. `old` is _ABSENT where there is none to compare with."""
-        if value is None:
+    def level(self, level: Level, value: Any, old: Any, path: str, was: _Was) -> None:
+        """Run the rules of one value, then of those in it. `old` is None where there is none to compare with."""
+        if value is None or self.left < 0:
             return
         if level.rules:
-            self._rules(level, value, old, path)
+            self._rules(level, value, old, path, was)
         if isinstance(value, dict):
             before = old if isinstance(old, dict) else {}
             for key, each in value.items():
                 below = level.properties.get(key) or level.extra
                 if below is not None and not (key == "metadata" and not path):
                     here = f"{path}[{key}]" if level.extra is below else f"{path}.{key}" if path else key
-                    self.level(below, each, before.get(key, _ABSENT), here)
+                    self.level(below, each, before.get(key), here, was.below(key))
         elif isinstance(value, list) and level.items is not None:
             for at, each in enumerate(value):
-                self.level(level.items, each, _same_item(level.schema, each, old), f"{path}[{at}]")
+                self.level(level.items, each, same_item(level.schema, each, old), f"{path}[{at}]", was.below(at))
 
-    def _rules(self, level: Level, value: Any, old: Any, path: str) -> None:
+    def _stop(self, path: str, schema: Mapping[str, Any], text: str) -> None:
+        self.left = -1
+        self.errors.append(invalid(path or "<nil>", schema.get("type"), text))
+
+    def _rules(self, level: Level, value: Any, old: Any, path: str, was: _Was) -> None:
         schema = level.schema
+        if self.left <= 0:
+            self._stop(path, schema, _NO_BUDGET)
+            return
         try:
             known = {"self": schemas.value_of(value, schema)}
-            before = schemas.value_of(old, schema) if old is not _ABSENT and old is not None else _ABSENT
+            before = schemas.value_of(old, schema) if old is not None else None
         except cel.CelError as error:
-            self.errors.append(invalid(path, schema.get("type"), str(error)))
+            self.errors.append(invalid(path or "<nil>", schema.get("type"), str(error)))
             return
         for rule in level.rules:
-            if rule.transition and before is _ABSENT and not rule.optional:
+            if rule.transition and old is None and not rule.optional:
                 continue
-            if not rule.transition and old is not _ABSENT and value == old:
-                continue  # ratcheting: what was stored may stay
             variables = dict(known)
             if rule.optional:
-                variables["oldSelf"] = NONE if before is _ABSENT else Optional(True, before)
-            elif before is not _ABSENT:
+                variables["oldSelf"] = NONE if old is None else Optional(True, before)
+            elif old is not None:
                 variables["oldSelf"] = before
-            if self.left <= 0:
+            self._rule(rule, variables, schema, value, path, was)
+            if self.left < 0:
                 return
-            self._rule(rule, variables, schema, value, path)
 
-    def _rule(self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], value: Any, path: str) -> None:
-        kind = schema.get("type")
+    def _rule(
+        self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], value: Any, path: str, was: _Was
+    ) -> None:
+        kind, where = schema.get("type"), path or "<nil>"
         shown = (rule.given.get("message") or "").strip() or rule.program.source.strip()
         try:
             holds, cost = rule.program.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, self.left))
         except CostError as error:
-            self.left = 0
-            text = (
-                f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}"
-            )
-            self.errors.append(invalid(path, kind, text))
+            if self.left < cel.PER_CALL_LIMIT:
+                self._stop(path, schema, _NO_BUDGET)
+                return
+            text = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: "
+            self._stop(path, schema, text + shown)
             return
         except cel.CelError as error:
             overload = str(error).startswith("no such overload")
             text = "call arguments did not match a supported operator, function or macro signature for rule"
             detail = f"'{error}': {text}: {shown}" if overload else f"{error} evaluating rule: {shown}"
-            self.errors.append(invalid(path, kind, detail))
+            self.errors.append(invalid(where, kind, detail))
             return
         self.left -= cost
         if holds is not True:
-            self._violated(rule, variables, schema, value, path)
+            said = self._violated(rule, variables, schema, value, path)
+            if not rule.transition and was.unchanged:
+                self.warnings.append(str(said))
+            else:
+                self.errors.append(said)
 
     def _violated(
         self, rule: Rule, variables: Mapping[str, Any], schema: Mapping[str, Any], value: Any, path: str
-    ) -> None:
+    ) -> FieldError:
         detail = (rule.given.get("message") or "").strip() or f"failed rule: {rule.program.source.strip()}"
+        where = path + (rule.given.get("fieldPath") or "")
+        where = (where.removeprefix(".") if not path else where) or "<nil>"
         if rule.message is not None:
             try:
                 said, cost = rule.message.evaluate(variables, limit=min(cel.PER_CALL_LIMIT, max(self.left, 0)))
                 self.left -= cost
                 if isinstance(said, str) and said.strip() and "\n" not in said.strip() and len(said) <= 5 * 1024:
                     detail = said.strip()
+            except CostError:
+                self.left = -1
+                return invalid(where, schema.get("type"), _NO_MESSAGE)
             except cel.CelError:
                 pass
-        where = path + (rule.given.get("fieldPath") or "")
-        where = where.removeprefix(".") if not path else where
         whole = schema.get("type") in ("object", "array")
-        self.errors.append(_complaint(rule.given.get("reason"), where or "<nil>", _OMITTED if whole else value, detail))
+        return _complaint(rule.given.get("reason"), where, _OMITTED if whole else value, detail)
 
 
 def _complaint(reason: str | None, path: str, value: Any, detail: str) -> FieldError:
@@ -353,19 +397,12 @@ def _complaint(reason: str | None, path: str, value: Any, detail: str) -> FieldE
     return invalid(path, value, detail)
 
 
-def _same_item(schema: Mapping[str, Any], item: Any, old: Any) -> Any:
-    """The item of the old list that has the same keys; only a list of type map can tell."""
-    keys = schema.get("x-kubernetes-list-map-keys") or ()
-    if not isinstance(old, list) or schema.get("x-kubernetes-list-type") != "map" or not isinstance(item, dict):
-        return _ABSENT
-    wanted = [item.get(key) for key in keys]
-    return next((each for each in old if isinstance(each, dict) and [each.get(key) for key in keys] == wanted), _ABSENT)
-
-
-def check_object(level: Level, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[FieldError]:
-    """What the rules say about an object that is created, or updated from `old`."""
+def check_object(
+    level: Level, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None, was: Correlated | None = None
+) -> tuple[list[FieldError], list[str]]:
+    """What the rules say about an object that is created, or updated from `old`; and warnings of what `was` wrong."""
     if not level:
-        return []
+        return [], []
     run = _Run()
-    run.level(level, obj, _ABSENT if old is None else old, "")
-    return run.errors
+    run.level(level, obj, old, "", _Was(was))
+    return run.errors, run.warnings

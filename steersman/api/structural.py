@@ -18,6 +18,7 @@ import msgspec
 from steersman.api import formats
 from steersman.api.cel.operators import regex
 from steersman.api.cel.syntax import CelError
+from steersman.api.correlation import Correlated
 from steersman.api.errors import FieldError
 from steersman.api.validation import duplicate, invalid, not_supported, required, show, too_long, too_many
 
@@ -52,9 +53,10 @@ def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> l
     """Remove fields that the schema does not know, in place; returns their paths."""
     if isinstance(value, list):
         items = schema.get("items")
+        known = isinstance(items, dict) or not schema.get(_PRESERVE)
         found: list[str] = []
-        for at, item in enumerate(value if isinstance(items, dict) else ()):
-            found += prune(item, items or {}, f"{path}[{at}]", root=False)
+        for at, item in enumerate(value if known else ()):
+            found += prune(item, items if isinstance(items, dict) else {}, f"{path}[{at}]", root=False)
         return found
     if not isinstance(value, dict):
         return []
@@ -74,9 +76,9 @@ def prune(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> l
             continue
         if key in properties:
             found += prune(value[key], properties[key], here, root=False)
-        elif isinstance(extra, dict):
-            found += prune(value[key], extra, here, root=False)
-        elif not keeps and not extra:
+        elif extra is not None:
+            found += prune(value[key], extra if isinstance(extra, dict) else {}, here, root=False)
+        elif not keeps:
             del value[key]
             found.append(here)
     return found
@@ -102,8 +104,12 @@ def default(value: Any, schema: Schema) -> None:
             default(value[key], node)
     extra = schema.get("additionalProperties")
     if isinstance(extra, dict):
-        for key, item in value.items():
-            if key not in properties:
+        for key, item in list(value.items()):
+            if key in properties:
+                continue
+            if item is None and "default" not in extra and not extra.get("nullable"):
+                del value[key]
+            else:
                 default(item, extra)
 
 
@@ -112,8 +118,17 @@ def validate(value: Any, schema: Schema, path: str = "", *, root: bool = True) -
     return check(value, schema, path, root=root) + check_lists(value, schema, path)
 
 
-def check(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> list[FieldError]:
-    """What the schema says of a value: its type, what it must match, then by its kind, its choices, its fields."""
+def check(
+    value: Any, schema: Schema, path: str = "", *, root: bool = True, was: Correlated | None = None
+) -> list[FieldError]:
+    """What the schema says of a value: its type, what it must match, then by its kind, its choices, its fields.
+
+    Nothing of what is as it `was`, here or below."""
+    found = _check(value, schema, path, was, root=root)
+    return [] if found and was is not None and was.equal else found
+
+
+def _check(value: Any, schema: Schema, path: str, was: Correlated | None, *, root: bool) -> list[FieldError]:
     if _is_float(value) and isinstance(value, int):
         value = float(value)  # as Go reads what no 64 bits hold
     found = _type(value, schema, path)
@@ -125,9 +140,9 @@ def check(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> l
     elif isinstance(value, int | float) and not isinstance(value, bool):
         found += _number(value, schema, path)
     elif isinstance(value, list):
-        found += _array(value, schema, path)
+        found += _array(value, schema, path, was)
     found += _choices(value, schema, path)
-    return found + _object(value, schema, path, root=root) if isinstance(value, dict) else found
+    return found + _object(value, schema, path, was, root=root) if isinstance(value, dict) else found
 
 
 def _is_float(value: Any) -> bool:
@@ -164,24 +179,6 @@ def _kind(value: Any) -> tuple[str, str]:
         if isinstance(value, kind):
             return name, form
     return "object", ""
-
-
-def ratchet(found: list[FieldError], new: Any, old: Any) -> list[FieldError]:
-    """Complaints less those about what an update leaves as it was (KEP-4008); a list is left as a whole."""
-    return [each for each in found if not _unchanged(each.field, new, old)]
-
-
-def _unchanged(path: str, new: Any, old: Any) -> bool:
-    for part in path.split("."):
-        name = part.partition("[")[0]
-        if not isinstance(new, dict) or not isinstance(old, dict) or name not in new or name not in old:
-            return False
-        new, old = new[name], old[name]
-        if new == old:
-            return True
-        if name != part:
-            return False
-    return False
 
 
 def _complain(value: Any, path: str, text: str) -> FieldError:
@@ -238,7 +235,7 @@ def _junctors(value: Any, schema: Schema, path: str) -> list[FieldError]:
             tail = ". None validated" if all(wrong) else ""
             found += [error for each in wrong for error in each]
             found.append(_joined(path, f"must validate all the schemas (allOf){tail}"))
-    if (never := schema.get("not")) and not check(value, never, path, root=False):
+    if (never := schema.get("not")) is not None and not check(value, never, path, root=False):
         found.append(_joined(path, "must not validate the schema (not)"))
     return found
 
@@ -252,7 +249,9 @@ def _best(value: Any, options: Sequence[Schema], path: str) -> list[FieldError]:
     return min((check(value, option, path, root=False) for option in options), key=len)
 
 
-def _object(value: dict[str, Any], schema: Schema, path: str, *, root: bool) -> list[FieldError]:
+def _object(
+    value: dict[str, Any], schema: Schema, path: str, was: Correlated | None, *, root: bool
+) -> list[FieldError]:
     found: list[FieldError] = []
     least, most = schema.get("minProperties"), schema.get("maxProperties")
     if least is not None and len(value) < least:
@@ -264,10 +263,12 @@ def _object(value: dict[str, Any], schema: Schema, path: str, *, root: bool) -> 
     if isinstance(extra, dict):
         for key, item in value.items():
             if key not in properties and key not in skip:
-                found += check(item, extra, f"{path}.{key}" if path else key, root=False)
+                below = was.key(key) if was is not None else None
+                found += check(item, extra, f"{path}.{key}" if path else key, root=False, was=below)
     for key, item in value.items():
         if key in properties and key not in skip:
-            found += check(item, properties[key], f"{path}.{key}" if path else key, root=False)
+            below = was.key(key) if was is not None else None
+            found += check(item, properties[key], f"{path}.{key}" if path else key, root=False, was=below)
     missing = [key for key in schema.get("required") or () if key not in value]
     return found + [required(f"{path}.{key}" if path else key) for key in missing]
 
@@ -276,12 +277,13 @@ def _few(path: str, count: int, least: int, what: str) -> str:
     return f"Invalid value: {count}: {path} in body should have at least {least} {what}"
 
 
-def _array(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]:
+def _array(value: Sequence[Any], schema: Schema, path: str, was: Correlated | None) -> list[FieldError]:
     found: list[FieldError] = []
     items = schema.get("items")
     if isinstance(items, dict):
         for at, item in enumerate(value):
-            found += check(item, items, f"{path}[{at}]", root=False)
+            below = was.index(at) if was is not None else None
+            found += check(item, items, f"{path}[{at}]", root=False, was=below)
     least, most = schema.get("minItems"), schema.get("maxItems")
     if least is not None and len(value) < least:
         found.append(FieldError("FieldValueInvalid", path or "<nil>", _few(path, len(value), least, "items")))
@@ -316,6 +318,8 @@ def _unique(value: Sequence[Any], schema: Schema, path: str) -> list[FieldError]
     seen: dict[bytes, int] = {}
     found: list[FieldError] = []
     for at, item in enumerate(value if kind in ("set", "map") else ()):
+        if kind == "map" and item is None:
+            continue
         if kind == "map" and not isinstance(item, dict):
             found.append(invalid(f"{path}[{at}]", item, "must be an object for an array of list-type map"))
             continue
@@ -382,6 +386,7 @@ def _number(value: float, schema: Schema, path: str) -> list[FieldError]:
         how = f"with format {wanted}" if wanted else "(default format)"
         text = f'Invalid value: "": Checked value must be of type {kind} {how} in {path}'
         found.append(FieldError("FieldValueInvalid", "<nil>", text, ""))
+    step = int(step) if step is not None and isinstance(value, int) else step
     if step is not None and step <= 0:
         shown = number_text(step)
         text = f"Invalid value: {shown}: factor MultipleOf declared for {path} must be positive: {shown}"

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from steersman.api import customparts, definitions, errors, jsonpath, meta, rules, structural, table
+from steersman.api.correlation import Correlated
 from steersman.api.errors import ApiError, FieldError
-from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Update, Version, only_status
+from steersman.api.kind import Behavior, Kind, ScalePaths, Subresource, Update, Version, keep_status, only_status
 from steersman.api.registry import behave, version_priority
 from steersman.api.resource import CUSTOMRESOURCEDEFINITIONS, Object
 from steersman.apiserver.admission import matching
@@ -168,17 +169,19 @@ class CustomResources:
                 return
             below, now = call.info.subresource == "status", matching.in_version(call, obj, call.version) or obj
             before = matching.in_version(call, old, call.version)
-            found = _status_complaints(now, before or {}, schema) if below else structural.check(now, schema)
-            if before is not None and not below:
-                found = structural.ratchet(found, now, before)
+            was = Correlated(now, before, schema) if before is not None else None
+            found = _status_complaints(now, before or {}, schema) if below else structural.check(now, schema, was=was)
             found += customparts.scale(now, _scale_of(kind, call.version), status_only=below)
             lists = structural.check_lists(now, schema)
             found += [] if below else customparts.embedded(now, schema)
             found += [] if before is not None and structural.check_lists(before, schema) else lists
-            said = customparts.unchecked(found) or rules.check_object(level, now, before)
+            said = customparts.unchecked(found)
+            if not said:
+                said, warnings = rules.check_object(level, now, before, was)
+                call.warnings += warnings
             if said:
                 fresh = before is None
-                own = meta.validate(obj, namespaced=kind.namespaced) if fresh else meta.validate_update(obj, old or {})
+                own = meta.validate(obj, namespaced=kind.namespaced) if fresh else _metadata(kind, obj, old or {})
                 name = obj["metadata"].get("name", "")
                 raise errors.invalid(kind.group, kind.kind, name, [*own, *found, *said])
 
@@ -304,11 +307,18 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
         found = structural.check(obj, schema) + customparts.scale(obj, paths)
         return found + customparts.embedded(obj, schema) + structural.check_lists(obj, schema)
 
+    def validate_update(new: Object, old: Object) -> list[FieldError]:
+        found = structural.check(new, schema, was=Correlated(new, old, schema)) + customparts.scale(new, paths)
+        found += customparts.embedded(new, schema)
+        return found + ([] if structural.check_lists(old, schema) else structural.check_lists(new, schema))
+
     def validate_status(new: Object, old: Object) -> list[FieldError]:
         found = _status_complaints(new, old, schema) + customparts.scale(new, paths, status_only=True)
         return found + ([] if structural.check_lists(old, schema) else structural.check_lists(new, schema))
 
-    updates = {"status": Update(only_status, validate_status)} if kind.subresource("status") else {}
+    updates = {"": Update(keep_status(kind), validate_update)}
+    if kind.subresource("status"):
+        updates["status"] = Update(only_status, validate_status)
     fields = {path: _field(f".{path}") for each in kind.versions for path in each.fields}
     return Behavior(
         kind.group,
@@ -321,14 +331,20 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
     )
 
 
+def _metadata(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    """What is wrong with changed metadata, as often as it is told."""
+    common = meta.validate_common(new, old, namespaced=kind.namespaced)
+    return common + meta.validate_update(new, old) if common else []
+
+
 def _status_complaints(new: Object, old: Object, schema: Mapping[str, Any]) -> list[FieldError]:
     """As the original: the schema of status is told of fields by their names below it."""
     below = (schema.get("properties") or {}).get("status")
     if below is None or "status" not in new:
         return []
-    found = structural.check(new["status"], below, root=False)
-    placed = [replace(each, field=_in_status(each.field)) for each in found]
-    return structural.ratchet(placed, new, old)
+    was = Correlated(new, old, schema).key("status")
+    found = structural.check(new["status"], below, root=False, was=was)
+    return [replace(each, field=_in_status(each.field)) for each in found]
 
 
 def _scale_of(kind: Kind, version: str) -> ScalePaths | None:

@@ -8,6 +8,7 @@ import pytest
 import re2  # noqa: F401  # type: ignore[import-not-found]
 
 from steersman.api import plainschema, rules
+from steersman.api.correlation import Correlated
 from steersman.api.kinds import definitionspec
 
 
@@ -19,7 +20,9 @@ def complaints(spec: dict[str, Any], value: Any, old: Any = None, *, previous: b
     level, wrong = rules.compile_rules(schema(spec), "root")
     assert wrong == []
     before = {"spec": old} if previous else None
-    return [str(each) for each in rules.check_object(level, {"spec": value}, before)]
+    new = {"spec": value}
+    was = Correlated(new, before, schema(spec)) if before is not None else None
+    return [str(each) for each in rules.check_object(level, new, before, was)[0]]
 
 
 def with_rule(kind: dict[str, Any], rule: str, **more: Any) -> dict[str, Any]:

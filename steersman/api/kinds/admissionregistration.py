@@ -324,6 +324,7 @@ def _webhook_kind(kind: str, *, mutating: bool) -> Behavior:
     return Behavior(
         GROUP,
         kind,
+        order="nv",
         default=_webhooks(mutating=mutating),
         validate=_validate_webhooks(mutating=mutating),
         prepare_create=strategy.begin(None, generations=True),
@@ -347,9 +348,10 @@ def _policy_kind(kind: str, counted: str, status: Object | None, validate: Valid
     return Behavior(
         GROUP,
         kind,
+        order="nv",
         default=_default_policy,
         validate=validate,
-        updates={"status": Update(only_status, _validate_status)} if status is not None else {},
+        updates={"status": Update(only_status, _validate_status, "u")} if status is not None else {},
         prepare_create=strategy.begin(status, generations=True),
         columns=(NAME, length(counted, "spec", counted.lower()), Column("ParamKind", _parameter_kind), AGE),
     )
@@ -359,6 +361,7 @@ def _binding_kind(kind: str, *, mutating: bool) -> Behavior:
     return Behavior(
         GROUP,
         kind,
+        order="nv",
         default=_default_policy_binding,
         validate=partial(_validate_binding, mutating=mutating),
         prepare_create=strategy.begin(None, generations=True),

@@ -229,6 +229,7 @@ def _lifetime(request: Object, now: float) -> str:
 CERTIFICATESIGNINGREQUEST = Behavior(
     GROUP,
     "CertificateSigningRequest",
+    order="nvum",
     validate=validate,
     prepare_create=prepare_create,
     prepare_update=strategy.keep("spec", "status"),

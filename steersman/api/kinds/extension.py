@@ -222,6 +222,7 @@ def _available(service: Object, now: float) -> str:
 APISERVICE = Behavior(
     "apiregistration.k8s.io",
     "APIService",
+    order="mnv",
     default=_default_service,
     validate=_validate_service,
     prepare_create=_begin_service,

@@ -53,10 +53,11 @@ def _validate_status(new: Object, old: Object) -> list[FieldError]:
 FLOWSCHEMA = Behavior(
     GROUP,
     "FlowSchema",
+    order="nv",
     default=_default_schema,
     validate=_validate_schema,
     prepare_create=strategy.begin({}, generations=True),
-    updates={"status": Update(only_status, _validate_status)},
+    updates={"status": Update(only_status, _validate_status, "u")},
     columns=(
         NAME,
         field("PriorityLevel", "spec", "priorityLevelConfiguration", "name"),
@@ -168,11 +169,12 @@ def _shares(level: Object, now: float) -> object:
 PRIORITYLEVELCONFIGURATION = Behavior(
     GROUP,
     "PriorityLevelConfiguration",
+    order="nv",
     default=_default_level,
     convert=convert,
     validate=_validate_level,
     prepare_create=strategy.begin({}, generations=True),
-    updates={"status": Update(only_status, _validate_status)},
+    updates={"status": Update(only_status, _validate_status, "u")},
     columns=(
         NAME,
         field("Type", "spec", "type"),

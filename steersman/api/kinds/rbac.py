@@ -141,7 +141,8 @@ _BINDING_COLUMNS = (
 
 
 def _behavior(kind: str, default: Default, validate: Validate, **more: Any) -> Behavior:
-    return Behavior(GROUP, kind, default=default, validate=validate, name_rule=names.path_segment, **more)
+    order = "nvmu"
+    return Behavior(GROUP, kind, order=order, default=default, validate=validate, name_rule=names.path_segment, **more)
 
 
 ROLE = _behavior("Role", _default_role, _role, columns=(NAME, CREATED))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steersman.api import labels, meta, names, quantity
+from steersman.api import labels, names, quantity
 from steersman.api.errors import FieldError
 from steersman.api.godump import dump
-from steersman.api.kind import Behavior, Column, Update
+from steersman.api.kind import Behavior, Column
 from steersman.api.kinds import strategy
 from steersman.api.kinds.core import persistentvolume
 from steersman.api.kinds.podspec.volumes import driver_name
@@ -119,6 +119,7 @@ def _class_name(found: Object, now: float) -> str:
 STORAGECLASS = Behavior(
     GROUP,
     "StorageClass",
+    order="nvmu",
     default=_default_class,
     validate=_validate_class,
     validate_update=_class_update,
@@ -282,6 +283,7 @@ def _shown_driver(driver: Object) -> Object | None:
 CSINODE = Behavior(
     GROUP,
     "CSINode",
+    order="nvu",
     default=_default_node,
     validate=_validate_node,
     validate_update=_node_update,
@@ -324,6 +326,7 @@ def _attachment_update(new: Object, old: Object) -> list[FieldError]:
 VOLUMEATTACHMENT = Behavior(
     GROUP,
     "VolumeAttachment",
+    order="nvu",
     default=_default_attachment,
     validate=_validate_attachment,
     validate_update=_attachment_update,
@@ -351,13 +354,11 @@ def _validate_attributes(found: Object) -> list[FieldError]:
 
 
 def _attributes_update(new: Object, old: Object) -> list[FieldError]:
-    """What may not change comes first, and the metadata is looked at once more."""
-    out = [
+    return [
         forbidden(key, f"updates to {key} are forbidden.")
         for key in ("driverName", "parameters")
         if (new.get(key) or None) != (old.get(key) or None)
     ]
-    return out + meta.validate(new, namespaced=False, core=True) + _validate_attributes(new)
 
 
 def _validate_capacity(found: Object) -> list[FieldError]:
@@ -379,12 +380,14 @@ VOLUMEATTRIBUTESCLASS = Behavior(
     GROUP,
     "VolumeAttributesClass",
     validate=_validate_attributes,
-    updates={"": Update(strategy.keep(), _attributes_update)},
+    validate_update=_attributes_update,
+    order="munv",
     columns=(NAME, field("DriverName", "driverName"), AGE),
 )
 CSISTORAGECAPACITY = Behavior(
     GROUP,
     "CSIStorageCapacity",
+    order="nvmu",
     validate=_validate_capacity,
     validate_update=_capacity_update,
 )

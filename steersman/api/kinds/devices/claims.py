@@ -181,14 +181,13 @@ def validate_template(template: Object) -> Complaints:
 
 
 def _claim_update(new: Object, old: Object) -> Complaints:
-    """What is asked for stays, and nothing else is said of it; the metadata is looked at once more."""
-    return meta.validate(new, namespaced=True, core=True) + _kept("ResourceClaimSpec", new, old)
+    """What is asked for stays, and nothing else is said of it."""
+    return _kept("ResourceClaimSpec", new, old)
 
 
 def _template_update(new: Object, old: Object) -> Complaints:
-    """As of claims, and all that a new one would be told."""
-    out = meta.validate(new, namespaced=True, core=True) + validate_template(new)
-    return out + _kept("ResourceClaimTemplateSpec", new, old)
+    """As of claims, after all that a new one would be told."""
+    return _kept("ResourceClaimTemplateSpec", new, old)
 
 
 def _kept(message: str, new: Object, old: Object) -> Complaints:
@@ -366,7 +365,7 @@ CLAIM = Behavior(
     validate=validate_claim,
     prepare_create=strategy.begin({}),
     updates={
-        "": Update(strategy.keep("status"), _claim_update),
+        "": Update(strategy.keep("status"), _claim_update, "nmu"),
         "status": Update(_prepare_status, _validate_status),
     },
     columns=(NAME, Column("State", _state), AGE),
@@ -376,7 +375,8 @@ TEMPLATE = Behavior(
     "ResourceClaimTemplate",
     default=default_template,
     validate=validate_template,
-    updates={"": Update(strategy.keep(), _template_update)},
+    validate_update=_template_update,
+    order="nvmu",
     columns=(NAME, AGE),
 )
 CLASS = Behavior(
@@ -384,6 +384,7 @@ CLASS = Behavior(
     "DeviceClass",
     default=default_class,
     validate=validate_class,
+    order="nmv",
     name_rule=_class_name,
     columns=(NAME, AGE),
 )
