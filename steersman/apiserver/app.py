@@ -455,7 +455,10 @@ class ApiServer:
             return answer
         if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
             raise _unsupported(kind, info, call.request)
-        return _performed(_VERBS[info.verb], call)
+        answer = _performed(_VERBS[info.verb], call)
+        if answer.__class__ is not Response and isinstance(answer, Awaitable):
+            return _warned(answer, call)
+        return answer
 
     def _format(self, request: Request, info: RequestInfo, kind: Kind) -> Format:
         accept, agent = None, ""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from steersman.api.structural import ratchet, validate
+from steersman.api.correlation import Correlated
+from steersman.api.structural import check, validate
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,8 @@ def test_what_an_update_leaves_as_it_was_may_be_wrong() -> None:
     schema = {"type": "object", "properties": {"spec": below}}
 
     def left(new: Any, old: Any) -> list[str]:
-        return [each.field for each in ratchet(validate({"spec": new}, schema), {"spec": new}, {"spec": old})]
+        fresh = {"spec": new}
+        return [each.field for each in check(fresh, schema, was=Correlated(fresh, {"spec": old}, schema))]
 
     old = {"a": "long", "l": ["long", "x"]}
     assert left(old, old) == []
