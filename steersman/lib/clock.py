@@ -77,7 +77,9 @@ def _written(seconds: int) -> str:
 
 def rfc3339_micro(unix: float) -> str:
     """Unix seconds as metav1.MicroTime writes them: six decimals, UTC, `Z`."""
-    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    seconds = int(unix)
+    more, rest = divmod(round((unix - seconds) * 1e6), 1_000_000)
+    return f"{_written(seconds + more)[:-1]}.{rest:06}Z"
 
 
 def parse_rfc3339(text: str) -> float:

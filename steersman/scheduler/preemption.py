@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -69,6 +70,17 @@ class _Kind:
     nodes: int
     upto: int
     rows: dict[int, Victims | None]
+    hopeless: Mask  # of those rows
+
+    def learn(self, row: int, victims: Victims | None) -> None:
+        """What a row costs."""
+        self.rows[row] = victims
+        self.hopeless[row] = victims is None
+
+    def forget(self, row: int) -> None:
+        """Somebody came or went there."""
+        self.rows.pop(row, None)
+        self.hopeless[row] = False
 
 
 class Memory:
@@ -77,20 +89,20 @@ class Memory:
     def __init__(self) -> None:
         self._kinds: OrderedDict[tuple[object, ...], _Kind] = OrderedDict()
 
-    def of(self, columns: Columns, pod: PodInfo) -> dict[int, Victims | None]:
+    def of(self, columns: Columns, pod: PodInfo) -> _Kind:
         """What still holds for pods of these requests and this priority; it may be added to."""
         key = (pod.priority, *sorted(pod.requests.items()))
         kind = self._kinds.pop(key, None)
         changed = None if kind is None or kind.nodes != columns.changes else columns.touched_since(kind.upto)
         if kind is None or changed is None:
-            kind = _Kind(columns.changes, 0, {})
+            kind = _Kind(columns.changes, 0, {}, np.zeros(len(columns.live), np.bool_))
         for row in changed or ():
-            kind.rows.pop(row, None)
+            kind.forget(row)
         kind.upto = columns.touched_upto
         self._kinds[key] = kind
         if len(self._kinds) > _KINDS:
             self._kinds.popitem(last=False)
-        return kind.rows
+        return kind
 
 
 def read_budget(obj: Object) -> Budget:
@@ -125,9 +137,12 @@ def choose(
     return best(find(columns, pod, plugins, verdict, budgets, random, candidates))
 
 
+_cost = attrgetter("cost")
+
+
 def best(found: Sequence[Victims]) -> Victims | None:
     """The cheapest, if there is any."""
-    return min(found, key=lambda each: each.cost) if found else None
+    return min(found, key=_cost) if found else None
 
 
 def find(
@@ -144,19 +159,21 @@ def find(
     rows = np.flatnonzero(verdict.resolvable() & columns.live)
     if not len(rows):
         return []
-    simple = _room_is_all(columns, pod, plugins)
+    simple = _room_is_all(columns, pod, plugins, verdict)
     wanted = max(candidates.least, int(len(columns) * candidates.share))
-    known = memory.of(columns, pod) if memory is not None and not budgets else {}
+    known = (memory if memory is not None and not budgets else Memory()).of(columns, pod)
+    first = rows[random.randrange(len(rows))]
+    if simple is not None:
+        rows = rows[~(simple & known.hopeless)[rows]]
     found: list[Victims] = []
-    offset = random.randrange(len(rows))
-    for row in map(int, np.roll(rows, -offset)):
+    for row in np.roll(rows, -int(np.searchsorted(rows, first))).tolist():
         room = simple is not None and bool(simple[row])
-        if room and row in known:
-            victims = known[row]
+        if room and row in known.rows:
+            victims = known.rows[row]
         else:
             victims = _of_row(columns, pod, plugins, row, budgets, room=room)
             if room:
-                known[row] = victims
+                known.learn(row, victims)
         if victims is not None:
             found.append(victims)
             if len(found) >= wanted:
@@ -176,12 +193,20 @@ def _of_row(
     return _victims(trial, columns.names[row], lower, budgets)
 
 
-def _room_is_all(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin]) -> Mask | None:
-    """Nodes where everything but room is settled, whoever leaves; None for a pod that needs others to stay."""
+def _room_is_all(columns: Columns, pod: PodInfo, plugins: Sequence[Plugin], verdict: Verdict) -> Mask | None:
+    """Nodes where everything but room is settled, whoever leaves; None for a pod that needs others to stay.
+
+    Those before it in the order have let pass what it refused; those after it have not been asked.
+    """
     if pod.affinity.near or any(constraint.hard for constraint in pod.spread):
         return None
-    others = [plugin for plugin in plugins if plugin.name != _FIT]
-    return run_filters(others, columns, pod).feasible
+    names = [plugin.name for plugin in plugins]
+    after = plugins[names.index(_FIT) + 1 :] if _FIT in names else plugins
+    short = [rejection.nodes for name, rejection in verdict.refusals if name == _FIT]
+    if not short:
+        return None
+    settled: Mask = np.logical_or.reduce(short) & run_filters(after, columns, pod).feasible
+    return settled
 
 
 class _Room:

@@ -40,12 +40,8 @@ class _Waiting:
     flushed: bool = False  # tried again only because it had waited long
 
 
-@dataclass(order=True, slots=True)
-class _Ticket:
-    """A heap entry; it is stale when the pod is elsewhere by now."""
-
-    order: tuple[float, str, int]
-    uid: str = field(compare=False)
+_Ticket = tuple[float, str, int, str]
+"""A heap entry: order, the last of it unlike all others, and the uid. It is stale when the pod is elsewhere by now."""
 
 
 class Queue:
@@ -133,7 +129,7 @@ class Queue:
             waiting.place = "backoff"
             self.incoming["backoff", why] += 1
             self._count += 1
-            heapq.heappush(self._backoff, _Ticket((waiting.due, "", self._count), waiting.info.uid))
+            heapq.heappush(self._backoff, (waiting.due, "", self._count, waiting.info.uid))
             self._wake.set()  # the popper's patience may be shorter now
         else:
             self._activate(waiting, why)
@@ -144,7 +140,7 @@ class Queue:
         self.incoming["active", why] += 1
         self._count += 1
         info = waiting.info
-        heapq.heappush(self._active, _Ticket((-info.priority, info.created, self._count), info.uid))
+        heapq.heappush(self._active, (-info.priority, info.created, self._count, info.uid))
         self._wake.set()
 
     def _unpark(self, waiting: _Waiting) -> None:
@@ -247,7 +243,7 @@ class Queue:
 
     def _next(self) -> _Waiting | None:
         while self._active:
-            waiting = self._pods.get(heapq.heappop(self._active).uid)
+            waiting = self._pods.get(heapq.heappop(self._active)[-1])
             if waiting is not None and waiting.place == "active":
                 return waiting
         errors: list[_Ticket] = []
@@ -267,8 +263,8 @@ class Queue:
 
     def _backing_off(self, ticket: _Ticket) -> _Waiting | None:
         """The pod of a ticket, unless the ticket is stale."""
-        waiting = self._pods.get(ticket.uid)
-        return waiting if waiting is not None and (waiting.place, waiting.due) == ("backoff", ticket.order[0]) else None
+        waiting = self._pods.get(ticket[-1])
+        return waiting if waiting is not None and (waiting.place, waiting.due) == ("backoff", ticket[0]) else None
 
     def _flush(self) -> float | None:
         """Activate what has waited long enough; returns the seconds until the next one has, None without any."""
@@ -290,6 +286,6 @@ class Queue:
             if waiting is not None and not stale:
                 waiting.flushed = True
                 self._activate(waiting, "UnschedulableTimeout")
-        soonest = [self._backoff[0].order[0]] if self._backoff else []
+        soonest = [self._backoff[0][0]] if self._backoff else []
         soonest += [self._oldest[0][0]] if self._oldest else []
         return min(soonest) - now if soonest else None
