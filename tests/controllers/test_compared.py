@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.api.resource import NODES, PODDISRUPTIONBUDGETS, PODS, SERVICEACCOUNTS, Object
+from steersman.api.resource import CONFIGMAPS, EVENTS, NODES, PODDISRUPTIONBUDGETS, PODS, SERVICEACCOUNTS, Object
 from steersman.client.deviceclaims import CLAIMS, TEMPLATES
 from steersman.controllers.servicecidr import SERVICECIDRS
 from steersman.lib.clock import rfc3339
@@ -146,3 +146,16 @@ async def test_only_a_node_that_was_ready_is_told_to_be_so_no_more(world: World)
     await world.settle(70)
     told = [message for reason, message in await world.events() if reason == "NodeNotReady"]
     assert told == ["Node well status is now: NodeNotReady"]
+
+
+async def test_an_owner_in_a_namespace_is_no_owner_outside_and_that_is_told_once(world: World) -> None:
+    world.start("garbage-collector-controller")
+    made = await world.client.create(CONFIGMAPS, {"metadata": {"name": "there"}}, "default")
+    for name, uid in (("there", made["metadata"]["uid"]), ("nobody", "11111111-1111-1111-1111-111111111114")):
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid}
+        await world.client.create(NODES, {"metadata": {"name": f"of-{name}", "ownerReferences": [reference]}})
+    await world.settle(600)
+    assert len(await world.list(NODES)) == 2
+    await world.recorder.flush()
+    told = [each for each in await world.list(EVENTS) if each["reason"] == "OwnerRefInvalidNamespace"]
+    assert [(each["involvedObject"]["name"], each["count"]) for each in told] == [("of-there", 1)]

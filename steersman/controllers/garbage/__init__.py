@@ -147,7 +147,7 @@ async def _wait_for_dependents(context: Context, known: _Known, node: Node) -> N
 async def _judge(context: Context, known: _Known, node: Node) -> bool:
     """Delete an object without any owner left, or drop its references to those that are gone.
 
-    False when nothing can be said because an owner's kind is not served (or owns what it must not).
+    False when nothing can be said because an owner's kind is not served.
     """
     if not node.owners:
         return True
@@ -156,6 +156,8 @@ async def _judge(context: Context, known: _Known, node: Node) -> bool:
         owner = await _owner(context, known, node, reference)
         if owner is _UNKNOWN:
             return False
+        if owner is _NEVER:
+            return True
         if owner is None:
             dangling.append(reference["uid"])
         elif owner.get("deletionTimestamp") and FOREGROUND in (owner.get("finalizers") or ()):
@@ -179,19 +181,22 @@ async def _judge(context: Context, known: _Known, node: Node) -> bool:
 
 
 _UNKNOWN: Object = {"unknown": True}
+_NEVER: Object = {"never": True}
 
 
 async def _owner(context: Context, known: _Known, node: Node, reference: Object) -> Object | None:
-    """The owner's metadata, None when it is gone, `_UNKNOWN` when that cannot be said."""
+    """The owner's metadata, None when it is gone, `_UNKNOWN` when that cannot be said, `_NEVER`: it cannot be one."""
     seen = known.graph.nodes.get(reference["uid"])
     if seen is not None and same(reference, seen, node):
         return seen.meta
+    if seen is not None and seen.namespace and seen.namespace != node.namespace and seen.uid not in node.told:
+        node.told.add(seen.uid)
+        _complain(context, node, reference)
     resource = known.kinds.get((reference["apiVersion"].rpartition("/")[0], reference["kind"]))
     if resource is None:
         return _UNKNOWN  # a kind that is not served (yet): its objects may still exist
     if resource.namespaced and not node.namespace:
-        _complain(context, node, reference, "")
-        return _UNKNOWN
+        return _NEVER
     try:
         there = await context.client.get(resource, reference["name"], node.namespace if resource.namespaced else "")
     except ApiError as error:
@@ -201,13 +206,11 @@ async def _owner(context: Context, known: _Known, node: Node, reference: Object)
     if there is not None and there["metadata"]["uid"] == reference["uid"]:
         meta: Object = there["metadata"]
         return meta
-    if seen is not None:
-        _complain(context, node, reference, node.namespace)
     return None
 
 
-def _complain(context: Context, node: Node, reference: Object, namespace: str) -> None:
-    api = reference["apiVersion"]
+def _complain(context: Context, node: Node, reference: Object) -> None:
+    api, namespace = reference["apiVersion"], node.namespace
     which = f"[{api}/{reference['kind']}, namespace: {namespace}, name: {reference['name']}, uid: {reference['uid']}]"
     text = f'ownerRef {which} does not exist in namespace "{namespace}"'
     context.recorder.event(_reference(node), "Warning", "OwnerRefInvalidNamespace", text)

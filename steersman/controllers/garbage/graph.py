@@ -21,6 +21,7 @@ class Node:
     resource: Resource
     meta: Object
     dependents: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # owners of which an event has said that they cannot be
 
     @property
     def uid(self) -> str:
