@@ -33,6 +33,7 @@ from steersman.api.resource import (
 )
 from steersman.client.workload import controller_of, scaled
 from steersman.controllers.hpa import HPAS
+from steersman.lib.clock import rfc3339
 from steersman.lib.virtualtime import VirtualLoop
 from steersman.testing.faults import Odds
 from steersman.testing.objects import node
@@ -55,7 +56,9 @@ CONTROLLERS = (
     "taint-eviction-controller",
     "pod-garbage-collector-controller",
     "horizontal-pod-autoscaler-controller",
+    "node-lifecycle-controller",
 )
+PATIENCE = {f"node-{name}-grace-period": "1000000" for name in ("startup", "monitor")}  # nodes need not speak
 LONG_ENOUGH = 150.0  # virtual seconds
 COUNTED = {DEPLOYMENTS, REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS}
 SCALES = st.integers(0, 4)
@@ -81,8 +84,15 @@ class Workload:
     all_at_once: bool = False  # when images change
     partition: int = 0  # below which a StatefulSet's pods have the image that all had last
     held: int = 1  # that image
+    on: dict[str, int] = field(default_factory=dict)  # of a DaemonSet: the image of each node's pod
+    by_hand: bool = False  # OnDelete: a pod has the newest image once its predecessor was deleted
     budget: Object | None = None
     outcome: tuple[str, int] | None = None  # how a Job ends, and how many of its pods are there then, at least
+
+
+def _stays(pod: Object) -> bool:
+    """Whether a pod stays on a node that is not ready, as those of DaemonSets do."""
+    return any(each.get("key") == "node.kubernetes.io/not-ready" for each in pod["spec"].get("tolerations") or ())
 
 
 class Crowd(RuleBasedStateMachine):
@@ -96,13 +106,14 @@ class Crowd(RuleBasedStateMachine):
         self.workloads: dict[str, Workload] = {}
         self.loose: Counter[tuple[str, str]] = Counter()  # pods that nobody owns any more, by app and image
         self.barred: set[str] = set()  # nodes on which no pod may be
+        self.ill: set[str] = set()  # nodes that are not ready: DaemonSets' pods stay there, the others leave
         self.limits = Limits()
         self.loads: dict[str, int] = {}
         self.made = 0
         self.world: Simulation = self.run(self._open(odds))
 
     async def _open(self, odds: Odds) -> Simulation:
-        at_once = {"horizontal-pod-autoscaler-cpu-initialization-period": "0"}
+        at_once = {"horizontal-pod-autoscaler-cpu-initialization-period": "0", **PATIENCE}
         world = Simulation(1, CONTROLLERS, odds=odds, nodes=_NODES, settings=at_once)
         Usage(world, self.loads)
         await world.__aenter__()
@@ -129,6 +140,9 @@ class Crowd(RuleBasedStateMachine):
             if each.kind is STATEFULSETS and len(self._pods_of(each)) <= 1 and not self._below(each):
                 each.held = each.shown  # all have it now, or there is none to have another
         self.limits.still({each.name: self._size(each) for each in self.workloads.values() if each.outcome is None})
+        for each in self.workloads.values():
+            if each.kind is DAEMONSETS:
+                self.limits.least[each.name] = self._size(each) - len(self.ill)
 
     def teardown(self) -> None:
         self.run(self.world.__aexit__(None))
@@ -155,10 +169,10 @@ class Crowd(RuleBasedStateMachine):
         rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": lacking}}
         self._create(made, {"strategy": {"type": "Recreate"} if all_at_once else rolling})
 
-    @rule(replicas=SCALES, partition=st.integers(0, 2), parallel=st.booleans())
-    def create_stateful_set(self, replicas: int, partition: int, parallel: bool) -> None:
-        made = Workload(STATEFULSETS, self._name(), replicas, partition=partition)
-        rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}}
+    @rule(replicas=SCALES, partition=st.integers(0, 2), parallel=st.booleans(), lacking=LACKING)
+    def create_stateful_set(self, replicas: int, partition: int, parallel: bool, lacking: int | str) -> None:
+        made = Workload(STATEFULSETS, self._name(), replicas, partition=partition, lacking=lacking)
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": partition, "maxUnavailable": lacking}}
         policy = "Parallel" if parallel else "OrderedReady"
         self._create(made, {"serviceName": made.name, "updateStrategy": rolling, "podManagementPolicy": policy})
 
@@ -174,9 +188,18 @@ class Crowd(RuleBasedStateMachine):
     def create_daemon_set(self, surge: int | str, lacking: int | str) -> None:
         name = self._name()
         made = self.workloads[name] = Workload(DAEMONSETS, name, surge=surge, lacking=0 if surge else lacking)
+        made.on = dict.fromkeys(self._well(), 1)
         self.limits.moves(name, 0, self._size(made))
         strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": made.lacking}}
         spec = {"selector": selects(name), "template": template(name), "updateStrategy": strategy}
+        self.act(self.world.client.create(DAEMONSETS, {"metadata": {"name": name}, "spec": spec}, NAMESPACE))
+
+    @rule()
+    def create_daemon_set_updated_by_hand(self) -> None:
+        name = self._name()
+        made = self.workloads[name] = Workload(DAEMONSETS, name, on=dict.fromkeys(self._well(), 1), by_hand=True)
+        self.limits.moves(name, 0, self._size(made))
+        spec = {"selector": selects(name), "template": template(name), "updateStrategy": {"type": "OnDelete"}}
         self.act(self.world.client.create(DAEMONSETS, {"metadata": {"name": name}, "spec": spec}, NAMESPACE))
 
     @rule(completions=st.integers(1, 4), parallelism=st.integers(0, 3), indexed=st.booleans(), suspend=st.booleans())
@@ -263,6 +286,8 @@ class Crowd(RuleBasedStateMachine):
     def _room(self, chosen: Workload) -> tuple[int, int]:
         """How many pods may lack, and how many may be too many, while images change."""
         size = self._size(chosen)
+        if chosen.kind is STATEFULSETS:
+            return max(scaled(chosen.lacking, size, up=False), 1), 0
         if chosen.kind not in (DEPLOYMENTS, DAEMONSETS):
             return 1, 0
         if chosen.all_at_once:
@@ -285,6 +310,10 @@ class Crowd(RuleBasedStateMachine):
             self._change_image(chosen, data.draw(st.sampled_from(sorted(set(chosen.before)))))
 
     def _change_image(self, chosen: Workload, image: int) -> None:
+        if chosen.kind is DAEMONSETS and not chosen.by_hand:
+            if self.ill:
+                return  # which of its pods are replaced depends on which are ready
+            chosen.on = dict.fromkeys(chosen.on, image)
         self._rolls(chosen)
         chosen.image = image
         self._shown(chosen)
@@ -292,7 +321,10 @@ class Crowd(RuleBasedStateMachine):
 
     def _rolls(self, chosen: Workload) -> None:
         size, (lacking, surge) = self._size(chosen), self._room(chosen)
-        self.limits.moves(chosen.name, size - lacking, size + surge)
+        if chosen.by_hand:
+            lacking = surge = 0
+        ill = len(self.ill) if chosen.kind is DAEMONSETS else 0
+        self.limits.moves(chosen.name, size - lacking - ill, size + surge)
 
     @rule(data=st.data(), stop=st.booleans())
     def pause_or_suspend(self, data: st.DataObject, stop: bool) -> None:
@@ -308,23 +340,62 @@ class Crowd(RuleBasedStateMachine):
         field_name = "suspend" if chosen.kind is JOBS else "paused"
         self.act(change(self.world, chosen.kind, chosen.name, {field_name: stop}))
 
-    @rule(number=st.integers(0, _NODES - 1), how=st.sampled_from(("taint", "taint", "delete")))
+    @rule(number=st.integers(0, _NODES - 1), how=st.sampled_from(("taint", "taint", "ill", "ill", "delete")))
     def lose_a_node(self, number: int, how: str) -> None:
         """A node that its pods have to leave, or that is not there any more; others go on as asked elsewhere."""
         name = f"node-{number}"
-        if name in self.barred or len(self.barred) == _NODES - 1:
+        if name in self.barred | self.ill or len(self.barred | self.ill) == _NODES - 1:
             return
-        self.barred.add(name)
+        (self.ill if how == "ill" else self.barred).add(name)
         self.world.places.remove(name)
         self.limits.lapse()
         for pod in self.world.all(PODS):
-            if pod["spec"].get("nodeName") == name and controller_of(pod) is None:
+            if (
+                pod["spec"].get("nodeName") == name
+                and controller_of(pod) is None
+                and not (how == "ill" and _stays(pod))
+            ):
                 self.loose[app_of(pod), image_of(pod)] -= 1
+        if how == "ill":
+            self.act(self._tell_node(name, "False"), seconds=2 * LONG_ENOUGH)
+            return
+        for each in self.workloads.values():
+            each.on.pop(name, None)
         if how == "delete":
             self.act(self.world.client.delete(NODES, name), seconds=2 * LONG_ENOUGH)
         else:
             body = {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}
             self.act(self.world.client.patch(NODES, name, "", body), seconds=2 * LONG_ENOUGH)
+
+    async def _tell_node(self, name: str, ready: str) -> None:
+        stamp = rfc3339(self.world.clock.now())
+        conditions = [{"type": "Ready", "status": ready, "lastTransitionTime": stamp}]
+        await self.world.client.patch(NODES, name, "", {"status": {"conditions": conditions}}, subresource="status")
+
+    @precondition(lambda self: self.ill)
+    @rule(data=st.data())
+    def a_node_recovers(self, data: st.DataObject) -> None:
+        """Its kubelet is there again, and says of its pods that they are ready."""
+        name = data.draw(st.sampled_from(sorted(self.ill)))
+        self.ill.discard(name)
+        self.world.places.append(name)
+
+        async def recover() -> None:
+            await self._tell_node(name, "True")
+            await self.world.pause(5)
+            stamp = rfc3339(self.world.clock.now())
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": stamp}
+            for pod in self.world.all(PODS):
+                if pod["spec"].get("nodeName") == name and pods.is_active(pod):
+                    body = {"status": {"conditions": [ready]}}
+                    at = pod["metadata"]["name"], NAMESPACE
+                    await self.world.client.patch(PODS, *at, body, type="strategic", subresource="status")
+
+        for each in self.workloads.values():
+            if each.kind is DAEMONSETS:
+                each.on.setdefault(name, each.image)
+                self.limits.moves(each.name, self._size(each) - len(self.ill) - 1, self._size(each))
+        self.act(recover())
 
     @precondition(lambda self: self.barred)
     @rule(data=st.data())
@@ -334,7 +405,8 @@ class Crowd(RuleBasedStateMachine):
         self.world.places.append(name)
         for each in self.workloads.values():
             if each.kind is DAEMONSETS:
-                self.limits.moves(each.name, self._size(each) - 1, self._size(each))
+                each.on[name] = each.image
+                self.limits.moves(each.name, self._size(each) - 1 - len(self.ill), self._size(each))
         if any(each["metadata"]["name"] == name for each in self.world.all(NODES)):
             self.act(self.world.client.patch(NODES, name, "", {"spec": {"taints": []}}))
         else:
@@ -357,7 +429,12 @@ class Crowd(RuleBasedStateMachine):
     def _disturb(self, pod: Object) -> None:
         """A pod of a workload is about to go, or to leave it."""
         if (owner := self.workloads.get(app_of(pod))) is not None:
-            self.limits.moves(owner.name, self._size(owner) - 1, self._size(owner))
+            size, least = self._size(owner), self._size(owner) - 1
+            if owner.kind is DAEMONSETS:  # on a node that is not ready no other is made
+                where, least = pod["spec"]["nodeName"], least - len(self.ill)
+                owner.on.pop(where)
+                owner.on |= {} if where in self.ill else {where: owner.image}
+            self.limits.moves(owner.name, least, size)
 
     @rule(data=st.data())
     def let_a_pod_go(self, data: st.DataObject) -> None:
@@ -469,6 +546,10 @@ class Crowd(RuleBasedStateMachine):
 
     # The model.
 
+    def _well(self) -> set[str]:
+        """The nodes on which DaemonSets start pods."""
+        return {f"node-{number}" for number in range(_NODES)} - self.barred - self.ill
+
     def _name(self) -> str:
         self.made += 1
         return f"w{self.made}"
@@ -493,7 +574,7 @@ class Crowd(RuleBasedStateMachine):
         if chosen.outcome is not None:
             count = 0
         elif chosen.kind is DAEMONSETS:
-            count = _NODES - len(self.barred)
+            return Counter((chosen.name, f"a:{image}") for image in chosen.on.values())
         elif chosen.kind is JOBS and chosen.paused:
             count = 0
         elif chosen.kind is STATEFULSETS:
@@ -507,8 +588,11 @@ class Crowd(RuleBasedStateMachine):
         wanted = sum(map(self._pods_of, self.workloads.values()), self.loose.copy())
         alive = [pod for pod in self.world.all(PODS) if pods.is_active(pod)]
         assert +Counter((app_of(pod), image_of(pod)) for pod in alive) == +wanted
-        assert all(pods.is_ready(pod) for pod in alive)
-        assert all(pod["spec"]["nodeName"] not in self.barred for pod in alive)
+        for pod in alive:
+            where = pod["spec"]["nodeName"]
+            assert pods.is_ready(pod) or where in self.ill
+            assert where not in self.barred
+            assert where not in self.ill or _stays(pod)
         self.world.check()
 
     @invariant()

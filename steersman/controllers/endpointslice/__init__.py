@@ -126,17 +126,19 @@ async def reconcile(context: Context, key: Key) -> Result:
     service = context.informer(SERVICES).get(*key)
     times: TriggerTimes = context.memory.setdefault(TriggerTimes, TriggerTimes())
     counts = _counts(context)
+    syncs = context.metrics.counter(f"{_METRICS}_syncs", "Looks at Services.", ("result",))
     if service is None or service["metadata"].get("deletionTimestamp"):
         context.expectations.forget([key])
         times.forget(key)
         counts.forget(key)
         _topology(context).forget(key)
         _file_by_distribution(context, key, "")
+        syncs.labels("success").inc()
         return DONE
     if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
+        syncs.labels("success").inc()
         return DONE
     children = Children(context, service, SERVICES, ENDPOINTSLICES)
-    syncs = context.metrics.counter(f"{_METRICS}_syncs", "Looks at Services.", ("result",))
     if not children.settled():
         syncs.labels("stale").inc()
         return DONE
