@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from steersman.api.resource import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object
 from steersman.client.backends import is_ipv6
 from steersman.client.children import Children
@@ -16,6 +18,7 @@ from steersman.client.slicecounts import Changes, SliceCounts, updated
 from steersman.client.slices import MANAGED_BY, SERVICE_NAME, Group, plan, write
 from steersman.client.workload import owner_reference
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
 _US = "endpointslicemirroring-controller.k8s.io"
 _SKIP = "endpointslice.kubernetes.io/skip-mirror"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -28,10 +31,38 @@ _METRICS = "endpoint_slice_mirroring_controller"
 _BATCH = "mirroring-endpointslice-updates-batch-period"
 
 
+def repacked(subsets: Iterable[Object]) -> list[Object]:
+    """The same subsets, ports that have the same addresses together.
+
+    An address is what it was where it came first, and not ready on a port where it is so once.
+    """
+    known: dict[tuple[str, str], Object] = {}
+    by_port: dict[bytes, tuple[Object | None, dict[tuple[str, str], bool]]] = {}
+    for subset in subsets:
+        for port in subset.get("ports") or (None,):
+            _, found = by_port.setdefault(_encode(port), (port, {}))
+            for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+                for address in subset.get(field) or ():
+                    key = address["ip"], str((address.get("targetRef") or {}).get("uid") or "")
+                    known.setdefault(key, address)
+                    found[key] = found.get(key, True) and ready
+    together: dict[frozenset[tuple[tuple[str, str], bool]], Object] = {}
+    for port, found in by_port.values():
+        if not found:
+            continue
+        shared = {
+            "addresses": [known[key] for key, ready in found.items() if ready],
+            "notReadyAddresses": [known[key] for key, ready in found.items() if not ready],
+        }
+        made = together.setdefault(frozenset(found.items()), {**shared, "ports": []})
+        made["ports"] += [port] if port is not None else []
+    return list(together.values())
+
+
 def groups_of(endpoints: Object, most: int = 1000) -> list[Group]:
     """The addresses of every subset, by family and ports; at most so many of each."""
     found: dict[bytes, Group] = {}
-    for subset in endpoints.get("subsets") or ():
+    for subset in repacked(endpoints.get("subsets") or ()):
         ports = [
             {"name": port.get("name") or "", "protocol": port.get("protocol") or "TCP", "port": port["port"]}
             | ({"appProtocol": port["appProtocol"]} if port.get("appProtocol") else {})
@@ -48,7 +79,7 @@ def groups_of(endpoints: Object, most: int = 1000) -> list[Group]:
 
 def left_out(endpoints: Object, most: int = 1000) -> int:
     """How many addresses are not mirrored, because their subset has too many."""
-    subsets = endpoints.get("subsets") or ()
+    subsets = repacked(endpoints.get("subsets") or ())
     sizes = (sum(len(each.get(field) or ()) for field in ("addresses", "notReadyAddresses")) for each in subsets)
     return sum(max(size - most, 0) for size in sizes)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from steersman.api.resource import CONFIGMAPS, EVENTS, NODES, PODDISRUPTIONBUDGETS, PODS, SERVICEACCOUNTS, Object
 from steersman.client.deviceclaims import CLAIMS, TEMPLATES
+from steersman.controllers.endpointslicemirroring import groups_of
 from steersman.controllers.servicecidr import SERVICECIDRS
 from steersman.lib.clock import rfc3339
 
@@ -159,3 +160,22 @@ async def test_an_owner_in_a_namespace_is_no_owner_outside_and_that_is_told_once
     await world.recorder.flush()
     told = [each for each in await world.list(EVENTS) if each["reason"] == "OwnerRefInvalidNamespace"]
     assert [(each["involvedObject"]["name"], each["count"]) for each in told] == [("of-there", 1)]
+
+
+def test_mirrors_put_ports_with_the_same_addresses_together() -> None:
+    named = {"ip": "192.0.2.1", "hostname": "h"}
+    found = groups_of(
+        {
+            "subsets": [
+                {"addresses": [named, {"ip": "192.0.2.2"}], "ports": [{"port": 80, "name": "a"}]},
+                {"addresses": [{"ip": "192.0.2.2"}, {"ip": "192.0.2.1"}], "ports": [{"port": 81, "name": "b"}]},
+                {"notReadyAddresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 82, "name": "c"}]},
+                {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 82, "name": "c"}]},
+                {"addresses": [{"ip": "2001:db8::1"}]},
+            ]
+        }
+    )
+    shape = [([port["name"] for port in each.ports], [one["addresses"] for one in each.endpoints]) for each in found]
+    assert shape == [(["a", "b"], [["192.0.2.1"], ["192.0.2.2"]]), (["c"], [["192.0.2.1"]]), ([], [["2001:db8::1"]])]
+    assert [each.get("hostname") for each in found[0].endpoints] == ["h", None]
+    assert found[1].endpoints == [{"addresses": ["192.0.2.1"], "conditions": {"ready": False}, "hostname": "h"}]
