@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from steersman.api.resource import CONFIGMAPS, Object
-from steersman.lib.http.joining import Joining
+from steersman.apiserver.verbs.watch import BOOKMARK_EVERY
+from steersman.lib.http.joining import MOMENT, Joining
 from steersman.lib.http.messages import Request, Stream
 from steersman.lib.http.streams import ChunkWriter, Outgoing
 from steersman.lib.tasks import Tasks
@@ -152,6 +153,19 @@ async def test_each_sees_every_change_once_and_in_order(cluster: ApiCluster, see
     assert bookmarks
     cache = cluster.server.storage.cache(cluster.server.registry.find("", "configmaps"))  # type: ignore[arg-type]
     assert (cache.audiences, cache.watchers) == ({}, 0)
+
+
+async def test_a_bookmark_comes_behind_what_everybody_was_told(cluster: ApiCluster) -> None:
+    play = Play(cluster, Random(0), Joining(cluster.clock.monotonic))
+    play.begin()
+    await cluster.clock.sleep(BOOKMARK_EVERY - MOMENT / 2)
+    while len(play.past) < 4:
+        await play.write()
+        await cluster.clock.sleep(MOMENT / 10)  # the first is told at once, the next wait for one another
+    await play.end(next(iter(play.watching)))
+    types, revisions = zip(*((type, revision) for type, _, revision in play.over[0].line.events()), strict=True)
+    assert types[-1] == "BOOKMARK" and list(revisions) == sorted(revisions)
+    assert len(types) == 1 + len(play.expected(play.over[0]))
 
 
 async def test_who_has_the_same_view_is_told_together(cluster: ApiCluster) -> None:
