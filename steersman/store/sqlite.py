@@ -372,7 +372,7 @@ def _vacuum_into(connection: apsw.Connection, target: Path) -> None:
 def _connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(5_000)
-    connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=2000")
+    connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=500")
     connection.execute("PRAGMA cache_size=-4096")  # KiB; the API server caches objects itself
     return connection
 

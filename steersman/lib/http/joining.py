@@ -2,7 +2,7 @@
 
 Owns `Joining`, one per server, which knows the streams that have something to send, and when to. A piece that comes
 after a quiet moment goes out at once, behind the answers that are ready; while pieces keep coming, all streams are
-written to once a moment, or once in three times as long as writing to them takes. Fed by `streams.py`.
+written to once a moment, or, where that takes long, with a pause of half as long. Fed by `streams.py` and `crowd.py`.
 """
 
 from __future__ import annotations
@@ -38,4 +38,4 @@ class Joining:
         for flush in waiting:
             flush()
         ended = self._now()
-        self._due = ended + min(max(MOMENT, 2 * (ended - began)), _LONGEST)
+        self._due = ended + min(max(MOMENT, (ended - began) / 2), _LONGEST)

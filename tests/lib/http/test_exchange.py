@@ -266,7 +266,7 @@ async def test_the_longer_writing_to_many_takes_the_more_is_joined() -> None:
     out.send_soon(b"a")
     await turn()
     await turn()
-    now[0] += 0.0075  # a little less than twice as long as it took
+    now[0] += 0.0015  # a little less than half as long as it took
     out.send_soon(b"b")
     await turn()
     await turn()
