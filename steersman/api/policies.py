@@ -70,11 +70,12 @@ def program(
     results: tuple[str, ...],
     *,
     params: bool,
-    variables: Variables = (),
+    variables: Variables | None = None,
     structs: bool = False,
     authorizer: bool = True,
 ) -> cel.Program:
-    """A compiled expression, which may make objects with `structs`, and ask for rights with `authorizer`.
+    """A compiled expression, which may make objects with `structs`, and ask for rights with `authorizer`; `variables`
+    are None where there are none to be named.
 
     Raises CompileError, or ValueError when it gives none of `results`.
     """
@@ -84,23 +85,23 @@ def program(
     if params:
         known["params"] = DYN
     types: dict[str, Type] = {}
-    for at, (name, expression) in enumerate(variables):
+    for at, (name, expression) in enumerate(variables or ()):
         if not expression.strip():
             continue
         types[name] = DYN
         with suppress(cel.CompileError):  # which is told of the variable itself
-            types[name] = program(expression, (), params=params, variables=variables[:at]).type
-    if variables:
+            types[name] = program(expression, (), params=params, variables=(variables or ())[:at]).type
+    if variables is not None:
         known["variables"] = object_of("kubernetes.variables", types.get)
     made = cel.compile(source, known, structs=structs)
     if results and not _gives(made.type, results):
         wanted = results[0] if len(results) == 1 else f"one of [{' '.join(results)}]"
-        raise ValueError(f"must evaluate to {wanted} but got {made.type}")
+        raise ValueError(f"must evaluate to {wanted} but got {made.type.declared}")
     return made
 
 
 def _gives(kind: Type, results: tuple[str, ...]) -> bool:
-    return str(kind) in results or (PATCHES in results and str(kind) == "list(dyn)")  # an empty list, if anything
+    return kind.declared in results
 
 
 class Lazy(dict[str, Any]):
@@ -137,7 +138,7 @@ class Run:
                 source,
                 results,
                 params=self._params,
-                variables=self._variables,
+                variables=self._variables or None,
                 structs=structs,
                 authorizer=authorizer,
             )
@@ -177,7 +178,7 @@ def check(
     results: tuple[str, ...],
     *,
     params: bool = False,
-    variables: Variables = (),
+    variables: Variables | None = None,
     structs: bool = False,
     authorizer: bool = True,
 ) -> list[FieldError]:
@@ -215,9 +216,9 @@ def variables_of(spec: Object) -> Variables:
 def check_mutations(policy: Object) -> list[FieldError]:
     """Complaints about a MutatingAdmissionPolicy's expressions."""
     spec = policy.get("spec") or {}
-    params, known = bool(spec.get("paramKind")), variables_of(spec)
+    params, known = bool(spec.get("paramKind")), variables_of(spec) or None
     found = check_conditions("spec.matchConditions", spec.get("matchConditions") or (), params=params)
-    found += _variables(known, params)
+    found += _variables(known or (), params)
     if not spec.get("mutations"):
         found.append(required("spec.mutations", "mutations must contain at least one item"))
     for at, each in enumerate(spec.get("mutations") or ()):
@@ -251,7 +252,7 @@ _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _PATCHES = {"ApplyConfiguration": ("applyConfiguration", APPLIED), "JSONPatch": ("jsonPatch", PATCHES)}
 
 
-def _mutation(path: str, mutation: Object, params: bool, known: Variables) -> list[FieldError]:
+def _mutation(path: str, mutation: Object, params: bool, known: Variables | None) -> list[FieldError]:
     kind = mutation.get("patchType")
     if not kind:
         return [required(f"{path}.patchType")]
@@ -274,12 +275,12 @@ def _mutation(path: str, mutation: Object, params: bool, known: Variables) -> li
 def check_policy(policy: Object) -> list[FieldError]:
     """Complaints about a ValidatingAdmissionPolicy's expressions."""
     spec = policy.get("spec") or {}
-    params, known = bool(spec.get("paramKind")), variables_of(spec)
+    params, known = bool(spec.get("paramKind")), variables_of(spec) or None
     found = check_conditions("spec.matchConditions", spec.get("matchConditions") or (), params=params)
     if not spec.get("validations") and not spec.get("auditAnnotations"):
         text = "validations or auditAnnotations must contain at least one item"
         found += [required("spec.validations", text), required("spec.auditAnnotations", text)]
-    found += _variables(known, params)
+    found += _variables(known or (), params)
     for at, each in enumerate(spec.get("validations") or ()):
         found += _validation(f"spec.validations[{at}]", each, params, known)
     keys: set[str] = set()
@@ -300,7 +301,9 @@ _MOST_ANNOTATIONS = 20
 _LONGEST_ANNOTATION = 5 * 1024
 
 
-def _annotation(path: str, policy: str, key: str, source: str, params: bool, known: Variables) -> list[FieldError]:
+def _annotation(
+    path: str, policy: str, key: str, source: str, params: bool, known: Variables | None
+) -> list[FieldError]:
     if policy:
         whole = f"{policy}/{key}"
         found = [invalid(f"{path}.key", whole, text) for text in names.qualified(whole)]
@@ -312,11 +315,11 @@ def _annotation(path: str, policy: str, key: str, source: str, params: bool, kno
     elif len(source) > _LONGEST_ANNOTATION:
         found.append(required(here, f"must not exceed {_LONGEST_ANNOTATION} bytes in length"))
     else:
-        found += check(here, source, ("string", "null"), params=params, variables=known)
+        found += check(here, source, ("string", "null_type"), params=params, variables=known)
     return found
 
 
-def _validation(path: str, each: Object, params: bool, known: Variables) -> list[FieldError]:
+def _validation(path: str, each: Object, params: bool, known: Variables | None) -> list[FieldError]:
     source, message, told = (each.get(key) or "" for key in ("expression", "message", "messageExpression"))
     found: list[FieldError] = []
     if not source.strip():

@@ -27,7 +27,7 @@ def test_any_expression_has_a_value_or_a_reason(source: str) -> None:
     except cel.CompileError as error:
         assert str(error)
         return
-    assert program.estimate() >= 0
+    assert program.estimate(_TYPES.get) >= 0
     try:
         _, cost = program.evaluate(_VALUES, limit=_LIMIT)
     except cel.CelError as error:

@@ -56,14 +56,14 @@ class _Checker:
         self.issues: list[Issue] = []
 
     def of(self, node: Node) -> Type:
-        """The type of a node; dyn after an error, so that one error is told once."""
+        """The type of a node; one that fits everywhere after an error, so that it is told once."""
         node.type = _STEPS[type(node)](self, node)
         found: Type = node.type
         return found
 
     def _fail(self, at: int, text: str) -> Type:
         self.issues.append(Issue(at, text))
-        return DYN
+        return types.ERROR
 
     def _known(self, name: str) -> Type | None:
         return next((scope[name] for scope in reversed(self._scopes) if name in scope), None)
@@ -94,10 +94,12 @@ class _Checker:
         return optional_of(found) if node.optional or inner is not operand else found
 
     def _field(self, node: Select, operand: Type) -> Type:
-        if operand.name == "dyn" or types.is_parameter(operand):
-            return DYN
+        if operand.name in types.UNTYPED or types.is_parameter(operand):
+            return operand if operand.name in types.UNTYPED else DYN
         if operand.name == "map":
             return operand.params[1] if operand.params else DYN
+        if operand.name.startswith("kubernetes.authorization.") and node.name != "requestResource":
+            return self._fail(node.at, f"unexpected failed resolution of '{operand.name}'")
         if operand.fields is None:
             return self._fail(node.at, f"type '{operand}' does not support field selection")
         return operand.fields(node.name) or self._fail(node.at, f"undefined field '{node.name}'")
@@ -139,8 +141,8 @@ class _Checker:
             found = inner.params[0]
         elif inner.name == "map" and assignable(inner.params[0], key, {}):
             found = inner.params[1]
-        elif inner.name == "dyn":
-            found = DYN
+        elif inner.name in types.UNTYPED:
+            found = inner
         else:
             return self._mismatch(node, args)
         return optional_of(found) if optional or node.function == "_[?_]" else found
@@ -185,10 +187,10 @@ class _Checker:
     def struct_literal(self, node: StructLiteral) -> Type:
         """Object{...}, where an admission policy makes what it applies."""
         known = self._structs and (node.name in ("Object", "JSONPatch") or node.name.startswith("Object."))
-        for _name, value, _, _ in node.items:
-            self.of(value)
         if not known:
             return self._fail(node.at, f"undeclared reference to '{node.name}' (in container '')")
+        for _name, value, _, _ in node.items:
+            self.of(value)
         if node.name == "JSONPatch":
             strange = [each for each in node.items if each[0] not in ("op", "path", "from", "value")]
             for name, _, _, at in strange:
@@ -209,7 +211,7 @@ class _Checker:
             first, second = INT, over.params[0] if over.params else DYN
         elif over.name == "map":
             first, second = over.params if over.params else (DYN, DYN)
-        elif over.name != "dyn":
+        elif over.name not in types.UNTYPED:
             text = "expression of type '{}' cannot be range of a comprehension (must be list, map, or dynamic)"
             self._fail(node.range.at, text.format(over))
         if len(node.variables) == 2:

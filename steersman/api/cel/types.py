@@ -30,10 +30,18 @@ class Type:
         name = shown.get(self.name, self.name)
         return f"{name}({', '.join(map(str, self.params))})" if self.params else name
 
+    @property
+    def declared(self) -> str:
+        """As the type is declared, where an error about its value shows it."""
+        return f"{self.name}({', '.join(each.declared for each in self.params)})" if self.params else self.name
+
 
 DYN, BOOL, INT, UINT, DOUBLE, STRING, BYTES, NULL = map(
     Type, ("dyn", "bool", "int", "uint", "double", "string", "bytes", "null_type")
 )
+ERROR = Type("!error!")
+"""Of what is wrong, and was told of: it fits everywhere."""
+UNTYPED = ("dyn", "!error!")
 TIMESTAMP, DURATION = Type("google.protobuf.Timestamp"), Type("google.protobuf.Duration")
 _SHORT = {"timestamp": TIMESTAMP, "duration": DURATION, "null": NULL}
 
@@ -119,7 +127,7 @@ def assignable(wanted: Type, given: Type, bound: dict[str, Type]) -> bool:
             bound[wanted.name] = given
             return True
         return assignable(known, given, bound)
-    if "dyn" in (wanted.name, given.name) or is_parameter(given):
+    if wanted.name in UNTYPED or given.name in UNTYPED or is_parameter(given):
         return True
     if given.name == "null_type" and (wanted.fields is not None or wanted.name.startswith(("google.", "optional"))):
         return True

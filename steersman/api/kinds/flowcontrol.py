@@ -24,7 +24,7 @@ def _default_schema(found: Object) -> None:
     spec["matchingPrecedence"] = spec.get("matchingPrecedence") or 1000
     for rule in spec.get("rules") or ():
         for each in rule.get("resourceRules") or ():
-            each.setdefault("namespaces", None)
+            each["namespaces"] = each.get("namespaces") or None
     found.setdefault("status", {})
 
 

@@ -127,7 +127,7 @@ def _evaluated(bound: Bound, given: Mapping[str, Any]) -> _Found:
 def _annotate(spec: Object, run: policies.Run, found: _Found, *, strict: bool) -> None:
     for each in spec.get("auditAnnotations") or ():
         try:
-            value = run.value(each["valueExpression"], ("string", "null"))
+            value = run.value(each["valueExpression"], ("string", "null_type"))
         except cel.CelError as error:
             if strict:
                 found.unannotated.append(str(error))

@@ -341,6 +341,9 @@ def _prepare_update(new: Object, old: Object) -> None:
     for mark, found in _tainted(new):
         if not found.get("timeAdded") and known.get(mark):
             found["timeAdded"] = known[mark]
+    for device in dig(new, "spec", "devices") or ():
+        if not device.get("nodeAllocatableResourceMappings"):
+            device.pop("nodeAllocatableResourceMappings", None)
     strategy.count(new, old, changed=strategy.differs(new.get("spec"), old.get("spec")))
     _drop(new)
 
