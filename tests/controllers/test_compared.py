@@ -179,3 +179,26 @@ def test_mirrors_put_ports_with_the_same_addresses_together() -> None:
     assert shape == [(["a", "b"], [["192.0.2.1"], ["192.0.2.2"]]), (["c"], [["192.0.2.1"]]), ([], [["2001:db8::1"]])]
     assert [each.get("hostname") for each in found[0].endpoints] == ["h", None]
     assert found[1].endpoints == [{"addresses": ["192.0.2.1"], "conditions": {"ready": False}, "hostname": "h"}]
+
+
+async def test_pods_of_a_node_that_says_it_is_not_ready_are_its_kubelets(world: World) -> None:
+    world.start("node-lifecycle-controller", **{"node-monitor-grace-period": "100"})
+    made = await world.client.create(NODES, {"metadata": {"name": "node-1"}})
+    stamp = rfc3339(world.clock.now())
+    ready = {"type": "Ready", "lastHeartbeatTime": stamp, "lastTransitionTime": stamp}
+    await world.set_status(NODES, made, conditions=[ready | {"status": "True"}])
+    await world.make_ready(await world.client.create(PODS, pod("a"), "default"))
+    await world.settle(60)
+    made = await world.get(NODES, "node-1")
+    stamp = rfc3339(world.clock.now())
+    told = [
+        {**each, "status": "False", "lastHeartbeatTime": stamp} if each["type"] == "Ready" else each
+        for each in made["status"]["conditions"]
+    ]
+    await world.set_status(NODES, made, conditions=told)
+    await world.settle()
+    [found] = (await world.get(PODS, "a"))["status"]["conditions"]
+    assert found["status"] == "True"
+    await world.settle(110)
+    [found] = (await world.get(PODS, "a"))["status"]["conditions"]
+    assert found["status"] == "False"

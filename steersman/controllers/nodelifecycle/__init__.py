@@ -1,7 +1,7 @@
 """Nodes: one that falls silent is marked Unknown; conditions become taints.
 
 Owns the node's conditions while its kubelet is silent, the taints node.kubernetes.io/* that follow from conditions,
-and the Ready condition of pods on nodes that are not ready. Evicting is `tainteviction`'s work; how many nodes a
+and the Ready condition of pods on nodes that are silent. Evicting is `tainteviction`'s work; how many nodes a
 second may be marked for it, `zones` says. Settings: `node-monitor-grace-period` (50), `node-startup-grace-period` (60),
 both in seconds, and those of `zones.Pace`.
 Source: kubernetes' pkg/controller/nodelifecycle.
@@ -162,7 +162,7 @@ async def _judge(context: Context, key: Key) -> Result:
         spec = node["spec"] if taints is None else {**node["spec"], "taints": taints}
         meta = node["metadata"] if labels is None else {**node["metadata"], "labels": labels}
         await context.client.update(NODES, {**node, "metadata": meta, "spec": spec})
-    if not is_ready(node):
+    if (pods.condition(node, "Ready") or {}).get("status") == "Unknown":  # who says False tells of its pods itself
         await _mark_pods(context, key.name)
     waits = [each for each in (left, turn) if each is not None and each > 0]
     return Result(min(waits, default=0.0))
@@ -238,7 +238,7 @@ def _grace_left(context: Context, node: Object, heard: dict[str, Heard]) -> floa
 
 
 async def _mark_pods(context: Context, name: str) -> None:
-    """Pods on a node that is not ready are not ready either, so that Services leave them out."""
+    """Pods on a node that is silent count as not ready, so that Services leave them out."""
     for pod in context.informer(PODS).by_index(BY_NODE, name):
         found = pods.condition(pod, "Ready")
         if found is None or found["status"] != "True":
