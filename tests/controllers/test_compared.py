@@ -202,3 +202,23 @@ async def test_pods_of_a_node_that_says_it_is_not_ready_are_its_kubelets(world: 
     await world.settle(110)
     [found] = (await world.get(PODS, "a"))["status"]["conditions"]
     assert found["status"] == "False"
+
+
+async def test_a_binding_says_of_no_generation_that_a_pod_is_scheduled(world: World) -> None:
+    made = await world.client.create(PODS, pod("a"), "default")
+    stamp = rfc3339(world.clock.now())
+    before = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "observedGeneration": 1},
+        {"type": "Other", "status": "True", "lastTransitionTime": stamp},
+    ]
+    await world.set_status(PODS, made, conditions=before)
+    body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}}
+    await world.client.create(PODS, body, "default", name="a", subresource="binding")
+    first, second = (await world.get(PODS, "a"))["status"]["conditions"]
+    assert second["type"] == "Other"
+    assert {key: first.get(key) for key in ("type", "status", "reason", "observedGeneration")} == {
+        "type": "PodScheduled",
+        "status": "True",
+        "reason": None,
+        "observedGeneration": None,
+    }

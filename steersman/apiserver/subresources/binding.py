@@ -75,9 +75,8 @@ def _assign(call: Call, pod: Object, node: str, annotations: Object) -> None:
     if annotations:
         pod["metadata"]["annotations"] = {**(pod["metadata"].get("annotations") or {}), **annotations}
     now = rfc3339(call.services.clock.now())
-    conditions = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
+    conditions = list(status.get("conditions") or ())
+    at = next((at for at, each in enumerate(conditions) if each.get("type") == "PodScheduled"), len(conditions))
     scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
-    if generation := pod["metadata"].get("generation"):
-        scheduled["observedGeneration"] = generation
-    status["conditions"] = [*conditions, scheduled]
+    status["conditions"] = [*conditions[:at], scheduled, *conditions[at + 1 :]]  # as there: of no generation
     status.pop("nominatedNodeName", None)
