@@ -270,3 +270,23 @@ async def test_balancers_that_hear_of_nodes(world: World, counted: Counted) -> N
         await world.settle()
     assert counted["service_controller_loadbalancer_sync_total"] == 1
     assert counted["service_controller_nodesync_error_total"] is None
+
+
+async def test_attached_volumes(world: World, counted: Counted) -> None:
+    counted.start("persistentvolume-attach-detach-controller")
+    managed = {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+    await world.client.create(NODES, {"metadata": {"name": "node-1", "annotations": managed}})
+    csi = {"driver": "disks.example", "volumeHandle": "h"}
+    reference = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "data"}
+    claim = await world.client.create(PERSISTENTVOLUMECLAIMS, new_claim(volumeName="disk"), "default")
+    made = volume("disk", claimRef=reference | {"uid": claim["metadata"]["uid"]}, csi=csi)
+    del made["spec"]["hostPath"]
+    await world.client.create(PERSISTENTVOLUMES, made)
+    await world.set_status(PERSISTENTVOLUMECLAIMS, claim, phase="Bound")
+    disk = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    await world.make_ready(await world.client.create(PODS, pod("a", volumes=[disk]), "default"))
+    await world.settle()
+    plugin = "kubernetes.io/csi:disks.example"
+    total = 'attachdetach_controller_total_volumes{plugin_name="%s",state="%s_state_of_world"}'
+    assert [counted[total % (plugin, state)] for state in ("desired", "actual")] == [1, 1]
+    assert counted[f'storage_count_attachable_volumes_in_use{{node="node-1",volume_plugin="{plugin}"}}'] == 1

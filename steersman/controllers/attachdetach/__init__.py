@@ -19,6 +19,7 @@ from steersman.client.children import in_doubt
 from steersman.client.controller import DONE, Context, Controller, Key, Result, Watch
 from steersman.client.nodefit import BY_NODE, file_by_node
 from steersman.client.workqueue import WorkQueue
+from steersman.controllers.attachdetach import counts
 from steersman.controllers.attachdetach.volumes import (
     FORCE_AFTER,
     OUT_OF_SERVICE,
@@ -378,6 +379,7 @@ def _of_node(context: Context, node: Object) -> Iterable[Key]:
 
 async def _feed(context: Context, queue: WorkQueue[Key]) -> None:
     """Every volume is looked at again each `attach-detach-reconcile-sync-period`, unless that is switched off."""
+    context.metrics.ask("attachdetach_controller", lambda: _count(context))
     if context.config.get("disable-attach-detach-reconcile-sync") == "true":
         return
     period = float(context.config.get("attach-detach-reconcile-sync-period", "60"))
@@ -385,6 +387,12 @@ async def _feed(context: Context, queue: WorkQueue[Key]) -> None:
         await context.clock.sleep(period)
         for name in _memory(context).sources:
             queue.add(Key("", name))
+
+
+def _count(context: Context) -> None:
+    volumes = (each for each in context.informer(PERSISTENTVOLUMES).list() if unique_name(each))
+    attachments = context.informer(VOLUMEATTACHMENTS).list()
+    counts.collect(context.metrics, volumes, attachments, lambda volume: _users(context, [volume]))
 
 
 CONTROLLER = Controller(
