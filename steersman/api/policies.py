@@ -199,7 +199,8 @@ def check_conditions(path: str, given: Sequence[Object], *, params: bool = False
     if len(given) > 64:
         found.append(too_many(path, len(given), 64))
     for at, each in enumerate(given):
-        found += check(f"{path}[{at}].expression", each.get("expression") or "", ("bool",), params=params)
+        source = (each.get("expression") or "").strip()
+        found += check(f"{path}[{at}].expression", source, ("bool",), params=params)
         name, here = each.get("name") or "", f"{path}[{at}].name"
         found += [invalid(here, name, text) for text in names.qualified(name)] if name else [required(here)]
         if name and name in seen:
@@ -291,7 +292,7 @@ def check_policy(policy: Object) -> list[FieldError]:
         found.append(invalid("spec.auditAnnotations", shown, text))
     for at, each in enumerate(annotations):
         here, key = f"spec.auditAnnotations[{at}]", each.get("key") or ""
-        found += _annotation(here, name, key, (each.get("valueExpression") or "").strip(), params, known)
+        found += _annotation(here, name, key, each.get("valueExpression") or "", params, known)
         found += [duplicate(f"{here}.key", key)] if key in keys else []
         keys.add(key)
     return found
@@ -310,12 +311,15 @@ def _annotation(
     else:
         found = [invalid(f"{path}.key", key, "requires metadata.name be non-empty")]
     here = f"{path}.valueExpression"
-    if not source:
+    if not source.strip():
         found.append(required(here, "valueExpression is not specified"))
-    elif len(source) > _LONGEST_ANNOTATION:
+    elif len(source.strip()) > _LONGEST_ANNOTATION:
         found.append(required(here, f"must not exceed {_LONGEST_ANNOTATION} bytes in length"))
     else:
-        found += check(here, source, ("string", "null_type"), params=params, variables=known)
+        try:
+            program(source.strip(), ("string", "null_type"), params=params, variables=known)
+        except (cel.CompileError, ValueError) as error:
+            found.append(invalid(here, source, compile_text(error)))
     return found
 
 

@@ -187,17 +187,19 @@ class _Checker:
     def struct_literal(self, node: StructLiteral) -> Type:
         """Object{...}, where an admission policy makes what it applies."""
         known = self._structs and (node.name in ("Object", "JSONPatch") or node.name.startswith("Object."))
+        if not known and (variable := self._known(node.name)):
+            for _, _, _, at in node.items:
+                self._fail(at, f"unexpected failed resolution of '{node.name}'")
+            return self._fail(node.at, f"'{variable}' is not a type")
         if not known:
             return self._fail(node.at, f"undeclared reference to '{node.name}' (in container '')")
         for _name, value, _, _ in node.items:
             self.of(value)
         if node.name == "JSONPatch":
-            strange = [each for each in node.items if each[0] not in ("op", "path", "from", "value")]
-            for name, _, _, at in strange:
-                self._fail(at, f"undefined field '{name}'")
             for name, value, _, at in node.items:
-                if name in ("op", "path", "from") and value.type.name not in ("string", "dyn"):
-                    text = f"expected type of field '{name}' is 'string' but provided type is '{value.type}'"
+                wanted = {"op": "string", "path": "string", "from": "string", "value": "dyn"}.get(name, "")
+                if "dyn" not in (wanted, value.type.name) and value.type.name != wanted:
+                    text = f"expected type of field '{name}' is '{wanted}' but provided type is '{value.type}'"
                     self._fail(at, text)
             return Type("JSONPatch")
         return Type(node.name, (), None, lambda _: DYN)

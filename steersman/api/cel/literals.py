@@ -116,5 +116,5 @@ def _plain(kind: Type, optional: bool) -> Type:
 
 def _others(kinds: list[tuple[Node, Type]]) -> Iterator[Issue]:
     for node, kind in kinds[1:]:
-        if str(kind) != str(kinds[0][1]):
+        if str(kind) != str(kinds[0][1]) and 0 not in (kind.size, kinds[0][1].size):
             yield Issue(node.at, f"expected type '{kinds[0][1]}' but found '{kind}'")

@@ -292,8 +292,8 @@ class _Parser:
             if token.kind == "quoted":
                 self._note(token.at, "unsupported syntax: '`'")
             self._next += 1
-            self._expect(":")
-            items.append((str(token.value or token.text), self.expression(), optional, token.at))
+            colon = self._expect(":").at
+            items.append((str(token.value or token.text), self.expression(), optional, colon))
         return StructLiteral(at, name, items)
 
     def _function(self, at: int, name: str, args: list[Node]) -> Node:

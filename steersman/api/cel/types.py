@@ -123,20 +123,37 @@ def assignable(wanted: Type, given: Type, bound: dict[str, Type]) -> bool:
     """Whether `given` goes where `wanted` is asked; binds type parameters."""
     if is_parameter(wanted):
         known = bound.get(wanted.name)
-        if known is None or known.name == "dyn" or is_parameter(known):
+        if known is None or is_parameter(known):
             bound[wanted.name] = given
             return True
-        return assignable(known, given, bound)
+        if fits := assignable(known, given, bound):
+            bound[wanted.name] = _general(known, given)
+        return fits
     if wanted.name in UNTYPED or given.name in UNTYPED or is_parameter(given):
         return True
     if given.name == "null_type" and (wanted.fields is not None or wanted.name.startswith(("google.", "optional"))):
         return True
     if wanted.name != given.name:
         return False
-    if not wanted.params or not given.params:
+    if not wanted.params or not given.params or (given.size == 0 and given.params[-1].name == "dyn"):
         return True
     pairs = zip(wanted.params, given.params, strict=False)
     return all(assignable(one, other, bound) for one, other in pairs)
+
+
+def _general(one: Type, other: Type) -> Type:
+    """The one of two types, that go together, which says less; [] and {} say nothing."""
+    if 0 in (one.size, other.size):
+        return other if one.size == 0 else one
+    return one if _says_no_more(one, other) else other
+
+
+def _says_no_more(one: Type, other: Type) -> bool:
+    if one.name == "dyn" or is_parameter(one):
+        return True
+    if one.name != other.name or len(one.params) != len(other.params):
+        return False
+    return one.name == "type" or all(map(_says_no_more, one.params, other.params))
 
 
 def substituted(kind: Type, bound: dict[str, Type]) -> Type:
@@ -154,5 +171,6 @@ def joined(kinds: Sequence[Type]) -> Type:
     for each in kinds[1:]:
         if not assignable(first, each, {}):
             return DYN
+        first = _general(first, each)
     sizes = [each.size for each in kinds]
     return replace(first, size=None if None in sizes else max(size or 0 for size in sizes))
