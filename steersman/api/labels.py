@@ -281,7 +281,7 @@ class _Parser:
                 if after_comma:
                     values.add("")
                 after_comma = True
-            elif not token or _SYMBOL.fullmatch(token):
+            elif after_comma and (not token or _SYMBOL.fullmatch(token)):
                 raise ValueError(f"found '{token}', expected: ',', or identifier")
             elif not after_comma:
                 raise ValueError(f"found '{token}', expected: ',' or ')'")

@@ -30,9 +30,12 @@ from steersman.apiserver.flow.gate import Serve
 from steersman.apiserver.negotiate import (
     DEFAULT,
     INDENTED,
+    JSON,
     LOGGED,
     PRODUCES,
+    PROTOBUF,
     WATCHED,
+    YAML,
     Format,
     indented,
     negotiate,
@@ -265,6 +268,8 @@ class ApiServer:
     def _serve(self, request: Request, user: User) -> Answer | Awaitable[Answer]:
         query = Query(request.query)
         info = resolve(request.method, request.path, query)
+        if info.old and not info.is_resource:
+            raise refusals.undetermined(request)
         if self.requests is not None:
             self.requests.users[user.name] += 1
             request.route = self.requests.route(info, query, request.query)
@@ -393,8 +398,12 @@ class ApiServer:
             raise self._nothing(info)
         if info.verb == "proxy" or (info.old and not kind.custom and (info.subresource or "watch" not in kind.verbs)):
             raise unknown_resource()  # a path that was never there
-        if kind.namespaced and not info.namespace and (info.name or not (kind.custom or "list" in kind.verbs)):
+        if kind.namespaced and not info.namespace and not _everywhere(kind, info):
             raise ApiError(404, "", NO_PATH) if kind.custom else unknown_resource()
+        if info.namespace and not (kind.namespaced or kind.custom or kind.plural == "namespaces"):
+            raise unknown_resource()
+        if wrong := _misnamed(info.name):
+            raise errors.bad_request(f"Name parameter invalid: {errors.quoted(info.name)}: {wrong}")
         call = Call(self.services, request, info, query, kind, info.version, user, self._format(request, info, kind))
         if request.notes:
             call.warnings += request.notes
@@ -435,7 +444,7 @@ class ApiServer:
         return ApiError(404, "", NO_PATH)
 
     def _virtual(self, call: Call, virtual: Any) -> Answer | Awaitable[Answer]:
-        if call.info.verb not in call.kind.verbs:
+        if call.info.verb not in call.kind.verbs or call.request.method == "HEAD":
             raise _with_warnings(_unsupported(call.kind, call.info, call.request), call)
         answer: Answer | Awaitable[Answer] = virtual(self, call)
         return _warned(answer, call) if isinstance(answer, Awaitable) else answer
@@ -445,6 +454,11 @@ class ApiServer:
         sub = kind.subresource(info.subresource, info.version)
         if sub is None:
             raise errors.not_found(kind.group, kind.plural, info.name) if kind.custom else unknown_resource()
+        if not kind.custom and info.subresource != "proxy":
+            if info.rest:
+                raise unknown_resource()
+            if call.request.method == "HEAD":
+                raise errors.no_such_method()
         special = SUBRESOURCES.get((kind.group, kind.plural, info.subresource)) or SUBRESOURCES.get(
             ("*", "*", info.subresource)
         )
@@ -452,7 +466,7 @@ class ApiServer:
             if not kind.custom and info.verb not in sub.verbs and info.subresource != "proxy":
                 raise errors.no_such_method()
             answer: Answer | Awaitable[Answer] = special(self, call)
-            return answer
+            return _warned(answer, call) if isinstance(answer, Awaitable) else answer
         if info.verb not in sub.verbs or info.verb not in ("get", "update", "patch"):
             raise _unsupported(kind, info, call.request)
         answer = _performed(_VERBS[info.verb], call)
@@ -474,11 +488,42 @@ class ApiServer:
             listed = not info.name and info.verb in ("list", "watch")
             routed(accept, WATCHED if listed else LOGGED if info.subresource == "log" else PRODUCES)
         listed = "get" in kind.verbs or (kind.group, kind.plural) not in VIRTUAL  # a review cannot be shown as a table
-        return negotiate(accept, protobuf=not kind.custom, transforms=listed, indent=indent)
+        found = negotiate(accept, protobuf=not kind.custom, transforms=listed, indent=indent)
+        return found if found.plain else _fitting(found, info, kind)
 
     def call_for(self, call: Call, **changes: Any) -> Call:
         """A copy of a call with other facts: for subresources that act as another verb."""
         return replace(call, **changes)
+
+
+def _misnamed(name: str) -> str:
+    """Why a name can be no part of a path. Source: apimachinery's pkg/api/validation/path."""
+    if name in (".", ".."):
+        return f"may not be '{name}'"
+    return "may not contain '%'" if "%" in name else ""
+
+
+def _fitting(format: Format, info: RequestInfo, kind: Kind) -> Format:
+    """The format, if what is asked for has it. Raises ApiError 406."""
+    if info.verb == "watch" and format.media == YAML:
+        streams = f"{JSON};stream=watch, {PROTOBUF};stream=watch"
+        raise errors.not_acceptable(f"only the following media types are accepted: {streams}")
+    if format.transform == "PartialObjectMetadata" and info.verb == "list":
+        group = (kind.group or "core").partition(".")[0]
+        if not format.listed:
+            what = (
+                "*unstructured.UnstructuredList" if kind.custom else f"*{group}.{kind.list_kind or kind.kind + 'List'}"
+            )
+            text = f"you requested PartialObjectMetadata, but the requested object is a list ({what})"
+            raise errors.not_acceptable(text)
+    return format
+
+
+def _everywhere(kind: Kind, info: RequestInfo) -> bool:
+    """Whether a kind that has namespaces can be asked for across them."""
+    if kind.custom:
+        return not info.name and info.verb in ("list", "watch")
+    return not info.name and "list" in kind.verbs
 
 
 def _performed(verb: Any, call: Call) -> Answer | Awaitable[Answer]:

@@ -6,7 +6,7 @@ Source: apiserver's negotiation, go-restful's matching of routes; kubectl's Acce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import parse_qs
 
@@ -35,6 +35,7 @@ class Format:
     transform: str = ""
     version: str = ""
     indent: bool = False
+    listed: bool = False  # whether the metadata of a list was asked for, not of one object
 
     @property
     def plain(self) -> bool:
@@ -77,7 +78,7 @@ def negotiate(accept: str, *, protobuf: bool, transforms: bool = True, indent: b
     """
     if indent:
         found = negotiate(accept, protobuf=protobuf, transforms=transforms)
-        return Format(found.media, found.transform, found.version, indent=found.media == JSON)
+        return replace(found, indent=found.media == JSON)
     if not accept:
         return DEFAULT
     clauses = sorted(enumerate(_clauses(accept)), key=lambda pair: (-pair[1][2], pair[0]))
@@ -97,21 +98,22 @@ def _clauses(accept: str) -> list[tuple[str, dict[str, str], float]]:
             quality = float(parameters.pop("q", "1"))
         except ValueError:
             quality = 1.0
-        found.append((media.lower(), parameters, quality))
+        found.append((media, parameters, quality))
     return found
 
 
 def _acceptable(media: str, parameters: dict[str, str], protobuf: bool, transforms: bool) -> Format | None:
-    if media in ("*/*", "application/*"):
+    if media in ("*/*", "*", "application/*"):
         media = JSON
     if media not in (JSON, YAML) and not (media == PROTOBUF and protobuf):
         return None
     transform = parameters.get("as", "")
     if not transform:
-        return Format(media)
+        return Format(media, indent=media == JSON and parameters.get("pretty") == "1")
     if not transforms or transform not in _TRANSFORMS or parameters.get("g") != META_GROUP:
         return None
     version = parameters.get("v", "")
     if version not in ("v1", "v1beta1") or (media == PROTOBUF and transform == "Table"):
         return None
-    return Format(media, "Table" if transform == "Table" else "PartialObjectMetadata", version)
+    listed = transform == "PartialObjectMetadataList"
+    return Format(media, "Table" if transform == "Table" else "PartialObjectMetadata", version, listed=listed)

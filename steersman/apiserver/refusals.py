@@ -37,3 +37,10 @@ def unjudged(request: Request, why: Failed) -> ApiError:
     target = f"{request.path}?{request.query}" if request.query else request.path
     text = f"Internal Server Error: {errors.quoted(target)}: {why.problem}"
     return PlainError(500, "", text.translate(_NO_HTML))
+
+
+def undetermined(request: Request) -> PlainError:
+    """500: an old path that names nothing."""
+    target = f"{request.path}?{request.query}" if request.query else request.path
+    why = f"failed to create RequestInfo: unable to determine kind and namespace from url, {request.path}"
+    return PlainError(500, "", f"Internal Server Error: {errors.quoted(target)}: {why}")

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from steersman.api import durations, fields
-from steersman.api.errors import PlainError, bad_request
+from steersman.api.errors import bad_request, quoted
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 LONG_RUNNING = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 _OLD = ("watch", "proxy")  # verbs that stood in the path: /api/v1/watch/...; of proxy nothing is left
+_UNREADABLE = re.compile("%(?![0-9a-fA-F]{2})|;")
+_NUMBER = re.compile("[+-]?[0-9]{1,4000}", re.ASCII)
 _SLASH = re.compile("%2f", re.IGNORECASE)
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
@@ -35,7 +37,7 @@ class RequestInfo:
     name: str = ""
     rest: str = ""  # `proxy`: what follows it, still encoded
     asked: str = ""  # list, watch and deletecollection: the one name that the field selector asks
-    old: bool = False  # whether the verb stands in the path
+    old: bool = False  # whether the verb stands in the path; where nothing follows it, it is no resource
     seconds: float = 0.0  # that the client gives it (`timeout`); 0: as long as anything may take
     selectors: tuple[str, str] = ("", "")  # field and label selectors of list, watch and deletecollection (KEP-4601)
 
@@ -59,6 +61,8 @@ class Query:
     """Query parameters; of several with one name the first counts, as in Go's url.Values.Get."""
 
     def __init__(self, text: str) -> None:
+        if "%" in text or ";" in text:  # what Go cannot read, it leaves out
+            text = "&".join(each for each in text.split("&") if not _UNREADABLE.search(each))
         self._pairs = parse_qsl(text, keep_blank_values=True) if text else []
 
     def get(self, name: str) -> str:
@@ -79,13 +83,14 @@ class Query:
 
     def number(self, name: str) -> int | None:
         """A whole number, None when absent. Raises ApiError 400."""
-        value = self.get(name)
-        if not value:
+        if not self.has(name):
             return None
-        try:
-            return int(value)
-        except ValueError:
-            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+        value = self.get(name)
+        if not _NUMBER.fullmatch(value):
+            raise bad_request(f"strconv.ParseInt: parsing {quoted(value)}: invalid syntax")
+        if not -(1 << 63) <= int(value) < 1 << 63:
+            raise bad_request(f"strconv.ParseInt: parsing {quoted(value)}: value out of range")
+        return int(value)
 
 
 def resolve(method: str, path: str, query: Query) -> RequestInfo:
@@ -104,8 +109,7 @@ def resolve(method: str, path: str, query: Query) -> RequestInfo:
     info = RequestInfo(path, _VERBS.get(method, ""), True, group, version)
     if rest[0] in _OLD:
         if len(rest) == 1:
-            why = f"failed to create RequestInfo: unable to determine kind and namespace from url, {path}"
-            raise PlainError(500, "", f'Internal Server Error: "{path}": {why}')
+            return RequestInfo(path, rest[0], old=True)
         info.verb, info.old, rest, raw = rest[0], True, rest[1:], raw[1:]
     if rest[0] == "namespaces" and len(rest) > 1:
         info.namespace = rest[1]

@@ -60,7 +60,7 @@ NAME = (
         (",a", "found ',', expected: !, identifier, or 'end of string'"),
         ("!", "unable to parse requirement: found '', expected: identifier"),
         ("a in b", "unable to parse requirement: found 'b' expected: '('"),
-        ("a in (b", "unable to parse requirement: found '', expected: ',', or identifier"),
+        ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
         ("a in (b c)", "unable to parse requirement: found 'c', expected: ',' or ')'"),
         ("a==(b)", "unable to parse requirement: found '(', expected: identifier"),
         ("-a=b", f'unable to parse requirement: <nil>: Invalid value: "-a": {NAME}'),

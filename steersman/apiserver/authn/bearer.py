@@ -6,6 +6,7 @@ Source: apiserver's pkg/authentication/token/union and request/bearertoken.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ from steersman.apiserver.call import User
 from steersman.apiserver.storage import Storage
 from steersman.lib.clock import Clock
 from steersman.lib.http.messages import Request
+
+_SPACED = re.compile("bearer  ", re.IGNORECASE)
+_EXTRA_SPACE = "the provided Authorization header contains extra space before the bearer token, and is ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Bearer:
         except BadToken:
             raise unauthorized() from None
         if not token:
+            if _SPACED.match(request.header("authorization") or ""):
+                request.notes = [*(request.notes or ()), _EXTRA_SPACE]
             return None
         for at, source in enumerate(self.sources):
             try:

@@ -22,6 +22,7 @@ from steersman.apiserver.call import Call
 from steersman.apiserver.encode import in_medium
 from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.patch import changing, configuration, kind_of
+from steersman.apiserver.verbs.read import check_export, check_not_future, parse_version
 from steersman.apiserver.verbs.write import body_of, options, to_served, update_object
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
@@ -42,6 +43,9 @@ async def scale(server: Any, call: Call) -> Response:
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     paths = _paths(call)
     if call.info.verb == "get":
+        check_export(call)
+        if (version := call.query.get("resourceVersion")) not in ("", "0"):
+            check_not_future(call, parse_version(version, plain=True))
         obj = item.obj()
         if paths is not None and dig(obj, *paths.spec) is None:
             raise errors.internal(f'the spec replicas field ".{".".join(paths.spec)}" does not exist')
@@ -114,6 +118,10 @@ def _set(obj: Object, path: tuple[str, ...], replicas: int) -> None:
 
 
 def _answer(call: Call, scale: Object) -> Response:
+    if call.format.transform == "PartialObjectMetadata":
+        version = f"meta.k8s.io/{call.format.version}"
+        shown = {"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": scale["metadata"]}
+        return call.document(200, shown)
     if call.format.transform != "Table":
         return call.document(200, scale)
     made = table(

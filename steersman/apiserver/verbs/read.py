@@ -103,10 +103,17 @@ def _in_version(call: Call) -> Kind:
 
 def get(call: Call) -> Response:
     """One object."""
+    check_export(call)
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     if (version := call.query.get("resourceVersion")) not in ("", "0"):
         check_not_future(call, parse_version(version, plain=True))
     return call.respond(200, call.encoder().object(item))
+
+
+def check_export(call: Call) -> None:
+    """Raises ApiError 400 where an object is asked for as it was once exported."""
+    if call.query.flag("export"):
+        raise errors.bad_request("the export parameter, deprecated since v1.14, is no longer supported")
 
 
 def parse_version(text: str, *, plain: bool = False) -> int:

@@ -14,7 +14,7 @@ from steersman.api import errors
 from steersman.api.errors import ApiError, FieldError
 from steersman.api.fields import exact_name
 from steersman.api.resource import Object
-from steersman.api.validation import not_supported
+from steersman.api.validation import forbidden, not_supported
 from steersman.apiserver.cache import WATCH_LISTS, Change, Item
 from steersman.apiserver.call import Call
 from steersman.apiserver.conversion import remote
@@ -38,7 +38,10 @@ def watch(call: Call) -> Stream:
         raise errors.bad_request("fieldSelector metadata.name doesn't match requested name")
     version, match = call.query.get("resourceVersion"), call.query.get("resourceVersionMatch")
     initial = call.query.has("sendInitialEvents")
-    _check(match, initial=initial)
+    continues = call.query.get("continue") != ""
+    if continues and not (initial or match) and version in ("", "0"):
+        _check("NotOlderThan", initial=True, continues=True)  # what there is comes first, as if it had been asked for
+    _check(match, initial=initial, continues=continues)
     after = parse_version(version, plain=True) if version not in ("", "0") else None
     wants_state = call.query.flag("sendInitialEvents") if initial else after is None
     if not wants_state and after is None:
@@ -57,20 +60,21 @@ def watch(call: Call) -> Stream:
     return Stream(200, headers, lambda writer: session.run(writer, None if wants_state else after, late))
 
 
-def _check(match: str, *, initial: bool) -> None:
-    """Source: apimachinery's metav1/validation ValidateListOptions, for watches."""
-    problems: list[FieldError] = []
-    if initial:
+def _check(match: str, *, initial: bool, continues: bool) -> None:
+    """Raises ApiError 422. Source: apimachinery's metav1/validation ValidateListOptions, for watches."""
+    name, found = "resourceVersionMatch", list[FieldError]()
+    if initial and match != "NotOlderThan":
+        found.append(forbidden(name, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    if match:
+        if not initial:
+            text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            found.append(forbidden(name, text))
         if match != "NotOlderThan":
-            text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            problems.append(FieldError("FieldValueForbidden", "resourceVersionMatch", text, match))
-    elif match:
-        text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        problems.append(FieldError("FieldValueForbidden", "resourceVersionMatch", text, match))
-        if match != "NotOlderThan":
-            problems.append(not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
-    if problems:
-        raise errors.invalid("meta.k8s.io", "ListOptions", "", problems)
+            found.append(not_supported(name, match, ["NotOlderThan"]))
+        if continues:
+            found.append(forbidden(name, "resourceVersionMatch is forbidden when continue is provided"))
+    if found:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", found)
 
 
 class _Session:

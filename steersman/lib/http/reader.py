@@ -6,6 +6,7 @@ nothing itself. Only the framing headers are looked at here, since everything he
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Protocol
 
@@ -16,7 +17,18 @@ from steersman.lib.http.limits import Limits
 from steersman.lib.http.messages import Peer, Request
 from steersman.lib.http.streams import Incoming
 
+_NOT_ENCODED = re.compile("%(?![0-9a-fA-F]{2})")
+_ABSOLUTE = re.compile(rb"https?://[^/?#\s]+(?=[/?]|$)", re.IGNORECASE)
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "expect", "upgrade"})
+
+
+def _path_of(target: bytes) -> bytes:
+    """The path of a target in absolute form, which proxies send (RFC 9112, 3.2.2). Raises BadRequest."""
+    found = _ABSOLUTE.match(target)
+    if found is None:
+        raise BadRequest(400, "the request target must be a path")
+    rest = target[found.end() :]
+    return rest if rest[:1] == b"/" else b"/" + rest
 
 
 class Taker(Protocol):
@@ -143,9 +155,11 @@ class RequestReader:
     def _head(self) -> Request:
         target = self._target
         if target[:1] != b"/" and target != b"*":
-            raise BadRequest(400, "the request target must be a path")
+            target = _path_of(target)
         path, _, query = target.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("latin-1")
+        if "%" in path and _NOT_ENCODED.search(path):
+            raise BadRequest(400, "the request target has a broken percent-encoding")
         if method == "CONNECT":
             raise BadRequest(405, "CONNECT is not supported")
         return Request(method, path, query, self._headers, b"", self._peer)

@@ -244,7 +244,9 @@ async def test_pipelined_requests_are_answered_in_order(port: int) -> None:
         ),
         (b"GET /now HTTP/1.1\r\n" + HOST + b"Expect: 200-ok\r\n\r\n", 417),
         (b"CONNECT a:1 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
-        (b"GET http://other/now HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET http://other/now HTTP/1.1\r\n" + HOST + b"\r\n", 200),
+        (b"GET ftp://other/now HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /%zz HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     ],
 )
 async def test_limits_have_their_status(port: int, data: bytes, status: int) -> None:
