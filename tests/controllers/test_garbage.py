@@ -114,6 +114,29 @@ async def test_an_owner_that_never_was_or_was_replaced_is_gone(world: World) -> 
     assert await world.names(CONFIGMAPS) == ["real"]
 
 
+async def test_an_owner_that_is_gone_is_not_asked_for_by_each_dependent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    request = world.client.transport.request
+
+    async def counted(method: str, target: str, *more: Any, **options: Any) -> Any:
+        asked.append(f"{method} {target}")
+        return await request(method, target, *more, **options)
+
+    monkeypatch.setattr(world.client.transport, "request", counted)
+    owner = await make(world, "owner")
+    for number in range(60):
+        await make(world, f"dependent-{number}", owner)
+    world.start("garbage-collector-controller")
+    await world.settle()
+    asked.clear()
+    await world.client.delete(CONFIGMAPS, "owner", "default")
+    await world.settle()
+    assert await world.names(CONFIGMAPS) == []
+    assert asked.count("GET /api/v1/namespaces/default/configmaps/owner") <= 20  # by as many as look at once
+
+
 async def test_one_owner_left_is_enough_and_the_other_reference_goes(world: World) -> None:
     world.start("garbage-collector-controller")
     first, second = await make(world, "first"), await make(world, "second")

@@ -30,6 +30,7 @@ _NEEDED = frozenset({"list", "watch", "delete"})
 _ASK_AGAIN = 30.0  # seconds, when discovery failed for all or some
 _UNSERVED = 300.0  # seconds until an owner of a kind that is not served is looked for again
 _UNSEEN = 10.0  # seconds until an owner is asked for again that is not seen yet
+_ABSENT = 500  # owners that are remembered to be gone, as in the original
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class _Known:
     informers: dict[Resource, Informer] = field(default_factory=dict)
     kinds: dict[tuple[str, str], Resource] = field(default_factory=dict)
     ready: bool = False
+    absent: dict[tuple[str, ...], None] = field(default_factory=dict)  # owners that are gone for good, oldest first
 
 
 async def feed(context: Context, queue: WorkQueue[Key]) -> None:
@@ -197,8 +199,12 @@ async def _owner(context: Context, known: _Known, node: Node, reference: Object)
         return _UNKNOWN  # a kind that is not served (yet): its objects may still exist
     if resource.namespaced and not node.namespace:
         return _NEVER
+    namespace = node.namespace if resource.namespaced else ""
+    which = (reference["uid"], reference["apiVersion"], reference["kind"], reference["name"], namespace)
+    if which in known.absent:
+        return None  # a thousand dependents need not ask for it a thousand times
     try:
-        there = await context.client.get(resource, reference["name"], node.namespace if resource.namespaced else "")
+        there = await context.client.get(resource, reference["name"], namespace)
     except ApiError as error:
         if error.code != 404:
             raise
@@ -206,6 +212,9 @@ async def _owner(context: Context, known: _Known, node: Node, reference: Object)
     if there is not None and there["metadata"]["uid"] == reference["uid"]:
         meta: Object = there["metadata"]
         return meta
+    known.absent[which] = None  # no uid comes back
+    if len(known.absent) > _ABSENT:
+        del known.absent[next(iter(known.absent))]
     return None
 
 
