@@ -84,6 +84,7 @@ def dump(value: Mapping[str, Any] | None, message: str) -> Struct:
     if name == "PodSpec":
         host = {key: value[key] for key in _OF_THE_HOST if key in value}
         value = {**value, "securityContext": {**(value.get("securityContext") or {}), **host}}
+        value["containers"] = value.get("containers") or None  # a default of ours, where there are none
     if name == "PodSecurityContext":
         zeros = (False, False, False, None, None)
         out.update({_go_name(name, key): value.get(key, zero) for key, zero in zip(_OF_THE_HOST, zeros, strict=True)})

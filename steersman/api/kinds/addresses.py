@@ -8,7 +8,7 @@ from __future__ import annotations
 from steersman.api import names
 from steersman.api.errors import FieldError
 from steersman.api.godump import dump
-from steersman.api.kind import Behavior, Column
+from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, NONE, dig
@@ -74,6 +74,14 @@ def _validate_ranges_update(new: Object, old: Object) -> list[FieldError]:
     return out + _validate_ranges(new) if grown else out
 
 
+def _prepare_status(new: Object, old: Object) -> None:
+    """Status, and nothing of the metadata."""
+    strategy.keep("spec")(new, old)
+    for key in ("labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp"):
+        strategy.copy_field(key, new["metadata"], old["metadata"])
+    new.setdefault("status", {})
+
+
 def _parent(address: Object, now: float) -> str:
     ref = dig(address, "spec", "parentRef")
     if not ref:
@@ -99,5 +107,6 @@ SERVICECIDR = Behavior(
     validate=_validate_ranges,
     prepare_create=strategy.begin({}),
     validate_update=_validate_ranges_update,
+    updates={"status": Update(_prepare_status)},
     columns=(NAME, Column("CIDRs", lambda found, now: ",".join(dig(found, "spec", "cidrs") or ())), AGE),
 )

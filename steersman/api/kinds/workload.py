@@ -70,11 +70,12 @@ def always(spec: Object, kind: str) -> Complaints:
 def counters(status: Mapping[str, Any], fields: tuple[str, ...], *, of_ready: str) -> Complaints:
     """No counter is negative; none of `fields` is above replicas, available is not above ready."""
     path = "status"
-    numbers = ("replicas", *fields, "observedGeneration", "unavailableReplicas", "collisionCount")
+    more = ("observedGeneration", "unavailableReplicas", "terminatingReplicas", "collisionCount")
+    numbers = ("replicas", *fields, *more)
     out = [error for name in numbers for error in not_negative(f"{path}.{name}", status.get(name))]
     total = status.get("replicas") or 0
     above = [name for name in fields if (status.get(name) or 0) > total]
-    out += [invalid(f"{path}.{name}", status[name], _TOO_MANY) for name in above]
+    out += [invalid(f"{path}.{name}", status.get(name) or 0, _TOO_MANY) for name in above]
     available = status.get("availableReplicas") or 0
     if available > (status.get("readyReplicas") or 0):
         out.append(invalid(f"{path}.availableReplicas", available, f"cannot be greater than {of_ready}"))

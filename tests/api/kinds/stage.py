@@ -83,6 +83,8 @@ def update(obj: Object, old: Object, subresource: str = "") -> list[str]:
 def repeated(obj: Object, old: Object, subresource: str = "") -> list[str]:
     """As `update`, with the complaints that are made more than once as often as the causes of an answer have them."""
     kind = kind_of(obj)
+    meta.bare(obj["metadata"])
+    meta.dedup_owners(obj)
     kind.default(obj)
     meta.carry_over(obj, old)
     changing.prepare(kind, obj, old, subresource)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from steersman.api import labels
 from steersman.api.errors import FieldError
 from steersman.api.kind import Behavior, Column, Update
 from steersman.api.kinds import strategy
@@ -67,7 +68,7 @@ def validate(cron: Object) -> list[FieldError]:
     out += jobspec.validate("spec.jobTemplate.spec", inner)
     if inner.get("selector") is not None:
         text = "`selector` will be auto-generated"
-        out.append(invalid("spec.jobTemplate.spec.selector", inner["selector"], text))
+        out.append(invalid("spec.jobTemplate.spec.selector", labels.shown(inner["selector"]), text))
     if inner.get("manualSelector"):
         out.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
     if not cron["metadata"].get("resourceVersion") and len(name) > 52:

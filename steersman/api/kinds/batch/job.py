@@ -17,7 +17,7 @@ from steersman.api.kinds.batch import jobspec, jobstatus
 from steersman.api.kinds.podspec import defaults
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, dig, human, of_template, seconds, selector_text, wide
-from steersman.api.validation import IMMUTABLE, immutable, invalid, required
+from steersman.api.validation import IMMUTABLE, alike, immutable, invalid, required
 
 Complaints = list[FieldError]
 
@@ -145,10 +145,10 @@ def _template(new: Object, old: Object) -> Complaints:
     template, former = new["spec"].get("template") or {}, old["spec"].get("template") or {}
     if not _may_change(old):
         shown = [dump(each, "v1:PodTemplateSpec") for each in (template, former)]
-        return [invalid("spec.template", shown[0], IMMUTABLE)] if strategy.differs(*shown) else []
+        return [invalid("spec.template", shown[0], IMMUTABLE)] if not alike(*shown) else []
     former = _with_scheduling(former, template)
     shown = [dump(each.get("spec"), "v1:PodSpec") for each in (template, former)]
-    return [invalid("spec.template.spec", shown[0], IMMUTABLE)] if strategy.differs(*shown) else []
+    return [invalid("spec.template.spec", shown[0], IMMUTABLE)] if not alike(*shown) else []
 
 
 def _may_change(old: Object) -> bool:

@@ -128,10 +128,10 @@ class _Change:
 
     def rest(self) -> Complaints:
         status, out = self.status, []
-        terminating, ready, active = (status.get(key) or 0 for key in ("terminating", "ready", "active"))
+        terminating, active, ready = status.get("terminating") or 0, status.get("active") or 0, status.get("ready")
         if (self.ended or self._pointer_moved("terminating")) and terminating > 0 and self.finished:
             out.append(invalid("status.terminating", terminating, "terminating>0 is invalid for finished job"))
-        if (self._pointer_moved("ready") or self._moved("active")) and ready > active:
+        if (self._pointer_moved("ready") or self._moved("active")) and ready is not None and ready > active:
             out.append(invalid("status.ready", ready, "cannot set more ready pods than active"))
         met = self._is(_MET)
         if met and self.failed:

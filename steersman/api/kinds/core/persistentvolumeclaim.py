@@ -16,7 +16,7 @@ from steersman.api.kinds.core.persistentvolume import class_name, modes_text, ph
 from steersman.api.kinds.podspec import defaults, resources
 from steersman.api.resource import Object
 from steersman.api.table import AGE, NAME, UNSET, dig, field, wide
-from steersman.api.validation import forbidden, immutable, invalid, not_supported, required
+from steersman.api.validation import alike, forbidden, immutable, invalid, not_supported, required
 
 _FIXED = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 
@@ -83,7 +83,7 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if bound:
         strategy.copy_field("volumeAttributesClassName", fresh, before)
     former, wanted = (dump(each, "v1:PersistentVolumeClaimSpec") for each in (before, fresh))
-    changed = strategy.differs(former, wanted)
+    changed = not alike(former, wanted)
     out = [forbidden("spec", f"{_FIXED}\n{difference(former, wanted)}")] if changed else []
     floor = dig(old, "status", "capacity", "storage") or "0"
     if quantity.compare(sizes[0], sizes[1]) < 0 and quantity.compare(sizes[0], floor) <= 0:

@@ -367,7 +367,7 @@ def warnings(service: Object) -> list[str]:
 SERVICE = Behavior(
     "",
     "Service",
-    order="munv",
+    order="muv",
     default=default,
     validate=validate,
     validate_update=serviceupdate.validate_update,
