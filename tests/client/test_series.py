@@ -122,11 +122,11 @@ async def test_a_crowd_is_written_by_several_and_each_story_in_order(tasks: Task
     answer = InProcess(lambda request: Response(201, [], b"{}"))
     client = Client(Slow(), clock=clock, user_agent="test")  # type: ignore[arg-type]
     recorder = SeriesRecorder(client, clock, tasks, controller="default-scheduler", host="m1")
-    for number in range(3000):
+    for number in range(6000):
         pod: Object = {"kind": "Pod", "metadata": {"name": f"p{number % 700}", "uid": f"u{number % 700}"}}
         recorder.event(pod, "Normal", f"R{number}", "A", str(number))
     await recorder.flush()
-    assert most == 3 and len(told) == 3000
+    assert most == 3 and len(told) == 6000
     for name in {name for name, _ in told}:
         numbers = [number for of, number in told if of == name]
         assert numbers == sorted(numbers)
