@@ -10,7 +10,7 @@ import copy
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -67,8 +67,7 @@ class ListPage:
     continue_: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(NamedTuple):
     """ADDED, MODIFIED, DELETED or BOOKMARK; an ERROR is raised as ApiError instead."""
 
     type: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +73,7 @@ _OF: Mapping[Kind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened in the cluster. Of a node or another object: `old` and `new`, None where there is none.
 
     Of a pod: `pod` as it is or was, `node` where it is or was; `was` before it changed. `awaited`: uids of pods that

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -63,8 +64,7 @@ class _Kind:
     parts: list[Part]  # what the total is made of
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The best node, all that would do, and every plugin's score with its weight."""
 
     node: str

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec.structs
 import numpy as np
@@ -61,8 +61,7 @@ _SAMPLED = 10  # of so many attempts one measures its plugins
 _CONDITION = "PodScheduled"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Where a pod goes, or why nowhere."""
 
     node: str
@@ -192,7 +191,7 @@ class Scheduler:
             worked = why.work_out(self.columns, info, profile, node)
         elif not worked.verdict.refusals:
             now = why.work_out(self.columns, info, profile, node)
-            worked = replace(worked, verdict=Verdict(worked.verdict.feasible, now.verdict.refusals))
+            worked = worked._replace(verdict=Verdict(worked.verdict.feasible, now.verdict.refusals))
         told = why.tell(self.columns, info, worked, remembered=remembered)
         state = self._queue.state(info.uid)
         return told if state is None or node else {**told, "queue": state}

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ Parts = Sequence[tuple[str, int, Scores]]
 """The plugins that had an opinion: name, weight, and the score of every node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Worked:
+class Worked(NamedTuple):
     """What one decision was made of. `nodes` is the columns' count of nodes that came and went before it."""
 
     verdict: Verdict
