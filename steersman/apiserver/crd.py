@@ -276,7 +276,8 @@ def kind_of(definition: Object) -> Kind:
     names = spec["names"]
     versions = [_version(each, spec) for each in spec["versions"]]
     storage = next(each for each in spec["versions"] if each.get("storage"))
-    schema = ((storage.get("schema") or {}).get("openAPIV3Schema")) or {}
+    schemas = {f"{spec['group']}/{each['name']}": _schema(each) for each in spec["versions"]}
+    preserves = bool(spec.get("preserveUnknownFields"))
     kind = Kind(
         group=spec["group"],
         kind=names["kind"],
@@ -292,28 +293,55 @@ def kind_of(definition: Object) -> Kind:
         generations=True,
         custom=True,
     )
-    return behave(kind, _behavior(kind, storage, schema, bool(spec.get("preserveUnknownFields"))))
+    return behave(kind, _behavior(kind, schemas, preserves))
 
 
-def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves: bool) -> Behavior:
+def _schema(version: Object) -> Mapping[str, Any]:
+    return (version.get("schema") or {}).get("openAPIV3Schema") or {}
+
+
+def _converter(schemas: Mapping[str, Mapping[str, Any]], preserves: bool) -> Callable[[Object, str], Object]:
+    """The strategy None: another version's name, and only what its schema knows."""
+
+    def convert(obj: Object, wanted: str) -> Object:
+        obj["apiVersion"] = wanted
+        if not preserves:
+            structural.prune(obj, schemas[wanted])
+        return obj
+
+    return convert
+
+
+def _behavior(kind: Kind, schemas: Mapping[str, Mapping[str, Any]], preserves: bool) -> Behavior:
+    """`schemas` by apiVersion: an object is held to that of its own."""
+    stored = schemas[kind.api_version(kind.storage_version.name)]
+
+    def schema_of(obj: Object) -> Mapping[str, Any]:
+        return schemas.get(obj.get("apiVersion", ""), stored)
+
     def default(obj: Object) -> None:
+        schema = schema_of(obj)
         if not preserves:
             structural.prune(obj, schema)
         structural.default(obj, schema)
 
-    paths = _scale_of(kind, kind.storage_version.name)
+    def paths(obj: Object) -> ScalePaths | None:
+        return _scale_of(kind, obj["apiVersion"].rpartition("/")[2])
 
     def validate(obj: Object) -> list[FieldError]:
-        found = structural.check(obj, schema) + customparts.scale(obj, paths)
+        schema = schema_of(obj)
+        found = structural.check(obj, schema) + customparts.scale(obj, paths(obj))
         return found + customparts.embedded(obj, schema) + structural.check_lists(obj, schema)
 
     def validate_update(new: Object, old: Object) -> list[FieldError]:
-        found = structural.check(new, schema, was=Correlated(new, old, schema)) + customparts.scale(new, paths)
+        schema = schema_of(new)
+        found = structural.check(new, schema, was=Correlated(new, old, schema)) + customparts.scale(new, paths(new))
         found += customparts.embedded(new, schema)
         return found + ([] if structural.check_lists(old, schema) else structural.check_lists(new, schema))
 
     def validate_status(new: Object, old: Object) -> list[FieldError]:
-        found = _status_complaints(new, old, schema) + customparts.scale(new, paths, status_only=True)
+        schema = schema_of(new)
+        found = _status_complaints(new, old, schema) + customparts.scale(new, paths(new), status_only=True)
         return found + ([] if structural.check_lists(old, schema) else structural.check_lists(new, schema))
 
     updates = {"": Update(keep_status(kind), validate_update)}
@@ -328,6 +356,7 @@ def _behavior(kind: Kind, version: Object, schema: Mapping[str, Any], preserves:
         updates=updates,
         fields=fields,
         warnings=customparts.finalizer_warnings,
+        convert=_converter(schemas, preserves) if any(each != stored for each in schemas.values()) else None,
     )
 
 

@@ -19,6 +19,7 @@ from steersman.api.schema.body import STRICT, WARN, GroupVersionKind, read
 from steersman.api.validation import invalid
 from steersman.apiserver.cache import Item, stored_api_version
 from steersman.apiserver.call import Call
+from steersman.apiserver.conversion import remote
 from steersman.apiserver.managed import track
 from steersman.lib.clock import rfc3339
 
@@ -83,13 +84,31 @@ def check_unknown(call: Call, obj: Object, validation: str) -> None:
 
 
 def to_storage(kind: Kind, obj: Object) -> Object:
-    """The object in the version that is stored, validated and defaulted."""
+    """The object in the version that is defaulted and validated: the stored one, or where every version of a custom
+    kind has a schema of its own, that of the request."""
+    return obj if _by_versions(kind) else _converted(kind, obj)
+
+
+def _by_versions(kind: Kind) -> bool:
+    return kind.custom and kind.convert is not None and not remote(kind)
+
+
+def _converted(kind: Kind, obj: Object) -> Object:
     wanted = stored_api_version(kind)
     if obj["apiVersion"] != wanted:
         if kind.convert is not None:
             obj = kind.convert(obj, wanted)
         obj["apiVersion"] = wanted
     return obj
+
+
+def _at_rest(kind: Kind, obj: Object) -> Object:
+    """The object as it is stored: what that version's schema does not know, the original drops when it reads."""
+    if not _by_versions(kind) or obj["apiVersion"] == stored_api_version(kind):
+        return obj
+    stored = _converted(kind, obj)
+    kind.default(stored)
+    return stored
 
 
 def to_served(call: Call, obj: Object) -> Object:
@@ -185,10 +204,10 @@ async def _create_named(call: Call, obj: Object) -> Item | Object:
         if call.dry_run:
             if call.storage.find(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
                 raise errors.already_exists(kind.group, kind.plural, obj["metadata"]["name"])
-            return obj
+            return _at_rest(kind, obj)
         if obj["metadata"].pop("resourceVersion", "") not in ("", "0") and call.info.verb == "create":
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-        made = await call.storage.create(kind, obj, term=call.term)
+        made = await call.storage.create(kind, _at_rest(kind, obj), term=call.term)
         undo.pop_all()
         return made
 
@@ -218,13 +237,13 @@ async def update_object(call: Call, item: Item, change: Change, *, retry: bool, 
         with ExitStack() as undo:
             obj = await _updated(call, item, change, undo, whole=whole)
             if call.dry_run:
-                return obj
+                return _at_rest(call.kind, obj)
             if _ready_to_go(obj):
                 gone = await call.storage.remove(call.kind, item, term=call.term)
                 if gone is not None:
                     return gone
             else:
-                written = await call.storage.replace(call.kind, item, obj, term=call.term)
+                written = await call.storage.replace(call.kind, item, _at_rest(call.kind, obj), term=call.term)
                 if written is not None:
                     undo.pop_all()
                     return written
@@ -254,7 +273,7 @@ def _ready_to_go(obj: Object) -> bool:
 async def _updated(call: Call, item: Item, change: Change, undo: ExitStack, *, whole: bool) -> Object:
     kind, services = call.kind, call.services
     call.operation = "UPDATE"
-    old = item.obj()
+    old = to_served(call, item.obj()) if _by_versions(kind) else item.obj()
     obj = to_storage(kind, change({} if whole else to_served(call, item.obj())))
     metadata = obj["metadata"]
     _check_preconditions(call, item, metadata, old)
