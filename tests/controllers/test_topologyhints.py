@@ -74,9 +74,9 @@ def test_zones_that_have_too_few_get_endpoints_of_those_that_have_too_many() -> 
     text = "Topology Aware Hints has been enabled, addressType: IPv4"
     assert events == [("Normal", "TopologyAwareHintsEnabled", text)]
     assert told.hint(WEB, "IPv4", [], [fresh]) == ([], [])
-    assert not [*told.overloaded()]
+    assert not [*told.concerned()]
     told.tell("c", a_node("c", "x", "40"))
-    assert [*told.overloaded()] == [WEB]
+    assert [*told.concerned()] == [WEB]
 
 
 @pytest.mark.parametrize(
@@ -199,3 +199,13 @@ async def test_mirrors_follow_endpoints_that_are_made_anew(world: World) -> None
     [after] = await world.list(ENDPOINTSLICES)
     assert after["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
     assert before["metadata"]["uid"] == after["metadata"]["uid"]
+
+
+def test_who_could_have_no_hints_is_looked_at_again_when_he_can() -> None:
+    told, fresh = topology(a_node("a", "x")), a_slice("x", "x")
+    told.hint(WEB, "IPv4", [fresh], [])
+    assert not [*told.concerned()]
+    told.tell("b", a_node("b", "y"))
+    assert [*told.concerned()] == [WEB]
+    told.forget(WEB)
+    assert not [*told.concerned()]

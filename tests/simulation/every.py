@@ -11,5 +11,6 @@ from .scenarios import ALL
 from .storage import STORAGE
 from .trust import TRUST
 from .wider import WIDER
+from .zones import ZONED
 
-EVERY = (*ALL, *WIDER, *NETWORK, *HOUSEKEEPING, *DERIVED, *TRUST, *STORAGE, *CLOUDS, *DEVICES)
+EVERY = (*ALL, *WIDER, *NETWORK, *HOUSEKEEPING, *DERIVED, *TRUST, *STORAGE, *CLOUDS, *DEVICES, *ZONED)

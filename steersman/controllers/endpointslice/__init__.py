@@ -230,7 +230,8 @@ def _hint(context: Context, service: Object, changes: Changes, known: Mapping[st
             told += topology.without(key, family)
             continue
         fresh = [each for each in (*changes.create, *changes.update) if each["addressType"] == family]
-        kept = [each for name, each in known.items() if name not in touched and each["addressType"] == family]
+        left = (each for name, each in known.items() if name not in touched and each["addressType"] == family)
+        kept = [{**each, "endpoints": each.get("endpoints") or []} for each in left]
         more, events = topology.hint(key, family, fresh, kept)
         changes.update += more
         told += events
@@ -287,10 +288,10 @@ def _is_owned(slice_: Object, service: Object) -> bool:
 
 
 def _of_node(context: Context, node: Object) -> Iterable[Key]:
-    """The Services of which a zone has too few endpoints, once the zones' shares have changed."""
+    """The Services whose hints the zones' shares concern, once those have changed."""
     topology, name = _topology(context), node["metadata"]["name"]
     if topology.tell(name, context.informer(NODES).get("", name)):
-        yield from topology.overloaded()
+        yield from topology.concerned()
 
 
 def _of_slice(_: Context, slice_: Object) -> Iterable[Key]:

@@ -79,6 +79,7 @@ class Topology:
         self._unknown = 0
         self._spread: dict[Key, dict[str, Counter[str]]] = {}
         self._hinted: set[Key] = set()
+        self._refused: dict[Key, dict[str, int]] = {}  # how many endpoints could not be shared out, by family
 
     def tell(self, name: str, node: Object | None) -> bool:
         """A node as it is now, None: it is gone. Returns whether the zones' shares have changed."""
@@ -105,16 +106,23 @@ class Topology:
             return {}
         return {zone: cpu / total for zone, cpu in sorted(self._cpu.items())}
 
-    def overloaded(self) -> Iterator[Key]:
-        """The Services of which a zone has too few endpoints."""
+    def concerned(self) -> Iterator[Key]:
+        """The Services of which a zone has too few endpoints, and those that could have hints now.
+
+        The original waits with the latter until something else happens to them.
+        """
         shares = self.shares
         for key, families in list(self._spread.items()):
             if any(_is_overloaded(spread, shares) for spread in families.values()):
+                yield key
+        for key, counts in list(self._refused.items()):
+            if any(not isinstance(_allocate(shares, number), str) for number in counts.values()):
                 yield key
 
     def forget(self, key: Key) -> None:
         """The Service is gone."""
         self._spread.pop(key, None)
+        self._refused.pop(key, None)
         self._hinted.discard(key)
 
     def _drop(self, key: Key, family: str) -> None:
@@ -127,6 +135,7 @@ class Topology:
     def without(self, key: Key, family: str) -> list[Told]:
         """The Service asks for no hints: what is to be told when it did before."""
         had = key in self._hinted
+        self._refused.pop(key, None)
         self._drop(key, family)
         return [_off("Topology Aware Hints has been disabled", family)] if had else []
 
@@ -140,7 +149,9 @@ class Topology:
         ready = sum(_is_ready(each) for slice_ in (*fresh, *kept) for each in slice_["endpoints"])
         shares = _allocate(self.shares, ready)
         if isinstance(shares, str):
+            self._refused.setdefault(key, {})[family] = ready
             return self._refuse(key, family, fresh, kept, shares)
+        self._refused.get(key, {}).pop(family, None)
         spread, moved = _as_they_are(kept, shares)
         slices = [*fresh, *moved]
         for slice_ in slices:
