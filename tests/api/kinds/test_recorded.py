@@ -3,7 +3,8 @@
 `recorded/objects.yaml` holds the objects; a line of `recorded/complaints.jsonl` is a case: which object, which path,
 the value put there (`gone`, `is`, or `long`: so many letters, `<long>` in the answer), and the causes of the answer in
 their order, none for an object that was accepted. A text that often ends the same is in two: its head and the number of
-a detail, which the first line lists. Recorded by sending each with dryRun to that server.
+a detail, which the first line lists. Recorded by sending each with dryRun to that server. `recorded/updates.jsonl` has
+such lines, without the first, of objects that were stored whole before and broken by an update.
 """
 
 from __future__ import annotations
@@ -29,16 +30,25 @@ DETAILS = json.loads(LINES[0])["details"]
 
 def complaints(obj: dict[str, Any], path: str, value: dict[str, Any]) -> list[str]:
     """What is said of `obj` with this value there."""
+    return stage.create(_read(obj, path, value))
+
+
+def changed(obj: dict[str, Any], path: str, value: dict[str, Any]) -> list[str]:
+    """What is said of an update of `obj` to this value there."""
+    old = stage.stored(_read(obj))
+    return stage.repeated(_read(old, path, value), old)
+
+
+def _read(obj: dict[str, Any], path: str = "", value: dict[str, Any] | None = None) -> dict[str, Any]:
     obj = copy.deepcopy(obj)
     if path:
-        _put(obj, path.split("/"), value)
+        _put(obj, path.split("/"), value or {})
     metadata = obj.setdefault("metadata", {})
     if stage.kind_of(obj).namespaced:
         metadata.setdefault("namespace", "ns")  # which the path says
     group, _, version = obj["apiVersion"].rpartition("/")
     wanted = GroupVersionKind(group, version, obj["kind"])
-    found = read(stage.registry().decoders, wanted, msgspec.json.encode(obj)).obj
-    return stage.create(found)
+    return read(stage.registry().decoders, wanted, msgspec.json.encode(obj)).obj
 
 
 def _put(at: Any, path: list[str], value: dict[str, Any]) -> None:
@@ -52,9 +62,9 @@ def _put(at: Any, path: list[str], value: dict[str, Any]) -> None:
         at[key] = value["is"] if "is" in value else "a" * value["long"]
 
 
-def _cases() -> dict[int, list[tuple[str, dict[str, Any], list[str]]]]:
+def _cases(lines: list[str]) -> dict[int, list[tuple[str, dict[str, Any], list[str]]]]:
     cases: dict[int, list[tuple[str, dict[str, Any], list[str]]]] = {}
-    for line in LINES[1:]:
+    for line in lines:
         which, path, value, texts = json.loads(line)
         said = [text if isinstance(text, str) else f"{text[0]}: {DETAILS[text[1]]}" for text in texts]
         said = [text.replace("<long>", "a" * LONG) for text in said]
@@ -62,7 +72,8 @@ def _cases() -> dict[int, list[tuple[str, dict[str, Any], list[str]]]]:
     return cases
 
 
-CASES = _cases()
+CASES = _cases(LINES[1:])
+UPDATES = _cases((HERE / "updates.jsonl").read_text().splitlines())
 
 
 @pytest.mark.parametrize(
@@ -73,6 +84,16 @@ def test_the_same_is_said(which: int) -> None:
         (path, value, found, said)
         for path, value, said in CASES[which]
         if (found := complaints(OBJECTS[which], path, value)) != said
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("which", list(UPDATES), ids=lambda i: f"{OBJECTS[i]['kind']}-{OBJECTS[i]['metadata']['name']}")
+def test_the_same_is_said_of_updates(which: int) -> None:
+    wrong = [
+        (path, value, found, said)
+        for path, value, said in UPDATES[which]
+        if (found := changed(OBJECTS[which], path, value)) != said
     ]
     assert wrong == []
 
