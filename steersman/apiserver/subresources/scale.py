@@ -23,7 +23,7 @@ from steersman.apiserver.encode import in_medium
 from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.patch import changing, configuration, kind_of
 from steersman.apiserver.verbs.read import check_export, check_not_future, parse_version
-from steersman.apiserver.verbs.write import body_of, options, to_served, update_object
+from steersman.apiserver.verbs.write import another, body_of, options, to_served, update_object
 from steersman.lib.clock import rfc3339
 from steersman.lib.http.messages import Response
 
@@ -81,6 +81,9 @@ async def _written(call: Call, item: Item, body: Object | None, kind: str, paths
     else:
         given = changing(call, kind, _SCALE)(view(item.obj(), paths))
         _check_name(call, given)
+    uid = str((given.get("metadata") or {}).get("uid") or "")
+    if body is not None and uid and uid != old["metadata"]["uid"]:
+        raise another(call, uid, old["metadata"]["uid"], root="")
     wanted = {**old, **given, "metadata": {**old["metadata"], **(given.get("metadata") or {})}}
     written = await admitted(call, "UPDATE", wanted, old)
 

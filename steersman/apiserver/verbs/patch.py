@@ -26,6 +26,7 @@ from steersman.apiserver.verbs.write import (
     Change,
     check_unknown,
     create_object,
+    nameless,
     options,
     settle_name,
     settle_namespace,
@@ -52,7 +53,10 @@ async def patch(call: Call) -> Response:
     change = changing(call, kind, wanted)
 
     def changed(current: Object) -> Object:
-        return _settled(call, change(current))
+        obj = change(current)
+        if not (obj.get("metadata") or {}).get("name"):
+            raise nameless(call.info.name)
+        return _settled(call, obj)
 
     return answer(call, 200, await update_object(call, item, changed, retry=True))
 
@@ -100,11 +104,18 @@ def changing(call: Call, kind: str, wanted: GroupVersionKind) -> Change:
                 raise
             _, handled, why = error.message.partition(" cannot be handled as a ")
             why = why.partition(": ")[2] if handled else error.message
-            if kind == "strategic" and not why.startswith("strict"):
+            why = _in_order(why)
+            if kind == "strategic":
                 raise strategic.unfit(_document(call, kind), why) from None
             raise errors.patched_wrong(_whole(patched), why) from None
 
     return change
+
+
+def _in_order(why: str) -> str:
+    """Unknown fields are told of as Go reads maps: sorted."""
+    head, strict, fields = why.partition("strict decoding error: ")
+    return f"{head}{strict}{', '.join(sorted(fields.split(', ')))}" if strict else why
 
 
 def _whole(patched: Object) -> str:
@@ -158,7 +169,7 @@ def _typed(call: Call, obj: Object, wanted: GroupVersionKind) -> Object:
         obj["apiVersion"], obj["kind"] = wanted.api_version, wanted.kind
     validation = call.query.get("fieldValidation") or WARN
     found = read(call.services.decoders, wanted, msgspec.json.encode(obj), validation=validation)
-    call.warnings[:] = found.warnings
+    call.warnings[:] = sorted(found.warnings)  # as what Go makes of maps is read
     if own and "merged" not in call.options:
         check_unknown(call, found.obj, validation)
     if own:

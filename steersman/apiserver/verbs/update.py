@@ -8,8 +8,10 @@ from steersman.api.resource import Object
 from steersman.apiserver.call import Call
 from steersman.apiserver.verbs.create import answer
 from steersman.apiserver.verbs.write import (
+    another,
     body_of,
     create_object,
+    nameless,
     options,
     settle_name,
     settle_namespace,
@@ -47,11 +49,12 @@ async def update(call: Call) -> Response:
     obj = body_of(call)
     settle_namespace(call, obj)
     if not obj["metadata"].get("name"):
-        text = f"the name of the object ({call.info.name} based on URL) was undeterminable: name must be provided"
-        raise errors.bad_request(text)
+        raise nameless(call.info.name)
     settle_name(call, obj)
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
     if item is None and call.kind.create_on_update and not call.info.subresource:
+        if uid := obj["metadata"].get("uid"):
+            raise another(call, uid, "", root="")
         return answer(call, 201, await create_object(call, obj))
     item = call.storage.get(call.kind, call.info.namespace, call.info.name)
     versioned = str(obj["metadata"].get("resourceVersion") or "") not in ("", "0")

@@ -137,6 +137,11 @@ def settle_namespace(call: Call, obj: Object) -> None:
         metadata["namespace"] = wanted
 
 
+def nameless(name: str) -> ApiError:
+    """400: the body says no name, or none any more; `name` is the path's."""
+    return errors.bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+
+
 def settle_name(call: Call, obj: Object) -> None:
     """The body's name is the path's. Raises ApiError 400 when they differ."""
     metadata, wanted = obj["metadata"], call.info.name
@@ -308,9 +313,33 @@ def _of_update(warnings: list[str], kind: Kind, obj: Object, old: Object) -> lis
 def _check_preconditions(call: Call, item: Item, metadata: Object, old: Object) -> None:
     version = str(metadata.get("resourceVersion") or "")
     if version and version != "0" and version != str(item.revision):
+        if not (version.isascii() and version.isdigit()):
+            raise ApiError(500, "", f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")
         raise modified(call.kind, item.name)
     metadata["resourceVersion"] = str(item.revision)
     uid = metadata.get("uid")
     if uid and uid != old["metadata"]["uid"] and call.info.verb == "update":  # of a patch, validation says so
-        text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
-        raise errors.conflict(call.kind.group, call.kind.plural, item.name, text)
+        raise another(call, uid, old["metadata"]["uid"])
+
+
+_PREFIXES = {
+    "endpoints": "services/endpoints",
+    "ingresses": "ingress",
+    "nodes": "minions",
+    "replicationcontrollers": "controllers",
+    "services": "services/specs",
+}
+"""Where the original keeps kinds that are not kept under their plural."""
+_GROUPED = ("apiextensions.k8s.io", "apiregistration.k8s.io")
+
+
+def another(call: Call, given: str, known: str, *, root: str = "/registry") -> ApiError:
+    """409: the object has not the uid that the writer thought; the original names its key in the store."""
+    kind, info = call.kind, call.info
+    group, plural = kind.storage_location
+    whole = kind.custom or group in _GROUPED
+    where = f"{group}/{plural}" if whole else _PREFIXES.get(plural, plural)
+    key = "/".join([root, *(part for part in (where, info.namespace, info.name) if part)])
+    text = f"Precondition failed: UID in precondition: {given}, UID in object meta: {known}"
+    why = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {text}"
+    return errors.conflict(kind.group, kind.plural, info.name, why)

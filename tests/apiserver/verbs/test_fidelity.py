@@ -323,3 +323,43 @@ async def test_an_update_is_warned_of_what_it_adds(cluster: ApiCluster) -> None:
         400,
         "the name of the object (d based on URL) was undeterminable: name must be provided",
     )
+
+
+async def test_updates_of_something_else(cluster: ApiCluster) -> None:
+    base = "/api/v1/namespaces/default/configmaps"
+    _, made, _ = await ask(cluster, "POST", base, {"metadata": {"name": "same"}, "data": {"a": "b"}})
+    uid, path = made["metadata"]["uid"], f"{base}/same"
+    other = {**made, "metadata": {**made["metadata"], "uid": "1"}}
+    status, answer, _ = await ask(cluster, "PUT", path, other)
+    assert (status, answer["message"]) == (
+        409,
+        'Operation cannot be fulfilled on configmaps "same": StorageError: invalid object, Code: 4, '
+        "Key: /registry/configmaps/default/same, ResourceVersion: 0, AdditionalErrorMsg: "
+        f"Precondition failed: UID in precondition: 1, UID in object meta: {uid}",
+    )
+    odd = {**made, "metadata": {**made["metadata"], "resourceVersion": "abc"}}
+    status, answer, _ = await ask(cluster, "PUT", path, odd)
+    assert (status, answer["message"]) == (500, 'strconv.ParseUint: parsing "abc": invalid syntax')
+    lease = {"metadata": {"name": "new", "uid": "1"}, "spec": {}}
+    where = "/apis/coordination.k8s.io/v1/namespaces/default/leases/new"
+    status, answer, _ = await ask(cluster, "PUT", where, lease)
+    assert (status, answer["message"].partition("Key: ")[2]) == (
+        409,
+        "/leases/default/new, ResourceVersion: 0, AdditionalErrorMsg: "
+        "Precondition failed: UID in precondition: 1, UID in object meta: ",
+    )
+
+
+async def test_patches_that_take_the_name_or_say_too_much(cluster: ApiCluster) -> None:
+    base = "/api/v1/namespaces/default/configmaps"
+    await ask(cluster, "POST", base, {"metadata": {"name": "patched"}, "data": {"a": "b"}})
+    path = f"{base}/patched"
+    status, answer, _ = await ask(cluster, "PATCH", path, {"metadata": None}, MERGE)
+    text = "the name of the object (patched based on URL) was undeterminable: name must be provided"
+    assert (status, answer["message"]) == (400, text)
+    more = {"foo": 1, "metadata": {"baz": 1}, "spec": {"zap": 1}}
+    _, answer, _ = await ask(cluster, "PATCH", f"{path}?fieldValidation=Strict", more, STRATEGIC)
+    assert answer["message"] == (
+        ' "" is invalid: patch: Invalid value: "map[foo:1 metadata:map[baz:1] spec:map[zap:1]]": '
+        'strict decoding error: unknown field "foo", unknown field "metadata.baz", unknown field "spec"'
+    )
