@@ -104,9 +104,7 @@ def _select(node: Select) -> Step:
             there = isinstance(found, dict) and name in found
             return there if test else Optional(True, found[name]) if there else NONE
         if test:
-            if not isinstance(value, dict):
-                raise CelError(f"invalid type for field selection: {type_name(value)}")
-            return name in value
+            return isinstance(value, dict) and name in value  # of what has no fields, none is there
         if optional:
             return Optional(True, value[name]) if isinstance(value, dict) and name in value else NONE
         return _get(value, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import unquote
 
 from steersman.api.resource import Object
 from steersman.apiserver.admission import matching, rights
@@ -21,7 +22,14 @@ _SAID = {
     "UpdateOptions": _WRITES,
     "DeleteOptions": ("gracePeriodSeconds", "preconditions", "orphanDependents", "propagationPolicy", "dryRun"),
 }
-_CONNECTS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
+_CONNECTS = {
+    ("pods", "exec"): "PodExecOptions",
+    ("pods", "attach"): "PodAttachOptions",
+    ("pods", "portforward"): "PodPortForwardOptions",
+    ("pods", "proxy"): "PodProxyOptions",
+    ("services", "proxy"): "ServiceProxyOptions",
+    ("nodes", "proxy"): "NodeProxyOptions",
+}
 
 
 def review(call: Call, obj: Object | None, old: Object | None, version: str) -> Object:
@@ -57,6 +65,9 @@ def review(call: Call, obj: Object | None, old: Object | None, version: str) -> 
         "dryRun": call.dry_run,
         "options": options(call),
     }
+    for key in ("name", "namespace"):
+        if not request[key]:
+            del request[key]
     if info.subresource:
         request["subResource"] = request["requestSubResource"] = info.subresource
     return request
@@ -74,7 +85,7 @@ def options(call: Call) -> Object | None:
 def values(call: Call, obj: Object | None, old: Object | None, version: str) -> dict[str, Any]:
     """What an expression of admission may name."""
     request = review(call, obj, old, version)
-    name = request["name"]
+    name = request.get("name", "")
     inside = bool(call.info.namespace) and not matching.is_namespace(call)
     return {
         "object": request.pop("object"),
@@ -86,11 +97,14 @@ def values(call: Call, obj: Object | None, old: Object | None, version: str) -> 
 
 
 def connect_options(call: Call) -> Object | None:
-    """What is asked of a pod by exec, attach and portforward, as an object; None for everything else."""
-    name = _CONNECTS.get(call.info.subresource) if call.operation == "CONNECT" and call.kind.plural == "pods" else None
+    """What is asked by who connects to a pod, a service or a node, as an object; None for everything else."""
+    where = (call.kind.plural, call.info.subresource)
+    name = _CONNECTS.get(where) if call.operation == "CONNECT" and not call.kind.group else None
     if name is None:
         return None
     found: Object = {"kind": name, "apiVersion": "v1"}
+    if call.info.subresource == "proxy":
+        return found | ({"path": unquote(call.info.rest)} if call.info.rest else {})
     if call.info.subresource == "portforward":
         ports = [int(port) for text in call.query.all("ports") for port in text.split(",") if port.isdecimal()]
         return found | ({"ports": ports} if ports else {})

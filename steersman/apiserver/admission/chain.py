@@ -94,7 +94,13 @@ ALL: tuple[Plugin, ...] = (
 )
 
 _APART = frozenset(
-    ("NodeRestriction", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook")
+    [
+        "NodeRestriction",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionWebhook",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionWebhook",
+    ]
 )
 """Who is asked about subresources' own objects: the others know resources only."""
 

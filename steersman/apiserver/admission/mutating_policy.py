@@ -15,6 +15,7 @@ import msgspec
 from steersman.api import cel, errors, mutations, policies
 from steersman.api.errors import ApiError
 from steersman.api.mutations import MutationError
+from steersman.api.patch.types import Type
 from steersman.api.resource import Object
 from steersman.apiserver import managed
 from steersman.apiserver.admission import asking, bindings, matching, rights
@@ -128,11 +129,23 @@ def _mutated(call: Call, each: _Invocation, mutation: Object, obj: Object, old: 
     if mutation.get("patchType") == "ApplyConfiguration":
         source = (mutation.get("applyConfiguration") or {}).get("expression") or ""
         value = run.value(source.strip(), (policies.APPLIED,), structs=True)
-        merged = mutations.applied(shown, value, managed.type_of(call, each.version))
+        merged = mutations.applied(shown, value, _type_of(call, shown, each.version))
         return matching.typed(call, merged, each.version, strict=False)
     source = (mutation.get("jsonPatch") or {}).get("expression") or ""
     patched = mutations.patched(shown, run.value(source.strip(), (policies.PATCHES,), structs=True))
     return None if patched is None else matching.typed(call, patched, each.version, strict=True)
+
+
+def _type_of(call: Call, obj: Object, version: str) -> Type:
+    """The type of what is changed. Raises MutationError for a subresource's own object: the original knows none."""
+    if call.apart:
+        version = str(obj.get("apiVersion"))
+        named = version if "/" in version else f"/{version}"
+        raise MutationError(
+            "error applying patch: failed to convert patch object to typed object: no corresponding type for "
+            f"{named}, Kind={obj.get('kind')}"
+        )
+    return managed.type_of(call, version)
 
 
 def _refused(call: Call, name: str, failed: list[tuple[Bound, str, str]]) -> ApiError:

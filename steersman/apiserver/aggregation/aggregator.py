@@ -302,7 +302,7 @@ class Aggregator:
 
 
 def _stale(version: str) -> Document:
-    return {"version": version, "resources": [], "freshness": "Stale"}
+    return {"version": version, "freshness": "Stale"}
 
 
 def _current(version: str, resources: list[Object]) -> Document:

@@ -22,3 +22,10 @@ async def admitted(call: Call, operation: str, obj: Object, old: Object | None =
     await call.services.admission.mutate(asked, obj, old)
     await call.services.admission.validate(asked, obj, old)
     return replace(call, settled=True)
+
+
+async def connecting(call: Call) -> None:
+    """Ask about somebody who connects, before anybody looks whom to. Raises ApiError."""
+    call.operation = "CONNECT"
+    await call.services.admission.mutate(call, None, None)
+    await call.services.admission.validate(call, None, None)

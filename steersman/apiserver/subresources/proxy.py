@@ -16,6 +16,7 @@ from steersman.api import errors
 from steersman.apiserver import serviceref
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.links import rewrite_html, rewrite_url
+from steersman.apiserver.subresources.own import connecting
 from steersman.apiserver.subresources.streams import dialer
 from steersman.apiserver.subresources.tunnel import passed_on, relay, tunnel
 from steersman.lib.http.messages import Answer, Response, Transport
@@ -26,6 +27,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 async def pod_proxy(server: Any, call: Call) -> Answer:
     """Any method on pods/[scheme:]NAME[:port]/proxy/…"""
+    await connecting(call)
     scheme, name, port = _split(call, "pod")
     pod = call.storage.get(call.kind, call.info.namespace, name).obj()
     address = (pod.get("status") or {}).get("podIP") or ""
@@ -38,6 +40,7 @@ async def pod_proxy(server: Any, call: Call) -> Answer:
 
 async def service_proxy(server: Any, call: Call) -> Answer:
     """Any method on services/[scheme:]NAME[:port]/proxy/…"""
+    await connecting(call)
     scheme, name, port = _split(call, "service")
     service = call.storage.get(call.kind, call.info.namespace, name).obj()
     if port.isdecimal():
@@ -52,6 +55,7 @@ async def service_proxy(server: Any, call: Call) -> Answer:
 
 async def node_proxy(server: Any, call: Call) -> Answer:
     """Any method on nodes/[scheme:]NAME[:port]/proxy/…: the kubelet's own API, or another port of the node."""
+    await connecting(call)
     scheme, name, port = _split(call, "node")
     node = call.storage.get(call.kind, "", name).obj()
     status = node.get("status") or {}

@@ -18,6 +18,7 @@ from steersman.api.schema.scalars import as_time
 from steersman.api.validation import forbidden, invalid
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources import websocket
+from steersman.apiserver.subresources.own import connecting
 from steersman.apiserver.subresources.tunnel import relay, tunnel
 from steersman.lib.http.messages import Answer, Response, Stream, Transport, Upgrade
 
@@ -170,9 +171,7 @@ async def attach(server: Any, call: Call) -> Answer:
 
 
 async def _stream(call: Call, what: str, more: dict[str, list[str]]) -> Answer:
-    call.operation = "CONNECT"
-    await call.services.admission.mutate(call, None, None)
-    await call.services.admission.validate(call, None, None)
+    await connecting(call)
     pod = _pod(call)
     container = _container(call, pod)
     kubelet = _kubelet(call, pod)
@@ -191,9 +190,7 @@ async def port_forward(server: Any, call: Call) -> Answer:
         if not port.replace(",", "").isdecimal():
             text = f'strconv.ParseUint: parsing "{port}": invalid syntax'
             raise errors.bad_request(f"cannot convert to []int32: {text}")
-    call.operation = "CONNECT"
-    await call.services.admission.mutate(call, None, None)
-    await call.services.admission.validate(call, None, None)
+    await connecting(call)
     pod = _pod(call)
     kubelet = _kubelet(call, pod)
     ports = [("port", port) for port in call.query.all("ports") for port in port.split(",")]

@@ -37,6 +37,7 @@ async def token(server: Any, call: Call) -> Response:
     if (body.get("metadata") or {}).get("namespace") not in (None, "", call.info.namespace):
         raise errors.bad_request(_OTHER_NAMESPACE)
     account = call.storage.get(call.kind, call.info.namespace, call.info.name).obj()
+    body.setdefault("metadata", {})
     await admitted(call, "CREATE", body)
     issuer = call.services.extras["tokens"]
     spec = body.setdefault("spec", {})

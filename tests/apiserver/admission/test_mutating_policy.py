@@ -202,3 +202,17 @@ async def test_a_bad_binding_is_not_stored(guarded: Guarded, change: Object, why
     with pytest.raises(ApiError, match=why):
         spec = {"policyName": "p", **change}
         await guarded.client("admin").create(BINDINGS, {"metadata": {"name": "bad"}, "spec": spec})
+
+
+async def test_subresources_own_objects_are_changed_by_patches_only(guarded: Guarded) -> None:
+    admin = guarded.client("admin")
+    await admin.create(DEPLOYMENTS, deployment())
+    on = {**rule("apps", "v1", "deployments/scale"), "operations": ["UPDATE"]}
+    replace = 'JSONPatch{op: "replace", path: "/spec/replicas", value: 5}'
+    await install(guarded, patching(f"[{replace}]"), on=on)
+    path = "/apis/apps/v1/namespaces/default/deployments/d/scale"
+    body, media = {"spec": {"replicas": 2}}, "application/merge-patch+json"
+    assert (await admin.call("PATCH", path, body, content_type=media))["spec"] == {"replicas": 5}
+    await install(guarded, applying("Object{spec: Object.spec{replicas: 3}}"), name="q", on=on)
+    with pytest.raises(ApiError, match="no corresponding type for autoscaling/v1, Kind=Scale"):
+        await admin.call("PATCH", path, body, content_type=media)

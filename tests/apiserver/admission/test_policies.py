@@ -210,3 +210,31 @@ async def test_a_policy_that_wants_one_version_exactly_leaves_the_others(guarded
         await admin.create(scalers, scaler)
     await admin.patch(POLICIES, "p", "", {"spec": {"matchConstraints": {"matchPolicy": "Exact"}}})
     assert await admin.create(scalers, scaler)
+
+
+SEEN = (
+    "'op=' + request.operation + ' kind=' + request.kind.kind + ' sub=' + request.subResource + ' obj=' + object.kind"
+    " + ' options=' + string(has(request.options.kind)) + ' ns=' + string(has(request.namespace))"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "inside"),
+    [
+        ("namespaces/default/pods/p/exec?command=x", "PodExecOptions", True),
+        ("namespaces/default/pods/p/proxy/a/b", "PodProxyOptions", True),
+        ("namespaces/default/services/s/proxy/", "ServiceProxyOptions", True),
+        ("nodes/n/proxy/metrics", "NodeProxyOptions", False),
+    ],
+)
+async def test_who_connects_is_judged_before_anybody_is_looked_for(
+    guarded: Guarded, path: str, kind: str, inside: bool
+) -> None:
+    on = {**RULE, "resources": ["pods/*", "services/*", "nodes/*"], "operations": ["CONNECT"]}
+    made = policy(validations=[{"expression": "object.kind == ''", "messageExpression": SEEN}])
+    made["spec"]["matchConstraints"] = {"resourceRules": [on]}
+    await bind(guarded, made)
+    response, body = await guarded.client("admin").raw("GET", f"/api/v1/{path}")
+    sub = path.partition("/p/")[2].partition("?")[0] if kind == "PodExecOptions" else "proxy"
+    words = f"op=CONNECT kind={kind} sub={sub} obj={kind} options=false ns={'true' if inside else 'false'}"
+    assert (response.status, words in json.loads(body)["message"]) == (422, True), body
