@@ -64,15 +64,23 @@ class LabelColumn:
 
     def to_rows(self, of: npt.NDArray[T]) -> npt.NDArray[T]:
         """What each row's value has of `of`, by code; the last of it for rows without the label."""
+        index = self._indexed()
+        if not self._own:
+            return of.take(index)
+        found = np.full(len(self.codes), of[-1])
+        found[: len(of) - 1] = of[:-1]
+        return found
+
+    def at(self, rows: npt.NDArray[np.intp], of: npt.NDArray[T]) -> npt.NDArray[T]:
+        """The same of some rows."""
+        return of.take(self._indexed().take(rows))
+
+    def _indexed(self) -> npt.NDArray[np.intp]:
         if self._index is None:
             count = len(self.values)
             self._index = self.codes.astype(np.intp)
             self._own = np.array_equal(self.codes[:count], np.arange(count)) and bool((self.codes[count:] < 0).all())
-        if not self._own:
-            return of.take(self._index)
-        found = np.full(len(self.codes), of[-1])
-        found[: len(of) - 1] = of[:-1]
-        return found
+        return self._index
 
     def changed(self) -> None:
         """A node came, went, or has another value."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from steersman.scheduler.columns import Columns, Mask
+from steersman.scheduler.columns import Columns, Ints, Mask
 from steersman.scheduler.framework import Event, Hint, Kind, Plugin, Rejection, Scores, always
 from steersman.scheduler.podinfo import PodInfo, Term
+from steersman.scheduler.tally import Tally
 
 _NEAR = "node(s) didn't match pod affinity rules"
 _FAR = "node(s) didn't match pod anti-affinity rules"
@@ -118,12 +119,20 @@ def score(columns: Columns, pod: PodInfo, feasible: Mask, hard: int = 1) -> Scor
     wishes += columns.peers.wished(pod, hard)
     if not wishes:
         return None
-    total = np.zeros(len(feasible), np.int64)
-    for key in dict.fromkeys(key for key, _, _ in wishes):
-        sums = sum(weight * columns.domains(of, counts) for of, weight, counts in wishes if of == key)
-        total += columns.label(key).to_rows(np.asarray(sums))
-    judged = total[feasible]
-    least, most = judged.min(), judged.max()
+    sums = {key: _summed(columns, wishes, key) for key in dict.fromkeys(key for key, _, _ in wishes)}
+    rows = np.flatnonzero(feasible)
+    total = sum(columns.label(key).at(rows, of) for key, of in sums.items())
+    least, most = np.min(total), np.max(total)
     if most == least:
         return np.zeros(len(feasible), np.float64)
-    return np.floor(100 * (total - least) / (most - least))
+    if len(sums) == 1:  # few domains are cheaper than many rows
+        [(key, of)] = sums.items()
+        return columns.label(key).to_rows(np.floor(100 * (of - least) / (most - least)))
+    scores = np.zeros(len(feasible), np.float64)
+    scores[rows] = np.floor(100 * (total - least) / (most - least))
+    return scores
+
+
+def _summed(columns: Columns, wishes: Sequence[tuple[str, int, Tally]], key: str) -> Ints:
+    """What all wishes about one label come to, by its values."""
+    return np.sum([weight * columns.domains(key, tally) for of, weight, tally in wishes if of == key], axis=0)
