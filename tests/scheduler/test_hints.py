@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec.structs
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steersman.api.resource import NODES, PODS, Object
@@ -59,6 +59,10 @@ pods = st.fixed_dictionaries(
 )
 
 
+PLAIN: dict[str, Any] = {"taint": False, "cordoned": False, "cpu": "100m"}
+QUIET: dict[str, Any] = {"spec": {}, "labels": {}, "cpu": "50m", "port": 0}
+
+
 def node(name: str, facts: dict[str, Any]) -> Object:
     taints = [{"key": "k", "effect": "NoSchedule"}] if facts["taint"] else []
     return {
@@ -95,6 +99,14 @@ def woken(columns: Columns, info: PodInfo, refused: set[str], event: Event) -> b
     st.sampled_from(["node", "new node", "gone node", "pod", "gone pod", "relabelled pod"]),
     nodes,
     pods,
+)
+@example(  # the only node with one of its kind leaves the zone
+    [{"labels": {ZONE: "1"}, **PLAIN}, {"labels": {ZONE: "2"}, **PLAIN}, {"labels": {}, **PLAIN}],
+    [(0, QUIET), (0, QUIET), (0, QUIET | {"labels": {"app": "x"}})],
+    QUIET | {"spec": SPECS[3], "labels": {"app": "x"}},
+    "node",
+    {"labels": {}, **PLAIN},
+    QUIET,
 )
 def test_what_lets_a_pod_in_wakes_it(
     made: list[dict[str, Any]],

@@ -86,12 +86,12 @@ def _relabelled(columns: Columns, pod: PodInfo, event: Event) -> bool:
 
 
 def _moved(columns: Columns, pod: PodInfo, event: Event) -> bool:
-    """A node is in another domain of one of the terms."""
+    """A node is in another domain of one of the terms, or in none: the first of its kind is free to begin."""
     new = ((event.new or {}).get("metadata") or {}).get("labels") or {}
     if event.old is None:
         return bool(pod.affinity.far) or any(term.key in new for term in pod.affinity.near) or not pod.affinity.near
     old = event.old["metadata"].get("labels") or {}
-    return any(term.key in new and old.get(term.key) != new[term.key] for term in pod.affinity.near) or any(
+    return any(old.get(term.key) != new.get(term.key) for term in pod.affinity.near) or any(
         term.key in old and old[term.key] != new.get(term.key) for term in pod.affinity.far
     )
 
