@@ -34,7 +34,7 @@ def settle(spec: Object, before: Object, configured: Sequence[str]) -> list[Fiel
     bare = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
     if found := service.cluster_ips(spec):
         return found
-    if not spec.get("ipFamilyPolicy"):
+    if spec.get("ipFamilyPolicy") is None:
         spec["ipFamilyPolicy"] = before.get("ipFamilyPolicy") or (_REQUIRE if bare else _SINGLE)
     found = _check_change(spec, before) + _check_counts(spec) + _infer(spec, configured)
     if found:

@@ -111,8 +111,9 @@ def validate(service: Object) -> Complaints:
 
 
 def _external_name(spec: Mapping[str, Any]) -> Complaints:
-    fields = ("clusterIPs", "ipFamilies", "ipFamilyPolicy")
-    out = [forbidden(f"spec.{key}", "may not be set for ExternalName services") for key in fields if spec.get(key)]
+    fields = [key for key in ("clusterIPs", "ipFamilies") if spec.get(key)]
+    fields += ["ipFamilyPolicy"] if spec.get("ipFamilyPolicy") is not None else []
+    out = [forbidden(f"spec.{key}", "may not be set for ExternalName services") for key in fields]
     name = (spec.get("externalName") or "").removesuffix(".")
     if not name:
         return [*out, required("spec.externalName")]
@@ -282,12 +283,7 @@ def _balancer(service: Object, spec: Mapping[str, Any], kind: str) -> Complaints
         out.append(forbidden("spec.allocateLoadBalancerNodePorts", _ONLY_BALANCER))
     if balanced and spec.get("allocateLoadBalancerNodePorts") is None:
         out.append(required("allocateLoadBalancerNodePorts"))
-    chosen = spec.get("loadBalancerClass")
-    if chosen is not None and not balanced:
-        out.append(forbidden("spec.loadBalancerClass", _ONLY_BALANCER))
-    elif chosen is not None:
-        out += [invalid("spec.loadBalancerClass", chosen, text) for text in names.qualified(chosen)]
-    return out
+    return out + serviceupdate.balancer_class(spec)
 
 
 def _traffic(spec: Mapping[str, Any], kind: str) -> Complaints:

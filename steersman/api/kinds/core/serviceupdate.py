@@ -123,10 +123,21 @@ def validate_update(new: Object, old: Object) -> Complaints:
         chosen = fresh.get("loadBalancerClass")
         if chosen != before.get("loadBalancerClass"):
             out.append(invalid("spec.loadBalancerClass", chosen, _ONCE))
+    out += balancer_class(fresh)
     changed = fresh.get("healthCheckNodePort") != before.get("healthCheckNodePort")
     if changed and needs_health_check(fresh) and needs_health_check(before):
         out.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
     return out
+
+
+def balancer_class(spec: Spec) -> Complaints:
+    """spec.loadBalancerClass, which updates are told of twice."""
+    chosen = spec.get("loadBalancerClass")
+    if chosen is None:
+        return []
+    if spec.get("type") != "LoadBalancer":
+        return [forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'")]
+    return [invalid("spec.loadBalancerClass", chosen, text) for text in names.qualified(chosen)]
 
 
 def _addresses(fresh: Spec, before: Spec) -> Complaints:
