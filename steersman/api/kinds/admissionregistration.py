@@ -332,6 +332,11 @@ def _webhook_kind(kind: str, *, mutating: bool) -> Behavior:
     )
 
 
+def _prepare_status(new: Object, old: Object) -> None:
+    only_status(new, old)
+    new.setdefault("status", {})
+
+
 def _validate_status(new: Object, old: Object) -> list[FieldError]:
     """What a policy's controller found."""
     status, path = new.get("status") or {}, "status.typeChecking.expressionWarnings"
@@ -351,7 +356,7 @@ def _policy_kind(kind: str, counted: str, status: Object | None, validate: Valid
         order="nv",
         default=_default_policy,
         validate=validate,
-        updates={"status": Update(only_status, _validate_status, "u")} if status is not None else {},
+        updates={"status": Update(_prepare_status, _validate_status, "u")} if status is not None else {},
         prepare_create=strategy.begin(status, generations=True),
         columns=(NAME, length(counted, "spec", counted.lower()), Column("ParamKind", _parameter_kind), AGE),
     )

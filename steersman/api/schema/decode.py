@@ -92,7 +92,8 @@ class Decoders:
         if not fields:
             return f"json: cannot unmarshal {value} into Go value of type {go_name(name)}"
         where = f"{struct.rpartition('.')[2]}.{'.'.join(fields)}"
-        return f"json: cannot unmarshal {value} into Go struct field {where} of type {self._go_type(node)}"
+        wanted = "v1.ExtraValue" if fields[-1] == "extra" and node.get("type") == "array" else self._go_type(node)
+        return f"json: cannot unmarshal {value} into Go struct field {where} of type {wanted}"
 
     def _go_type(self, node: Schema) -> str:
         if "$ref" in node:

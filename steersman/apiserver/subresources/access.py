@@ -61,6 +61,11 @@ async def _review(server: Any, call: Call, user: User | None, namespace: str = "
     if why:
         status["reason"] = str(why)
     body["metadata"] = {key: value for key, value in (body.get("metadata") or {}).items() if value is not None}
+    if namespace:
+        body["metadata"].setdefault("namespace", namespace)
+    for key in ("fieldSelector", "labelSelector"):
+        for each in ((resource or {}).get(key) or {}).get("requirements") or ():
+            each.setdefault("operator", "")
     managed.track(call, body, None)
     body["status"] = status
     return call.document(201, body)

@@ -64,8 +64,12 @@ def _default_spec(spec: dict[str, Any]) -> None:
         asked["allocationMode"] = asked.get("allocationMode") or _EXACT
         if asked["allocationMode"] == _EXACT and not asked.get("count"):
             asked["count"] = 1
-        for one in asked.get("tolerations") or ():
-            one["operator"] = one.get("operator") or "Equal"
+        _default_tolerations(asked)
+
+
+def _default_tolerations(holder: dict[str, Any]) -> None:
+    for one in holder.get("tolerations") or ():
+        one["operator"] = one.get("operator") or "Equal"
 
 
 def _listed(devices: dict[str, Any]) -> None:
@@ -76,6 +80,8 @@ def _listed(devices: dict[str, Any]) -> None:
 def default_claim(claim: Object) -> None:
     """One device, unless more are asked for."""
     _default_spec(claim.setdefault("spec", {}))
+    for result in dig(claim, "status", "allocation", "devices", "results") or ():
+        _default_tolerations(result)
     for device in claim.setdefault("status", {}).get("devices") or ():
         if "conditions" in device:
             device["conditions"] = device["conditions"] or None
