@@ -17,10 +17,14 @@ _VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1
 def read(path: Path, kind: str) -> Object:
     """The object of that kind, in a version that is known. Raises OSError, and ValueError naming what is wrong."""
     config = _loaded(path)
-    if not isinstance(config, dict) or config.get("kind") != kind:
+    if config is None:
+        return {}  # an empty file says nothing, which is not enough
+    if not isinstance(config, dict):
         raise ValueError(f"{path}: not an {kind}")
-    if config.get("apiVersion") not in _VERSIONS:
-        raise ValueError(f"{path}: apiVersion {config.get('apiVersion')!r} is not one of {', '.join(_VERSIONS)}")
+    given, version = config.get("kind"), config.get("apiVersion")
+    if given != kind or version not in _VERSIONS:
+        where = 'in scheme "pkg/runtime/scheme.go:111"'
+        raise ValueError(f'no kind "{given or ""}" is registered for version "{version or ""}" {where}')
     return config
 
 

@@ -137,7 +137,7 @@ class ControlPlane:
         async with Tasks() as tasks:
             recorder = EventRecorder(client, self.clock, tasks, component="controllermanager")
             informers = Informers(client, clock=self.clock, tasks=tasks)
-            files = {"root-ca": "ca.crt", "service-account-private-key": "sa.key"}
+            files = {"root-ca": "ca.crt", "root-ca-key": "ca.key", "service-account-private-key": "sa.key"}
             config = {name: (self._profile.pki / file).read_text() for name, file in files.items()}
             settings = self._settings | config
             context = Context(client, informers, self.clock, recorder, self._random, settings, accounts=who)

@@ -276,8 +276,8 @@ async def test_a_configuration_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"kind": "Pod"}, "not an AuthenticationConfiguration"),
-        ({"apiVersion": "v1"}, "apiVersion 'v1' is not one of"),
+        ({"kind": "Pod"}, 'no kind "Pod" is registered for version "apiserver.config.k8s.io/v1'),
+        ({"apiVersion": "v1"}, 'no kind "AuthenticationConfiguration" is registered for version "v1" in scheme'),
         ({"extra": 1}, 'unknown field "extra"'),
         ({"jwt": [7]}, r"jwt\[0\]: not an object"),
         ({"jwt": {}}, ""),
