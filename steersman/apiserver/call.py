@@ -78,6 +78,7 @@ class Call:
     dry_run: bool = False
     rounds: Rounds = field(default_factory=Rounds)  # of the mutation that is under way
     decisions: dict[Any, str | None] = field(default_factory=dict)  # what expressions asked the authorizer
+    chosen: dict[Any, Any] = field(default_factory=dict)  # by chance or by the clock: once, if the verb runs again
     written: tuple[int, Any] | None = None  # status and object of an answer to a write that has happened
 
     @property

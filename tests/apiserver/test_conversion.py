@@ -142,6 +142,30 @@ async def test_every_verb_in_the_version_that_is_not_stored(world: tuple[Any, We
     assert [each["metadata"]["name"] for each in (await client.list(V1, "default")).items] == ["b"]
 
 
+async def test_what_is_made_is_judged_in_the_version_of_the_request(world: tuple[Any, Webhook]) -> None:
+    """A policy sees it with its uid, which has to be the same when the verb runs again with what was converted."""
+    client, webhook = world
+    group = "admissionregistration.k8s.io"
+    rule = {"apiGroups": ["sea.example.com"], "apiVersions": ["v2"], "resources": ["ports"], "operations": ["CREATE"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule], "matchPolicy": "Exact"},
+        "validations": [{"expression": "object.port != '9' && object.metadata.uid != ''"}],
+    }
+    policies = Resource(group, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False)
+    bindings = Resource(
+        group, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
+    )
+    await client.create(policies, {"metadata": {"name": "p"}, "spec": spec})
+    bound = {"policyName": "p", "validationActions": ["Deny"]}
+    await client.create(bindings, {"metadata": {"name": "p"}, "spec": bound})
+    before = webhook.calls
+    made = await client.create(V2, {"metadata": {"generateName": "a"}, "host": "h", "port": "1"}, "default")
+    assert shown(made) == {"apiVersion": "sea.example.com/v2", "host": "h", "port": "1"}
+    assert webhook.calls - before <= 3  # to what is stored, for the policy, for the answer
+    with pytest.raises(ApiError, match="denied request"):
+        await client.create(V2, {"metadata": {"generateName": "a"}, "host": "h", "port": "9"}, "default")
+
+
 async def test_what_is_stored_needs_no_webhook(world: tuple[Any, Webhook]) -> None:
     client, webhook = world
     before = webhook.calls

@@ -169,8 +169,8 @@ def _replace(document: Any, path: str, value: Any) -> Any:
         return value if isinstance(value, (dict, list)) else _refuse()
     parent = _parent(document, tokens, f"replace operation does not apply: doc is missing path: {path}")
     last = tokens[-1]
-    if isinstance(parent, dict) and last in parent:
-        parent[last] = value
+    if isinstance(parent, dict):
+        parent[last] = value  # also where there is none: the original's library finds null there
     elif isinstance(parent, list):
         parent[_index(last, len(parent) - 1)] = value
     else:

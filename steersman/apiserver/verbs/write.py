@@ -184,7 +184,9 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
         metadata = obj["metadata"]
     for left in reversed(range(_TRIES if generated else 1)):
         if generated:
-            metadata["name"] = generate[:_NAME_MOST] + "".join(call.services.random.choices(_GENERATED, k=5))
+            if left not in call.chosen:
+                call.chosen[left] = "".join(call.services.random.choices(_GENERATED, k=5))
+            metadata["name"] = generate[:_NAME_MOST] + call.chosen[left]
         try:
             return await _create_named(call, obj)
         except ApiError as error:
@@ -195,7 +197,10 @@ async def create_object(call: Call, obj: Object, *, mutate: bool = True) -> Item
 
 async def _create_named(call: Call, obj: Object) -> Item | Object:
     kind, services = call.kind, call.services
-    meta.fill(obj, uid=_uid(services.random.getrandbits(128)), now=rfc3339(services.clock.now()))
+    if "uid" not in call.chosen:
+        call.chosen["uid"] = _uid(services.random.getrandbits(128))
+        call.chosen["now"] = rfc3339(services.clock.now())
+    meta.fill(obj, uid=call.chosen["uid"], now=call.chosen["now"])
     kind.prepare_create(obj)
     with ExitStack() as undo:
         await _run_hooks("before_create", undo, call, obj)

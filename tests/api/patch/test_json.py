@@ -26,6 +26,7 @@ from steersman.api.patch import json
         ({"a": [1, {"b": 2.0}]}, [{"op": "test", "path": "/a", "value": [1, {"b": 2}]}], {"a": [1, {"b": 2.0}]}),
         ({"a/b": {"m~n": 1}}, [{"op": "replace", "path": "/a~1b/m~0n", "value": 2}], {"a/b": {"m~n": 2}}),
         ({"a": 1}, [{"op": "copy", "from": "/missing", "path": "/b"}], {"a": 1, "b": None}),
+        ({"a": 1}, [{"op": "replace", "path": "/missing", "value": 2}], {"a": 1, "missing": 2}),
         ({"a": 1}, [{"op": "replace", "path": "", "value": {"b": 2}}], {"b": 2}),
         ({"a": 1}, [{"op": "add", "path": "", "value": {"b": 2}}], {"b": 2}),
     ],
@@ -38,7 +39,7 @@ def test_applied(document: Any, patch: list[Any], wanted: Any) -> None:
     "operation",
     [
         {"op": "remove", "path": "/missing"},
-        {"op": "replace", "path": "/missing", "value": 1},
+        {"op": "replace", "path": "/missing/x", "value": 1},
         {"op": "add", "path": "/missing/x", "value": 1},
         {"op": "add", "path": "/list/9", "value": 1},
         {"op": "add", "path": "/list/x", "value": 1},
