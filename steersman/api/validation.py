@@ -71,7 +71,7 @@ def too_long(path: str, limit: int, unit: str = "byte") -> FieldError:
 
 def too_many(path: str, actual: int, limit: int) -> FieldError:
     """FieldValueTooMany: a list has too many items."""
-    detail = f"must have at most {limit} item{'' if limit == 1 else 's'}"
+    detail = f"must have at most {limit} item{'' if limit == 1 else 's'}" if limit >= 0 else "has too many items"
     text = f"Too many: {actual}: {detail}" if actual >= 0 else f"Too many: {detail}"
     return FieldError("FieldValueTooMany", path, text, actual)
 

@@ -7,6 +7,7 @@ Source: apiextensions-apiserver's pkg/apis/apiextensions/validation.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -259,6 +260,33 @@ def _conversion(conversion: Found | None) -> Complaints:
     else:
         out += webhookclient.service(f"{here}.service", client["service"])
     return out + webhookclient.reviews(f"{path}.conversionReviewVersions", versions)
+
+
+def check_bundle(new: Found, old: Found) -> Complaints:
+    """Whether an update of a spec keeps certificates of a webhook that can be read; bad ones may stay or be changed."""
+    mine, before = (
+        (((spec.get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}) for spec in (new, old)
+    )
+    problem = _no_roots(mine.get("caBundle") or "")
+    if not problem or _no_roots(before.get("caBundle") or ""):
+        return []
+    text = f"unable to load root certificates: {problem}"
+    return [invalid("spec.conversion.webhookClientConfig.caBundle", mine["caBundle"], text)]
+
+
+def _no_roots(encoded: str) -> str:
+    if not encoded:
+        return ""
+    from cryptography import x509  # slow to import, and webhooks that convert are rare
+
+    data = base64.b64decode(encoded)
+    if b"-----BEGIN CERTIFICATE-----" not in data:
+        return "unable to parse bytes as PEM block"
+    try:
+        x509.load_pem_x509_certificates(data)
+    except ValueError:
+        return "failed to parse certificate: x509: malformed certificate"
+    return ""
 
 
 def stored_versions(stored: Sequence[str] | None, versions: Sequence[Found]) -> Complaints:

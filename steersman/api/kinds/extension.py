@@ -105,6 +105,7 @@ def _definition_update(new: Object, old: Object) -> Complaints:
     if out and (known := {str(each) for each in definitionspec.check(before)}):
         around = {str(each) for each in definitionspec.check(fresh, schemas=False)}
         out = [each for each in out if str(each) in around or str(each) not in known]
+    out += definitionspec.check_bundle(fresh, before)
     if definitions.condition(old, "Established") == "True":
         out += immutable("spec.scope", fresh.get("scope") or "", before.get("scope"))
         out += immutable("spec.names.kind", dig(fresh, "names", "kind") or "", dig(before, "names", "kind"))
