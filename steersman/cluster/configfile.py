@@ -17,8 +17,10 @@ _VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1
 def read(path: Path, kind: str) -> Object:
     """The object of that kind, in a version that is known. Raises OSError, and ValueError naming what is wrong."""
     config = _loaded(path)
-    if config is None:
+    if config is None and kind == "AuthorizationConfiguration":
         return {}  # an empty file says nothing, which is not enough
+    if config is None:
+        raise ValueError("empty config data")
     if not isinstance(config, dict):
         raise ValueError(f"{path}: not an {kind}")
     given, version = config.get("kind"), config.get("apiVersion")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from steersman.api import cel, names
 from steersman.api.resource import Object
-from steersman.api.validation import duplicate, invalid
+from steersman.api.validation import duplicate, invalid, quote
 from steersman.api.validation import required as required_value
 from steersman.apiserver.authn.claims import Expressions, Rule, names_claim, of_claims, of_user
 from steersman.apiserver.authn.jwt import ALGORITHMS
@@ -73,7 +73,7 @@ def _check_url(where: str, url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise ValueError(f"{where}: Invalid value: {url!r}: {error}") from None
+        raise ValueError(f"{where}: Invalid value: {quote(url)}: {error}") from None
     for wrong, text in (
         (parts.scheme != "https", "URL scheme must be https"),
         (not parts.hostname, "URL must have a host"),
@@ -82,7 +82,7 @@ def _check_url(where: str, url: str) -> None:
         (bool(parts.fragment), "URL must not contain a fragment"),
     ):
         if wrong:
-            raise ValueError(f"{where}: Invalid value: {url!r}: {text}")
+            raise ValueError(f"{where}: Invalid value: {quote(url)}: {text}")
 
 
 def of_file(path: Path) -> tuple[list[Issuer], Anonymous | None]:
@@ -93,9 +93,24 @@ def of_file(path: Path) -> tuple[list[Issuer], Anonymous | None]:
     seen: set[str] = set()
     for at, issuer in enumerate(issuers):
         if issuer.url in seen:
-            raise ValueError(f"jwt[{at}].issuer.url: Duplicate value: {issuer.url!r}")
+            raise ValueError(f"jwt[{at}].issuer.url: Duplicate value: {quote(issuer.url)}")
         seen.add(issuer.url)
     return issuers, _anonymous(config.get("anonymous"))
+
+
+def _check_audiences(audiences: Sequence[Any], policy: str, where: str) -> None:
+    for at, audience in enumerate(audiences):
+        if not audience:
+            raise ValueError(f"{where}.audiences[{at}]: Required value")
+        if audience in audiences[:at]:
+            raise ValueError(f"{where}.audiences[{at}]: Duplicate value: {quote(audience)}")
+    wrong = ""
+    if len(audiences) > 1 and policy != "MatchAny":
+        wrong = "audienceMatchPolicy must be MatchAny for multiple audiences"
+    elif policy not in ("", "MatchAny"):
+        wrong = "audienceMatchPolicy must be empty or MatchAny for single audience"
+    if wrong:
+        raise ValueError(f"{where}.audienceMatchPolicy: Invalid value: {quote(policy)}: {wrong}")
 
 
 def _issuer(entry: Any, where: str) -> Issuer:
@@ -109,11 +124,12 @@ def _issuer(entry: Any, where: str) -> Issuer:
     _check_url(f"{where}.issuer.url", url)
     if issuer.get("discoveryURL"):
         _check_url(f"{where}.issuer.discoveryURL", issuer["discoveryURL"])
+        if issuer["discoveryURL"].rstrip("/") == url.rstrip("/"):
+            text = f"Invalid value: {quote(issuer['discoveryURL'])}: discoveryURL must be different from URL"
+            raise ValueError(f"{where}.issuer.discoveryURL: {text}")
     if not audiences:
         raise ValueError(f"{where}.issuer.audiences: Required value: at least one {where}.issuer.audiences is required")
-    if len(audiences) > 1 and issuer.get("audienceMatchPolicy") != "MatchAny":
-        text = "audienceMatchPolicy must be MatchAny for multiple audiences"
-        raise ValueError(f"{where}.issuer.audienceMatchPolicy: Invalid value: {text}")
+    _check_audiences(audiences, issuer.get("audienceMatchPolicy") or "", f"{where}.issuer")
     required, claim_rules = _claim_rules(entry, f"{where}.claimValidationRules")
     mappings = entry.get("claimMappings") or {}
     place = f"{where}.claimMappings"

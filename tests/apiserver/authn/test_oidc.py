@@ -284,10 +284,16 @@ async def test_a_configuration_file(tmp_path: Path) -> None:
         ({"jwt": [{"issuer": {"url": "http://x", "audiences": ["a"]}}]}, "URL scheme must be https"),
         ({"jwt": [{"issuer": {"url": "https://x"}}]}, "audiences: Required value"),
         ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a", "b"]}}]}, "must be MatchAny"),
+        ({"jwt": [{"issuer": {"url": "https://x", "audiences": [""]}}]}, r"audiences\[0\]: Required value"),
+        ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a", "a"]}}]}, r"audiences\[1\]: Duplicate value"),
+        ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a"], "audienceMatchPolicy": "No"}}]},
+         "must be empty or MatchAny for single audience"),
+        ({"jwt": [{"issuer": {"url": "https://x", "discoveryURL": "https://x/", "audiences": ["a"]}}]},
+         "discoveryURL must be different from URL"),
         ({"jwt": [{"issuer": {"url": "https://x", "audiences": ["a"]}}]}, "username: Required value"),
         ({"anonymous": {"conditions": [{"path": "/"}]}}, "enabled should be set to true"),
     ],
-)
+)  # fmt: skip
 def test_configuration_files_that_cannot_be_followed(tmp_path: Path, change: Object, why: str) -> None:
     file = tmp_path / "authentication.yaml"
     file.write_text(json.dumps(structured("https://x", "") | change))
