@@ -292,3 +292,15 @@ def test_a_revision_is_for_good() -> None:
 )
 def test_schedules(schedule: str, problem: str) -> None:
     assert schedule_problem(schedule) == problem
+
+
+def test_a_job_that_takes_its_pods_labels_takes_the_generated_ones_too() -> None:
+    job = stage.put(stage.example("Job"), "spec.template.metadata", {"labels": {"a": "b"}})
+    assert stage.create(job) == []
+    assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
+    assert len(job["metadata"]["labels"]) == 5
+    own = stage.put(
+        stage.put(stage.example("Job"), "spec.template.metadata", {"labels": {"a": "b"}}), "metadata.labels", {"c": "d"}
+    )
+    assert stage.create(own) == []
+    assert own["metadata"]["labels"] == {"c": "d"}

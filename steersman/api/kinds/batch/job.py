@@ -37,7 +37,7 @@ def default(job: Object) -> None:
     default_spec(spec)
     labels = dig(spec, "template", "metadata", "labels")
     if labels and not job["metadata"].get("labels"):
-        job["metadata"]["labels"] = dict(labels)
+        job["metadata"]["labels"] = labels  # the same, as in the original: what is generated later is in both
     job.setdefault("status", {})
 
 
@@ -75,13 +75,15 @@ def prepare_create(job: Object) -> None:
     if spec.get("manualSelector"):
         return
     metadata = spec["template"].setdefault("metadata", {})
-    labels = metadata["labels"] = dict(metadata.get("labels") or {})
+    given = metadata.get("labels")
+    labels = metadata["labels"] = dict(given or {})
     name, uid = job["metadata"].get("name", ""), job["metadata"].get("uid", "")
     for key, value in ((OLD_JOB, name), (JOB, name), (OLD_UID, uid), (UID, uid)):
         labels.setdefault(key, value)
     selector = spec["selector"] = dict(spec.get("selector") or {})
     selector["matchLabels"] = {UID: uid, **(selector.get("matchLabels") or {})}
-    if not job["metadata"].get("labels") and not names.label_value(name):
+    shared = given is not None and job["metadata"].get("labels") is given
+    if shared or (not job["metadata"].get("labels") and not names.label_value(name)):
         job["metadata"]["labels"] = dict(labels)
 
 
