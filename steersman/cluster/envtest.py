@@ -65,7 +65,10 @@ _CANNOT = frozenset(
 )  # a suite that gives them counts on what cannot be had; other flags without effect are taken
 _OLDER = ("default-watch-cache-size", "insecure-bind-address", "insecure-port")  # of releases before 1.36
 _CONTROLLERS = "namespace-controller,garbage-collector-controller"
-_SETTINGS = {"namespace-deletion-grace": "2"}  # suites that end their namespaces themselves come first
+_SETTINGS = {
+    "namespace-deletion-grace": "2",  # suites that end their namespaces themselves come first
+    "collect-only-seen-owners": "true",  # and name owners that never were
+}
 
 
 class UsageError(Exception):

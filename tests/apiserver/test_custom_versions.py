@@ -6,6 +6,7 @@ version that was asked first, then of the stored one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,20 @@ async def test_changes_by_both(plane: ControlPlane) -> None:
         await patch(plane, "v1", "o", {"spec": {"c": "q"}})
     assert (await patch(plane, "v1", "o", {"spec": {"a": "q"}}))["spec"] == {"a": "q", "c": "c2"}
     assert await seen(plane, "v2", "o") == ({"c": "c2"}, {})
+
+
+async def test_fields_owned_in_a_version_that_is_no_more(plane: ControlPlane) -> None:
+    """Nobody can apply until somebody takes such an entry away, as in the original."""
+    body = {"apiVersion": "x.example.com/v2", "kind": "Thing", "metadata": {"name": "o"}, "spec": {"c": "x"}}
+    apply, more = "application/apply-patch+yaml", "?fieldManager=m&force=true"
+    await plane.client.call("PATCH", path("v2", "o", more), body, content_type=apply)
+    alone = {**DEFINITION["spec"], "versions": [FIRST]}
+    merge = "application/merge-patch+json"
+    where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
+    await plane.client.call("PATCH", where, {"spec": alone}, content_type=merge)
+    body = {**body, "apiVersion": "x.example.com/v1", "spec": {"a": "x"}}
+    with pytest.raises(ApiError, match=r"request to convert CR to an invalid group/version: x\.example\.com/v2"):
+        async with asyncio.timeout(10):
+            while True:  # the kind is served anew a moment after its definition changed
+                await plane.client.call("PATCH", path("v1", "o", "?fieldManager=n"), body, content_type=apply)
+                await asyncio.get_running_loop().run_in_executor(None, lambda: None)

@@ -114,6 +114,17 @@ async def test_an_owner_that_never_was_or_was_replaced_is_gone(world: World) -> 
     assert await world.names(CONFIGMAPS) == ["real"]
 
 
+async def test_only_owners_that_were_seen_count_where_a_test_suite_invents_some(world: World) -> None:
+    world.start("garbage-collector-controller", **{"collect-only-seen-owners": "true"})
+    ghost = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ghost", "uid": "never"}}
+    await make(world, "haunted", ghost)
+    await make(world, "child", await make(world, "real"))
+    await world.settle()
+    await world.client.delete(CONFIGMAPS, "real", "default")
+    await world.settle()
+    assert await world.names(CONFIGMAPS) == ["haunted"]
+
+
 async def test_an_owner_that_is_gone_is_not_asked_for_by_each_dependent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

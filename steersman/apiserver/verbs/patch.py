@@ -195,6 +195,8 @@ async def _apply(call: Call) -> Response:
     call.options["merged"] = True  # managedFields are set here, not by `track`
     applied = _settled(call, _typed(call, wanted, GroupVersionKind(call.kind.group, call.version, call.kind.kind)))
     item = call.storage.find(call.kind, call.info.namespace, call.info.name)
+    if item is not None and call.kind.custom:
+        _known_versions(call, item.obj()["metadata"])
     if item is None:
         if call.info.subresource:
             raise errors.not_found(call.kind.group, call.kind.plural, call.info.name)
@@ -204,6 +206,15 @@ async def _apply(call: Call) -> Response:
             )
         return answer(call, 201, await create_object(call, _merged(call, None, applied)))
     return answer(call, 200, await update_object(call, item, lambda live: _merged(call, live, applied), retry=True))
+
+
+def _known_versions(call: Call, metadata: Object) -> None:
+    """Fields that are owned in a version which is no more cannot be compared. Raises ApiError 500, as the original."""
+    known = {call.kind.api_version(each.name) for each in call.kind.versions}
+    for entry in metadata.get("managedFields") or ():
+        if entry.get("apiVersion") not in known:
+            text = f"request to convert CR to an invalid group/version: {entry.get('apiVersion')}"
+            raise ApiError(500, "", text)
 
 
 def configuration(call: Call, expected: tuple[str, str]) -> Object:

@@ -1,7 +1,8 @@
 """The garbage collector: objects whose owners are all gone go too, and owners wait for dependents or leave them.
 
 Owns the finalizers `foregroundDeletion` and `orphan`. It follows the metadata of everything that can be listed,
-watched and deleted, custom resources too, and asks what is served again when a definition changes.
+watched and deleted, custom resources too, and asks what is served again when a definition changes. With the setting
+`collect-only-seen-owners` an owner is gone only if it was seen.
 Source: kubernetes' pkg/controller/garbagecollector, and the documentation of owners and dependents.
 """
 
@@ -194,6 +195,8 @@ async def _owner(context: Context, known: _Known, node: Node, reference: Object)
     if seen is not None and seen.namespace and seen.namespace != node.namespace and seen.uid not in node.told:
         node.told.add(seen.uid)
         _complain(context, node, reference)
+    if reference["uid"] not in known.graph.gone and context.config.get("collect-only-seen-owners") == "true":
+        return _NEVER
     resource = known.kinds.get((reference["apiVersion"].rpartition("/")[0], reference["kind"]))
     if resource is None:
         return _UNKNOWN  # a kind that is not served (yet): its objects may still exist

@@ -67,6 +67,7 @@ class Graph:
 
     def __init__(self, look: Callable[[str], None]) -> None:
         self.nodes: dict[str, Node] = {}
+        self.gone: set[str] = set()  # owners that were here, while they have dependents
         self._waiting: dict[str, set[str]] = {}  # dependents of owners that are not here (yet)
         self._look = look
 
@@ -118,6 +119,7 @@ class Graph:
         self._dependents(owner).discard(uid)
         if not self._waiting.get(owner, True):
             del self._waiting[owner]
+            self.gone.discard(owner)
         self._look_at_waiting(owner)
 
     def _look_at_waiting(self, owner: str) -> None:
@@ -133,6 +135,7 @@ class Graph:
             self._unlink(each["uid"], node.uid)
         if node.dependents:
             self._waiting[node.uid] = node.dependents
+            self.gone.add(node.uid)
             for uid in node.dependents:
                 self._look(uid)
 
