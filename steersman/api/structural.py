@@ -125,6 +125,8 @@ def check(
 
     Nothing of what is as it `was`, here or below."""
     found = _check(value, schema, path, was, root=root)
+    if len(found) > 1:  # what several parts of the schema say is told once
+        found = list({str(error): error for error in found}.values())
     return [] if found and was is not None and was.equal else found
 
 
@@ -153,7 +155,7 @@ def _is_float(value: Any) -> bool:
 
 def _type(value: Any, schema: Schema, path: str) -> list[FieldError]:
     wanted = ["integer", "string"] if schema.get(_INT_OR_STRING) else [schema["type"]] if schema.get("type") else []
-    layout = schema.get("format") or ""
+    layout = _format(schema)
     if value is None:
         allowed = not wanted or schema.get("nullable")
         return [] if allowed else [_type_error("null", path, ",".join(wanted))]
@@ -167,6 +169,12 @@ def _type(value: Any, schema: Schema, path: str) -> list[FieldError]:
     if layout and got in ("string", "array") and not {"number", "integer"} & set(wanted):
         return []  # which the format judges
     return [] if right else [_type_error(got, path, ",".join(wanted))]
+
+
+def _format(schema: Schema) -> str:
+    """The format that values are held to: one that means nothing for their type is none."""
+    wanted = schema.get("format") or ""
+    return wanted if formats.known(wanted, "" if schema.get(_INT_OR_STRING) else schema.get("type") or "") else ""
 
 
 def _kind(value: Any) -> tuple[str, str]:
@@ -220,15 +228,16 @@ def _choices(value: Any, schema: Schema, path: str) -> list[FieldError]:
 
 def _junctors(value: Any, schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
-    if (options := schema.get("anyOf")) and all(check(value, option, path, root=False) for option in options):
+    if (options := schema.get("anyOf")) and (wrong := _failures(value, options, path)):
         found.append(_joined(path, "must validate at least one schema (anyOf)"))
-        found += _best(value, options, path)
+        found += _best(value, options, wrong)
     if options := schema.get("oneOf"):
-        good = sum(not check(value, option, path, root=False) for option in options)
+        wrong = [check(value, option, path, root=False) for option in options]
+        good = sum(not each for each in wrong)
         if good != 1:
             tail = "Found none valid" if not good else f"Found {good} valid alternatives"
             found.append(_joined(path, f"must validate one and only one schema (oneOf). {tail}"))
-            found += [] if good else _best(value, options, path)
+            found += [] if good else _best(value, options, wrong)
     if parts := schema.get("allOf"):
         wrong = [check(value, part, path, root=False) for part in parts]
         if any(wrong):
@@ -244,9 +253,61 @@ def _joined(path: str, text: str) -> FieldError:
     return FieldError("FieldValueInvalid", "<nil>", f'Invalid value: "": "{path}" {text}', "")
 
 
-def _best(value: Any, options: Sequence[Schema], path: str) -> list[FieldError]:
-    """What the option that came nearest says; the first of several."""
-    return min((check(value, option, path, root=False) for option in options), key=len)
+def _failures(value: Any, options: Sequence[Schema], path: str) -> list[list[FieldError]]:
+    """What each option says against a value; nothing where one of them takes it."""
+    found: list[list[FieldError]] = []
+    for option in options:
+        errors = check(value, option, path, root=False)
+        if not errors:
+            return []
+        found.append(errors)
+    return found
+
+
+def _best(value: Any, options: Sequence[Schema], wrong: Sequence[list[FieldError]]) -> list[FieldError]:
+    """What the option says in which most of the checks were made and passed; the first of several."""
+    if len(options) == 1:
+        return wrong[0]
+    counts = [_matched(value, option) for option in options]
+    return wrong[counts.index(max(counts))]
+
+
+def _matched(value: Any, schema: Schema) -> int:
+    """How near a value comes to a schema: kube-openapi's MatchCount.
+
+    It grows with every validator that applies to the value, failed or not, with the type where it is right, and with
+    what is counted below: in fields, items and in the options that decided."""
+    typed = not _type(value, schema, "")
+    if value is None:
+        return int(typed)
+    count = 4  # what is counted for every schema: its choices, what it is joined of (twice), itself
+    if schema.get("type") or schema.get(_INT_OR_STRING) or _format(schema):
+        count += 1 + typed
+    if isinstance(value, str):
+        count += 1 + formats.known(_format(schema), "")
+    elif isinstance(value, list):
+        count += 2
+        if isinstance(items := schema.get("items"), dict):
+            count += sum(_matched(item, items) for item in value)
+    elif isinstance(value, dict):
+        properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+        below = ((item, properties.get(key, extra)) for key, item in value.items())
+        count += 1 + sum(_matched(item, each) for item, each in below if isinstance(each, dict))
+    elif not isinstance(value, bool):
+        count += 2
+    return count + _matched_options(value, schema)
+
+
+def _matched_options(value: Any, schema: Schema) -> int:
+    """What the options add: the first that takes the value or else the best, and nothing where too many take it."""
+    count = sum(_matched(value, part) for part in schema.get("allOf") or ())
+    if options := schema.get("anyOf"):
+        taken = next((option for option in options if not check(value, option, root=False)), None)
+        count += max(_matched(value, option) for option in (options if taken is None else [taken]))
+    if options := schema.get("oneOf"):
+        good = [option for option in options if not check(value, option, root=False)]
+        count += max(_matched(value, option) for option in good or options) if len(good) < 2 else 0
+    return count
 
 
 def _object(
@@ -341,8 +402,7 @@ def _string(value: str, schema: Schema, path: str) -> list[FieldError]:
         found.append(_complain(value, path, f"should be at least {least} chars long"))
     elif pattern and not _pattern(pattern).search(value):
         found.append(_complain(value, path, f"should match '{pattern}'"))
-    typed = schema.get("type") in (None, "", "string") and not schema.get(_INT_OR_STRING)
-    if (wanted := schema.get("format")) and typed and not formats.has(value, wanted):
+    if (wanted := _format(schema)) and not formats.has(value, wanted):
         shown = show(value)
         text = f"Invalid value: {shown}: {path} in body must be of type {wanted}: {shown}"
         found.append(FieldError("FieldValueTypeInvalid", path or "<nil>", text, value))
@@ -381,7 +441,7 @@ def check_patterns(schema: Schema, path: str) -> list[FieldError]:
 def _number(value: float, schema: Schema, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     least, most, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
-    kind, wanted = schema.get("type") or "", schema.get("format") or ""
+    kind, wanted = schema.get("type") or "", _format(schema)
     if not formats.fits(value, kind, wanted):
         how = f"with format {wanted}" if wanted else "(default format)"
         text = f'Invalid value: "": Checked value must be of type {kind} {how} in {path}'
