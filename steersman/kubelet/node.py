@@ -29,6 +29,13 @@ _LEASE_NAMESPACE = "kube-node-lease"
 HANDLERS = ("", "crun", "runc")
 """Names that a RuntimeClass may give the engine's OCI runtime, whichever of the two that is."""
 
+_FEATURES = (
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+)
+"""What is asked of kubelets before they get it, and this one can (KEP-5328)."""
+
 _WELL = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -95,7 +102,7 @@ def node_status(
         "addresses": addresses,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _node_info(settings, runtime_version),
-        "declaredFeatures": ["RestartAllContainersOnContainerExits"],
+        "declaredFeatures": list(_FEATURES),
         "images": _images(images),
         "features": {"supplementalGroupsPolicy": True},
         "runtimeHandlers": [

@@ -203,9 +203,8 @@ class _Draft:
 
     def _resizes(self) -> None:
         """Limits of running containers that changed; containers that must restart for it are replaced instead."""
-        sidecars = [each for each in podspec.init_containers(self.pod) if podspec.is_sidecar(each)]
         names = []
-        for each in [*sidecars, *podspec.containers(self.pod)]:
+        for each in [*podspec.init_containers(self.pod), *podspec.containers(self.pod)]:
             run = self.seen.latest(each["name"])
             if run is not None and run.running and self._differs(each) and not self._restarts(each):
                 names.append(each["name"])

@@ -124,8 +124,7 @@ class Resize:
 
 
 def _by_name(pod: Object) -> dict[str, Object]:
-    resizable = [each for each in podspec.init_containers(pod) if podspec.is_sidecar(each)]
-    everything = [*resizable, *podspec.containers(pod)]
+    everything = [*podspec.init_containers(pod), *podspec.containers(pod)]
     return {each["name"]: each.get("resources") or {} for each in everything}
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from steersman.api.registry import Registry
 from steersman.api.resource import Object
+from steersman.api.schema import NEWEST
 from steersman.apiserver.admission.chain import Chain, chosen
 from steersman.apiserver.app import ApiServer
 from steersman.apiserver.authn.serviceaccount import Tokens
@@ -26,6 +27,7 @@ from steersman.lib.http.messages import Request
 from steersman.store.memory import MemoryStore
 from steersman.testing.cluster import ADMIN
 
+_WAYS = ("enable", "disable")
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
@@ -33,7 +35,12 @@ class Guarded:
     """An API server with RBAC and tokens; `as_user` is a client of anybody."""
 
     def __init__(
-        self, folder: Path, flags: Mapping[str, str] = MappingProxyType({}), *, clock: Clock | None = None
+        self,
+        folder: Path,
+        flags: Mapping[str, str] = MappingProxyType({}),
+        *,
+        clock: Clock | None = None,
+        release: str = NEWEST,
     ) -> None:
         certs.ensure(folder, [], SystemClock().now())
         self.clock = clock or SystemClock()
@@ -41,11 +48,11 @@ class Guarded:
         self.tokens = Tokens((folder / "sa.key").read_bytes(), ISSUER, self.identity.audiences(ISSUER))
         self.authorizer = self.identity.authorizer
         self.admission = Chain(
-            chosen([name for name in flags.get("enable-admission-plugins", "").split(",") if name], ())
+            chosen(*([name for name in flags.get(f"{way}-admission-plugins", "").split(",") if name] for way in _WAYS))
         )
         self.server = ApiServer(
             MemoryStore(),
-            Registry(),
+            Registry(release),
             self.clock,
             admission=self.admission,
             authenticators=[_named, *self.identity.by_connection()],

@@ -41,6 +41,12 @@ def main(world: World, name: str = "web") -> Object:
     return dict(found["status"]["containerStatuses"][0])
 
 
+def init(world: World, at: int, name: str = "web") -> Object:
+    found = world.api.pod(name)
+    statuses = ((found or {}).get("status") or {}).get("initContainerStatuses") or [{}, {}]
+    return dict(statuses[at])
+
+
 def observed(world: World, generation: int, name: str = "web") -> bool:
     found = world.api.pod(name)
     return found is not None and found["status"].get("observedGeneration") == generation
@@ -65,6 +71,29 @@ async def test_limits_change_while_the_container_runs(world: World) -> None:
         assert conditions(world) == {}
         assert observed(world, 2)
         assert world.api.reasons()[-2:] == ["ResizeStarted", "ResizeCompleted"]
+
+
+@virtual
+async def test_an_init_container_is_resized_while_it_runs_or_before(world: World) -> None:
+    async with world.kubelet():
+        inits = [sized("100m", "64Mi", "first"), sized("100m", "64Mi", "second")]
+        world.api.put(PODS, pod("web", container(), initContainers=inits))
+        await world.api.until(lambda: "running" in init(world, 0).get("state", {}))
+        found = world.api.pod("web")
+        assert found is not None
+        inits = [sized("200m", "128Mi", "first"), sized("300m", "128Mi", "second")]
+        meta = {**found["metadata"], "generation": found["metadata"]["generation"] + 1}
+        world.api.put(PODS, {**found, "metadata": meta, "spec": {**found["spec"], "initContainers": inits}})
+        await world.api.until(lambda: init(world, 0)["resources"]["limits"] == {"cpu": "200m", "memory": "128Mi"})
+        (running,) = world.runtime.containers()
+        assert (running.config.name, running.config.resources.cpu_quota) == ("first", 20_000)
+        assert init(world, 0)["restartCount"] == 0
+        world.runtime.end(running.id, 0)
+        await world.api.until(lambda: "running" in init(world, 1).get("state", {}))
+        second = next(each for each in world.runtime.containers() if each.config.name == "second")
+        assert second.config.resources.cpu_quota == 30_000
+        assert init(world, 1)["allocatedResources"] == {"cpu": "300m", "memory": "128Mi"}
+        assert conditions(world) == {}
 
 
 @virtual

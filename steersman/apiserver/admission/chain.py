@@ -26,7 +26,9 @@ from steersman.apiserver.admission import (
     node_restriction,
     owner_references,
     pod_node_selector,
+    pod_resize,
     pod_tolerations,
+    pod_topology,
     priority,
     pull_images,
     resource_quota,
@@ -51,7 +53,10 @@ Step = Callable[[Call, Object | None, Object | None], Awaitable[None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One rule. `mutate` may change the object, `validate` may refuse it (ApiError)."""
+    """One rule. `mutate` may change the object, `validate` may refuse it (ApiError).
+
+    Without both it is a name that flags know: what the original does by it is behind a feature gate that is off.
+    """
 
     name: str
     mutate: Step | None = None
@@ -77,6 +82,7 @@ ALL: tuple[Plugin, ...] = (
     Plugin("ExtendedResourceToleration", mutate=extended_resources.mutate, on=False),
     Plugin("DefaultStorageClass", mutate=default_class.claim),
     Plugin("StorageObjectInUseProtection", mutate=storage_in_use.mutate),
+    Plugin("PodGroupProtection"),
     Plugin("OwnerReferencesPermissionEnforcement", validate=owner_references.validate, on=False),
     Plugin("PersistentVolumeClaimResize", validate=claim_resize.validate),
     Plugin("RuntimeClass", mutate=runtime_class.mutate, validate=runtime_class.validate),
@@ -85,6 +91,11 @@ ALL: tuple[Plugin, ...] = (
     Plugin("CertificateSubjectRestriction", validate=certificates.subject),
     Plugin("DefaultIngressClass", mutate=default_class.ingress),
     Plugin("DenyServiceExternalIPs", validate=external_ips.validate, on=False),
+    Plugin("PodTopologyLabels", mutate=pod_topology.mutate),
+    Plugin("PodGroupWorkloadExists"),
+    Plugin("NodeDeclaredFeatureValidator", validate=pod_resize.features),
+    Plugin("JobValidation"),
+    Plugin("PodResizeValidator", validate=pod_resize.capacity),
     Plugin("RBACEscalation", validate=escalation.validate),  # no plugin in the original: its storage does it
     Plugin("MutatingAdmissionPolicy", mutate=mutating_policy.mutate),
     Plugin("MutatingAdmissionWebhook", mutate=webhooks.mutate),
@@ -96,6 +107,7 @@ ALL: tuple[Plugin, ...] = (
 _APART = frozenset(
     [
         "NodeRestriction",
+        "PodTopologyLabels",
         "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
         "ValidatingAdmissionPolicy",

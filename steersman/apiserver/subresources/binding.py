@@ -10,6 +10,7 @@ from typing import Any
 from steersman.api import errors
 from steersman.api.resource import Object
 from steersman.api.validation import not_supported, required
+from steersman.apiserver.admission import pod_topology
 from steersman.apiserver.call import Call
 from steersman.apiserver.subresources.own import admitted
 from steersman.apiserver.verbs.write import body_of, options, update_object
@@ -56,14 +57,15 @@ async def _bind(server: Any, call: Call, body: Object, name: str) -> Response:
         if (uid := meta.get("uid")) and uid != pod["metadata"]["uid"]:
             text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod['metadata']['uid']}"
             raise errors.conflict("", "pods", name, text)
-        _assign(call, pod, target["name"], meta.get("annotations") or {})
+        _assign(call, pod, target["name"], meta)
         return pod
 
     await update_object(call, item, change, retry=True)
     return call.document(201, _SUCCESS)
 
 
-def _assign(call: Call, pod: Object, node: str, annotations: Object) -> None:
+def _assign(call: Call, pod: Object, node: str, meta: Object) -> None:
+    """`meta` is the Binding's: the pod gets its annotations and labels over its own. Raises ApiError."""
     name, spec, status = pod["metadata"]["name"], pod["spec"], pod.setdefault("status", {})
     if pod["metadata"].get("deletionTimestamp"):
         raise errors.conflict("", "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
@@ -72,8 +74,9 @@ def _assign(call: Call, pod: Object, node: str, annotations: Object) -> None:
     if spec.get("schedulingGates"):
         raise errors.conflict("", "pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
     spec["nodeName"] = node
-    if annotations:
-        pod["metadata"]["annotations"] = {**(pod["metadata"].get("annotations") or {}), **annotations}
+    for key in ("annotations", "labels") if pod_topology.copies(call) else ("annotations",):
+        if more := meta.get(key):
+            pod["metadata"][key] = {**(pod["metadata"].get(key) or {}), **more}
     now = rfc3339(call.services.clock.now())
     conditions = list(status.get("conditions") or ())
     at = next((at for at, each in enumerate(conditions) if each.get("type") == "PodScheduled"), len(conditions))
