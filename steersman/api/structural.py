@@ -26,6 +26,7 @@ Schema = Mapping[str, Any]
 
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED = "x-kubernetes-embedded-resource"
+_TYPES = ("", "array", "boolean", "integer", "number", "object", "string")
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _META = ("apiVersion", "kind", "metadata")
 _OBJECT_META = frozenset(
@@ -172,9 +173,9 @@ def _type(value: Any, schema: Schema, path: str) -> list[FieldError]:
 
 
 def _format(schema: Schema) -> str:
-    """The format that values are held to: one that means nothing for their type is none."""
-    wanted = schema.get("format") or ""
-    return wanted if formats.known(wanted, "" if schema.get(_INT_OR_STRING) else schema.get("type") or "") else ""
+    """The format that values are held to: one that means nothing for their type is none. A type that is none has all."""
+    wanted, kind = schema.get("format") or "", "" if schema.get(_INT_OR_STRING) else schema.get("type") or ""
+    return wanted if kind not in _TYPES or formats.known(wanted, kind) else ""
 
 
 def _kind(value: Any) -> tuple[str, str]:
