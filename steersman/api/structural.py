@@ -173,7 +173,7 @@ def _type(value: Any, schema: Schema, path: str) -> list[FieldError]:
 
 
 def _format(schema: Schema) -> str:
-    """The format that values are held to: one that means nothing for their type is none. A type that is none has all."""
+    """The format that values are held to; one that means nothing for their type is none, but where that is no type."""
     wanted, kind = schema.get("format") or "", "" if schema.get(_INT_OR_STRING) else schema.get("type") or ""
     return wanted if kind not in _TYPES or formats.known(wanted, kind) else ""
 
