@@ -264,7 +264,12 @@ def _capped(managed: Managed) -> Managed:
 def _shape(new: Object, ignore: Set | None) -> bytes | None:
     """All that decides who owns what of a new object, as text: objects of one template are alike in it. None for what
     is rarely like another."""
-    if not isinstance(new.get("spec"), dict) or not _WHOLE.issuperset(new):
+    body: Object | None = None
+    if isinstance(new.get("spec"), dict) and _WHOLE.issuperset(new):
+        body = new
+    elif new.get("kind") == "Event":
+        body = _fields_of(new)
+    if body is None:
         return None
     meta: Object = {}
     for key, value in new["metadata"].items():
@@ -274,7 +279,20 @@ def _shape(new: Object, ignore: Set | None) -> bytes | None:
             meta[key] = list(value)
         else:
             meta[key] = [value]
-    return msgspec.json.encode([ignore, meta, {**new, "metadata": None}])
+    return msgspec.json.encode([ignore, meta, {**body, "metadata": None}])
+
+
+def _fields_of(event: Object) -> Object | None:
+    """An Event's fields without their values, which nobody owns one by one; None for one with lists or nulls."""
+    found: Object = {}
+    for key, value in event.items():
+        inner = list(value) if key not in ("metadata", "apiVersion", "kind") and isinstance(value, dict) else None
+        if value is None or isinstance(value, list):
+            return None
+        if inner is not None and any(each is None or isinstance(each, (dict, list)) for each in value.values()):
+            return None
+        found[key] = value if key in ("apiVersion", "kind") else inner
+    return found
 
 
 def _claimed(new: Object, type: Type, ignore: Set | None) -> Mapping[str, Any]:

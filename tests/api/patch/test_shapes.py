@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersman.api.kind import Kind
 from steersman.api.patch import ownership
 from steersman.api.patch.fieldmanager import FieldManager
 from steersman.api.patch.ownership import Manager
@@ -48,11 +49,36 @@ _PODS = st.fixed_dictionaries(
 )
 
 
-def _owned(fields: FieldManager, pod: dict[str, Any], subresource: str) -> Any:
-    made = copy.deepcopy({"apiVersion": "v1", "kind": "Pod", **pod})
-    assert _POD is not None
-    fields.track(_POD, "v1", made, None, manager="m", now=0.0, subresource=subresource)
+def _owned(fields: FieldManager, obj: dict[str, Any], subresource: str, kind: Kind | None = _POD) -> Any:
+    assert kind is not None
+    made = copy.deepcopy({"apiVersion": "v1", "kind": kind.kind, **obj})
+    fields.track(kind, "v1", made, None, manager="m", now=0.0, subresource=subresource)
     return made["metadata"].get("managedFields")
+
+
+_EVENT = _REGISTRY.by_kind("", "v1", "Event")
+_REFERENCE = st.fixed_dictionaries({}, optional={"kind": _TEXTS, "name": _TEXTS, "uid": st.none() | _TEXTS})
+_EVENTS = st.fixed_dictionaries(
+    {"metadata": _METADATA},
+    optional={
+        "involvedObject": _REFERENCE,
+        "related": st.none() | _REFERENCE,
+        "reason": _TEXTS,
+        "message": _TEXTS,
+        "count": st.integers(0, 2),
+        "source": st.fixed_dictionaries({}, optional={"component": _TEXTS}),
+        "series": st.fixed_dictionaries({"count": st.integers(0, 2)}),
+    },
+)
+
+
+@given(_EVENTS)
+def test_events_are_owned_by_their_fields(event: dict[str, Any]) -> None:
+    type = _COLD.type(_EVENT, "v1")  # type: ignore[arg-type]
+    type.shapes.clear()
+    found = _owned(_COLD, event, "", _EVENT)
+    assert _owned(_WARM, event, "", _EVENT) == found
+    assert _owned(_WARM, event, "", _EVENT) == found
 
 
 @given(_PODS, st.sampled_from(["", "", "status", "ephemeralcontainers"]))
