@@ -65,7 +65,7 @@ def test_an_operator_with_webhooks_in_controller_runtimes_envtest(go_tests: Path
     install(tmp_path)
     words = ("-test.v", "-test.run", "TestAnOperator")
     assert "--- PASS: TestAnOperatorInItsTestEnvironment" in run(
-        go_tests, *words, where=_PROGRAMS / "go", KUBEBUILDER_ASSETS=str(tmp_path)
+        go_tests, *words, where=_PROGRAMS / "go", KUBEBUILDER_ASSETS=str(tmp_path), STEER_ENVTEST_CONTROLLERS="*"
     )
 
 
