@@ -240,9 +240,12 @@ def _of_pod(context: Context, pod: Object) -> Iterable[Key]:
 
 
 def _of_claim(context: Context, claim: Object) -> Iterable[Key]:
-    """The claim itself, and the pods that use it: one that was deleted is made again."""
+    """The claim itself, and the pods that use it: one that was deleted is made again, and the pod that it was made for,
+    which may not have been told of it."""
     meta = claim["metadata"]
     yield Key(meta["namespace"], _CLAIM + meta["name"])
+    if (owner := controller_of(claim)) is not None and owner["kind"] == "Pod":
+        yield Key(meta["namespace"], owner["name"])
     for pod in context.informer(PODS).by_index(_BY_CLAIM, f"{meta['namespace']}/{meta['name']}"):
         yield Key(meta["namespace"], pod["metadata"]["name"])
 

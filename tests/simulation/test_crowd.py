@@ -34,6 +34,7 @@ def test_a_few_operations() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_thousand_operations() -> None:
     """In a process of its own: what Hypothesis draws depends on what ran before it."""
     asked = "from tests.simulation.test_crowd import play; play(20, 50)"

@@ -44,7 +44,14 @@ def test_so_it_does_when_much_comes_and_goes_untold(scenario: type) -> None:
 
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [("Budgets", 5), ("StatefulSets", 8), ("Provisioned", 137), ("Balanced", 9), ("DeviceClaims", 13)],
+    [
+        ("Budgets", 5),
+        ("StatefulSets", 8),
+        ("Provisioned", 137),
+        ("Balanced", 9),
+        ("DeviceClaims", 13),
+        ("DeviceClaims", 1629),
+    ],
 )
 def test_seeds_that_failed_once_when_much_came_and_went_untold(name: str, seed: int) -> None:
     (scenario,) = (each for each in EVERY if each.__name__ == name)
