@@ -125,6 +125,28 @@ async def test_only_owners_that_were_seen_count_where_a_test_suite_invents_some(
     assert await world.names(CONFIGMAPS) == ["haunted"]
 
 
+async def test_who_loses_his_owners_while_they_are_asked_for_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = world.client.transport.request
+
+    async def slow(method: str, target: str, *more: Any, **options: Any) -> Any:
+        answer = await request(method, target, *more, **options)
+        if (method, target) == ("GET", "/api/v1/namespaces/default/configmaps/ghost"):
+            await world.client.patch(CONFIGMAPS, "let-go", "default", {"metadata": {"ownerReferences": None}})
+            await world.settle(1)  # the collector sees it before it has the answer
+        return answer
+
+    monkeypatch.setattr(world.client.transport, "request", slow)
+    world.start("garbage-collector-controller")
+    await world.settle()
+    await make(
+        world, "let-go", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ghost", "uid": "never"}}
+    )
+    await world.settle(30)
+    assert await world.names(CONFIGMAPS) == ["let-go"]
+
+
 async def test_an_owner_that_is_gone_is_not_asked_for_by_each_dependent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ async def _judge(context: Context, known: _Known, node: Node) -> bool:
     """
     if not node.owners:
         return True
+    judged = node.meta
     solid, dangling, waiting = [], [], []
     for reference in node.owners:
         owner = await _owner(context, known, node, reference)
@@ -167,6 +168,8 @@ async def _judge(context: Context, known: _Known, node: Node) -> bool:
             waiting.append(reference["uid"])
         else:
             solid.append(reference["uid"])
+    if node.meta is not judged:  # changed while somebody was asked: it may have no owners any more
+        return await _judge(context, known, node)
     if solid:
         if dangling or waiting:
             await _drop_owners(context, node, {*dangling, *waiting})
